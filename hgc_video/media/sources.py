@@ -1,0 +1,189 @@
+"""Opens clips: movie files, animated images, folders of images, single images and arrays.
+
+Every source tells its `VideoInfo` and gives any of its frames, one at a time, so that a long clip
+never has to be in memory as a whole. Knows nothing about models, sizes they like or writing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from hgc_video.errors import VideoError
+
+Frame: TypeAlias = NDArray[np.uint8]
+
+DEFAULT_FPS = 8.0  # for images and arrays, which carry no frame rate
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+_BROWSER_DELAY_MS = 100.0  # what browsers show for animation frames that name no duration
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Frame rate, length and size (as shown, after rotation) of a clip."""
+
+    fps: float
+    num_frames: int
+    height: int
+    width: int
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds the clip runs."""
+        return self.num_frames / self.fps
+
+
+class Source(Protocol):
+    """An opened clip."""
+
+    @property
+    def info(self) -> VideoInfo: ...
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """The frames (H W 3) at `indices`, which lie within the clip, in the order given."""
+        ...
+
+
+def open_path(path: Path) -> Source:
+    """Opens a movie, an image, an animated image or a folder of images.
+
+    Raises:
+        VideoError: the path does not exist, is no video or holds no frames.
+    """
+    if not path.exists():
+        raise VideoError(f'no file "{path}"; check the path')
+    if path.is_dir():
+        return FolderSource(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return AnimationSource(path)
+    from hgc_video.media.movies import open_movie
+
+    return open_movie(path)
+
+
+class ArraySource:
+    """Frames in memory: an array (f H W 3) or a sequence of images or arrays of one size."""
+
+    def __init__(self, frames: Any, fps: float | None = None) -> None:
+        if isinstance(frames, np.ndarray) and frames.ndim != 4:
+            raise VideoError(f"a clip is an array (f H W 3), got shape {frames.shape}")
+        self._frames = [_checked(frame) for frame in frames]
+        if not self._frames:
+            raise VideoError("the clip has zero frames; give at least one")
+        sizes = {frame.shape[:2] for frame in self._frames}
+        if len(sizes) > 1:
+            raise VideoError(f"all frames of a clip must have one size, got {sorted(sizes)}")
+        height, width = sizes.pop()
+        self.info = VideoInfo(fps or DEFAULT_FPS, len(self._frames), height, width)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """The frames at `indices`."""
+        for index in indices:
+            yield self._frames[index]
+
+
+class FolderSource:
+    """A folder of images in natural order of their names."""
+
+    def __init__(self, folder: Path) -> None:
+        names = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+        self._paths = sorted((p for p in names if not p.name.startswith(".")), key=_natural)
+        if not self._paths:
+            raise VideoError(f'the folder "{folder}" holds no images; give one with PNG frames')
+        with _opened(self._paths[0]) as image:
+            fps = float(image.info.get("fps", DEFAULT_FPS))
+            height, width = rgb(image).shape[:2]
+        self.info = VideoInfo(fps, len(self._paths), height, width)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """The frames at `indices`."""
+        size = (self.info.height, self.info.width)
+        for index in indices:
+            with _opened(self._paths[index]) as image:
+                frame = rgb(image)
+            if frame.shape[:2] != size:
+                raise VideoError(
+                    f'"{self._paths[index]}" is {frame.shape[:2]}, the first image of its folder '
+                    f"{size}; all frames of a clip must have one size"
+                )
+            yield frame
+
+
+class AnimationSource:
+    """A GIF, an animated WebP or a single image.
+
+    Encoders merge equal neighbours into one longer frame; these are told apart again, so that
+    the number of frames and the speed survive a round trip.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        delays = []
+        with _opened(path) as image:
+            for index in range(getattr(image, "n_frames", 1)):
+                image.seek(index)
+                image.load()
+                delay = float(image.info.get("duration", 0))
+                delays.append(delay if delay > 10 else _BROWSER_DELAY_MS)
+            height, width = rgb(image).shape[:2]
+        repeats = _repeats(delays)
+        self._stored = [i for i, times in enumerate(repeats) for _ in range(times)]
+        fps = 1000 * len(self._stored) / sum(delays) if len(delays) > 1 else DEFAULT_FPS
+        self.info = VideoInfo(fps, len(self._stored), height, width)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """The frames at `indices`."""
+        with _opened(self._path) as image:
+            for index in indices:
+                image.seek(self._stored[index])
+                yield rgb(image)
+
+
+def rgb(image: Image.Image) -> Frame:
+    """An image as (H W 3) uint8: upright, over black where transparent, 16-bit depth scaled."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return np.array(image.convert("RGB"))
+
+
+def _repeats(delays_ms: Sequence[float]) -> list[int]:
+    """How many ticks of one constant rate each stored frame is shown."""
+    tick = min(delays_ms)
+    for _ in range(2):  # GIF rounds delays to 10 ms: the second pass divides by the mean tick
+        repeats = [max(1, round(delay / tick)) for delay in delays_ms]
+        tick = sum(delays_ms) / sum(repeats)
+    return repeats
+
+
+def _checked(frame: Any) -> Frame:
+    array = rgb(frame) if isinstance(frame, Image.Image) else np.asarray(frame)
+    if array.dtype != np.uint8:
+        raise VideoError(f"frames must be uint8 in 0..255, got {array.dtype}; scale and convert")
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise VideoError(f"a frame is an array (H W 3), got shape {array.shape}")
+    return array
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise VideoError(f'"{path}" cannot be read as an image; it may be damaged') from error
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    pieces = re.split(r"(\d+)", path.name)
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]

@@ -1,0 +1,74 @@
+"""Clips in and out: `probe`, `read_frames`, `iter_frames`, `write_video`.
+
+Reads movies, GIF, WebP, images, folders of images and frames in memory; writes by suffix. Knows
+nothing about models or control.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from hgc_video.errors import InputError
+from hgc_video.media.sources import ArraySource, Frame, Source, VideoInfo, open_path
+from hgc_video.media.write import check_output, write_video
+
+__all__ = [
+    "Frame",
+    "Source",
+    "VideoInfo",
+    "VideoLike",
+    "check_output",
+    "iter_frames",
+    "open_clip",
+    "probe",
+    "read_frames",
+    "write_video",
+]
+
+VideoLike: TypeAlias = "str | os.PathLike[str] | np.ndarray[Any, Any] | Sequence[Any]"
+
+
+def open_clip(video: VideoLike, *, assumed_fps: float | None = None) -> Source:
+    """Opens a path, an array (f H W 3) uint8 or a list of images or arrays.
+
+    `assumed_fps` is the frame rate of frames in memory, which carry none.
+
+    Raises:
+        VideoError: it cannot be read as a clip.
+    """
+    if isinstance(video, str | os.PathLike):
+        return open_path(Path(video).expanduser())
+    return ArraySource(video, assumed_fps)
+
+
+def probe(video: VideoLike) -> VideoInfo:
+    """Frame rate, length and size of a clip; raises VideoError."""
+    return open_clip(video).info
+
+
+def iter_frames(video: VideoLike, *, indices: Sequence[int] | None = None) -> Iterator[Frame]:
+    """Frames (H W 3) uint8 one at a time, all or those at `indices` in the order given.
+
+    Raises:
+        VideoError: the clip cannot be read.
+        InputError: an index lies outside the clip.
+    """
+    source = open_clip(video)
+    count = source.info.num_frames
+    wanted = range(count) if indices is None else [int(index) for index in indices]
+    outside = [index for index in wanted if not 0 <= index < count]
+    if outside:
+        raise InputError(f"frame {outside[0]} is outside the clip, which has {count} frames")
+    return source.frames(wanted)
+
+
+def read_frames(video: VideoLike, *, indices: Sequence[int] | None = None) -> Frame:
+    """Frames (f H W 3) uint8, all or those at `indices`; raises as `iter_frames` does."""
+    if indices is not None and len(indices) == 0:
+        raise InputError("indices is empty; ask for at least one frame")
+    return np.stack(list(iter_frames(video, indices=indices)))

@@ -1,0 +1,192 @@
+"""Writes clips: H.264 mp4, gif, webp or a folder of PNGs, by suffix.
+
+A clip is written beside its target and moved there when it is complete, so an error, a full disk
+or a cancelled run leaves nothing behind and an older file of that name untouched.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from hgc_video.errors import InputError, VideoError
+from hgc_video.media.sources import Frame
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_video(
+    path: str | os.PathLike[str], frames: NDArray[np.uint8] | Iterable[Frame], fps: float
+) -> Path:
+    """Writes frames (f H W 3) uint8, or an iterable of (H W 3), and returns the path.
+
+    .mp4 is H.264 yuv420p with faststart (odd sizes get one repeated row or column), .gif, .webp,
+    and a path without suffix becomes a folder of PNGs (frame_00000.png, ...).
+
+    Raises:
+        InputError: `fps` is not positive, or frames have the wrong shape or dtype.
+        VideoError: unknown suffix, zero frames, a place that cannot be written, a full disk.
+    """
+    target = Path(path).expanduser()
+    if not (math.isfinite(fps) and fps > 0):
+        raise InputError(f"fps={fps} is not possible; give a positive number")
+    encode = _encoder(target)
+    _require_place(target)
+    with _complete_or_gone(target) as part:
+        encode(part, _checked(frames), fps)
+    return target
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Raises VideoError when no clip could be written to `path`: ask before a long run."""
+    target = Path(path).expanduser()
+    _encoder(target)
+    _require_place(target)
+    part = _part_of(target)
+    try:
+        part.touch(exist_ok=False)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        _remove(part)
+
+
+def _encoder(target: Path) -> Callable[[Path, Iterator[Frame], float], None]:
+    encoders = {".mp4": _write_mp4, ".gif": _write_gif, ".webp": _write_webp, "": _write_folder}
+    suffix = target.suffix.lower()
+    if suffix not in encoders:
+        raise VideoError(
+            f'unknown suffix "{target.suffix}" of "{target}" '
+            "(allowed: .mp4, .gif, .webp, or none for a folder of PNGs)"
+        )
+    return encoders[suffix]
+
+
+def _require_place(target: Path) -> None:
+    parent = target.parent
+    try:
+        if not parent.is_dir():
+            raise VideoError(f'no folder "{parent}" to write "{target.name}" in; create it first')
+        if target.suffix and target.is_dir():
+            raise VideoError(f'"{target}" is a folder; name another file')
+        if not target.suffix and target.exists() and not _is_ours(target):
+            raise VideoError(f'"{target}" exists and is no folder of frames; name another folder')
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def _is_ours(folder: Path) -> bool:
+    return folder.is_dir() and all(p.match("frame_*.png") for p in folder.iterdir())
+
+
+@contextmanager
+def _complete_or_gone(target: Path) -> Iterator[Path]:
+    part = _part_of(target)
+    try:
+        yield part
+        _replace(part, target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        _remove(part)
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+
+
+def _replace(part: Path, target: Path) -> None:
+    if not target.is_dir():
+        part.replace(target)
+        return
+    old = _part_of(target)
+    target.rename(old)
+    try:
+        part.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _unwritable(target: Path, error: OSError) -> VideoError:
+    if error.errno in _FULL:
+        return VideoError(f'the disk is full: cannot write "{target}"; free space or go elsewhere')
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return VideoError(f'cannot write "{target}": {reason.lower()}; choose a folder you may write')
+
+
+def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
+    size: tuple[int, ...] | None = None
+    for frame in frames:
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise InputError(f"frames must be (H W 3) uint8, got {frame.shape} {frame.dtype}")
+        if size is not None and frame.shape != size:
+            raise InputError(f"all frames must have one size, got {size} and {frame.shape}")
+        size = frame.shape
+        yield frame
+    if size is None:
+        raise VideoError("the clip has zero frames; nothing was written")
+
+
+def _write_mp4(path: Path, frames: Iterator[Frame], fps: float) -> None:
+    import av
+
+    options = {"movflags": "+faststart"}
+    with av.open(str(path), "w", format="mp4", container_options=options) as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "17", "preset": "medium"}
+        for number, frame in enumerate(frames):
+            even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
+            if number == 0:
+                stream.height, stream.width = even.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _write_gif(path: Path, frames: Iterator[Frame], fps: float) -> None:
+    images = [Image.fromarray(frame) for frame in frames]
+    delays = [10 * ticks for ticks in _delays(len(images), 100 / fps)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=delays, loop=0)
+
+
+def _write_webp(path: Path, frames: Iterator[Frame], fps: float) -> None:
+    images = [Image.fromarray(frame) for frame in frames]
+    delays = _delays(len(images), 1000 / fps)
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=delays, loop=0, quality=90
+    )
+
+
+def _delays(count: int, ticks: float) -> list[int]:
+    """Whole ticks per frame whose sum stays true to the frame rate."""
+    ends = np.round(np.arange(count + 1) * ticks).astype(int)
+    return [max(1, int(delay)) for delay in np.diff(ends)]
+
+
+def _write_folder(path: Path, frames: Iterator[Frame], fps: float) -> None:
+    path.mkdir()
+    told = PngInfo()
+    told.add_text("fps", f"{fps:g}")  # read back by FolderSource
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(path / f"frame_{number:05d}.png", pnginfo=told)
