@@ -1,0 +1,92 @@
+"""The denoising loop, and UNet, ControlNet and guidance as the one callable that it steps.
+
+The loop does exactly what AnimateDiffControlNetPipeline does, so that without a cache the result is
+the same to the bit; it tells the engine the position before each step. It never learns what is cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+StepCallback = Callable[[int, int, Tensor], "bool | None"]
+
+
+class Position(Protocol):
+    """Whoever must know where the run is: the engine, or nobody."""
+
+    def at(self, step_index: int, window: int = 0) -> object:
+        """Called before the models of a step run."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What steers a clip: prompt_embeds (2f n d), uncond first, or (f n d) without guidance;
+    controlnet_cond (2f 3 H W) or (f 3 H W) in 0..1; the two scales."""
+
+    prompt_embeds: Tensor
+    controlnet_cond: Tensor
+    guidance_scale: float
+    conditioning_scale: float
+
+    @property
+    def classifier_free(self) -> bool:
+        """Whether a prompt-free branch is computed (Ho & Salimans 2207.12598)."""
+        return self.guidance_scale > 1
+
+
+class ControlledUNet:
+    """`unet` steered by `controlnet`: latents (b c f h w) at t give the guided prediction, same shape."""
+
+    def __init__(self, unet: Any, controlnet: Any, guidance: Guidance) -> None:
+        self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
+
+    def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
+        guidance = self.guidance
+        both = torch.cat([latents] * 2) if guidance.classifier_free else latents
+        down, mid = self.controlnet(
+            both.transpose(1, 2).flatten(0, 1),
+            t,
+            encoder_hidden_states=guidance.prompt_embeds,
+            controlnet_cond=guidance.controlnet_cond,
+            conditioning_scale=guidance.conditioning_scale,
+            guess_mode=False,
+            return_dict=False,
+        )
+        noise_pred: Tensor = self.unet(
+            both,
+            t,
+            encoder_hidden_states=guidance.prompt_embeds,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+        ).sample
+        if not guidance.classifier_free:
+            return noise_pred
+        uncond, cond = noise_pred.chunk(2)
+        return uncond + guidance.guidance_scale * (cond - uncond)
+
+
+@torch.no_grad()
+def denoise(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    scheduler: Any,
+    latents: Tensor,
+    timesteps: Tensor,
+    *,
+    position: Position | None = None,
+    on_step: Callable[[int, Tensor], None] | None = None,
+    **step_options: Any,
+) -> Tensor:
+    """Takes latents (b c f h w) from noise to clean through `timesteps`; `on_step` sees every step."""
+    for step_index, t in enumerate(timesteps):
+        if position is not None:
+            position.at(step_index=step_index)
+        noise_pred = predict(scheduler.scale_model_input(latents, t), t)
+        latents = scheduler.step(noise_pred, t, latents, **step_options).prev_sample
+        if on_step is not None:
+            on_step(step_index, latents)
+    return latents

@@ -1,0 +1,64 @@
+"""Loads a pipeline by name: the embedded model, or a local folder in diffusers format.
+
+Knows where models lie and which parts they need; does not know how they are run.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, ModelError, nearest
+
+EMBEDDED = "puppet"
+CONTROLS = ("pose", "depth")
+_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+def model_folder(model: str) -> Path:
+    """The folder of a model: `puppet`, or a path. ModelError says what is missing."""
+    if model == EMBEDDED:
+        folder = Path(str(resources.files("hgc_video.puppet").joinpath("weights")))
+    else:
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            raise ModelError(
+                f'model "{model}" is neither "{EMBEDDED}" nor a folder; give the path of a model in diffusers format'
+            )
+    missing = [part for part in ("model_index.json", *_PARTS) if not (folder / part).exists()]
+    if missing:
+        raise ModelError(
+            f"model folder {folder} lacks {', '.join(missing)}; "
+            + ("reinstall hgc-video" if model == EMBEDDED else "save it with pipe.save_pretrained")
+        )
+    return folder
+
+
+def default_guidance_scale(model: str) -> float:
+    """The guidance scale that suits a model when the caller names none."""
+    return 2.5 if model == EMBEDDED else 7.5
+
+
+def load_pipeline(model: str, control: str, *, device: str = "cpu", dtype: Any = None) -> Any:
+    """A stock AnimateDiffControlNetPipeline with the ControlNet for `control` ("pose" or "depth")."""
+    if control not in CONTROLS:
+        raise InputError(f'unknown control "{control}": {nearest(control, CONTROLS)}')
+    folder = model_folder(model)
+    controlnet_folder = folder / f"controlnet_{control}"
+    if not controlnet_folder.is_dir():
+        raise ModelError(f"model folder {folder} has no controlnet_{control}; save a ControlNet for {control} there")
+    import torch
+    from diffusers import AnimateDiffControlNetPipeline, ControlNetModel
+
+    dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
+    options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    try:
+        controlnet = ControlNetModel.from_pretrained(controlnet_folder, **options)
+        pipe = AnimateDiffControlNetPipeline.from_pretrained(
+            folder, controlnet=controlnet, motion_adapter=None, **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"cannot load {folder}: {str(error).splitlines()[0]}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)

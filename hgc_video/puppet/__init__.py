@@ -1,0 +1,1 @@
+"""The embedded model `puppet`: its procedural world, its training and its weights."""

@@ -1,0 +1,1 @@
+"""Trains every part of `puppet` from nothing: data, VAE, text encoder, denoiser."""

@@ -1,0 +1,148 @@
+"""Trains UNet and ControlNets: single frames first, then clips with motion modules (AnimateDiff's recipe)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from diffusers import ControlNetModel, DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextModel, PreTrainedTokenizerFast
+
+from .latents import Batch, ClipSource
+from .progress import Stage
+from .text import WIDTH, tokenize
+
+CHANNELS = (64, 128, 96)
+HEADS = (2, 4, 3)
+HINT_CHANNELS = (8, 16, 32, 48)
+MAX_FRAMES = 32
+
+
+def make_scheduler() -> DDIMScheduler:
+    """v-prediction from pure noise (zero terminal SNR, Lin et al. 2305.08891) on a cosine schedule."""
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", rescale_betas_zero_snr=True,
+        timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True,
+    )  # fmt: skip
+
+
+def make_unet() -> UNet2DConditionModel:
+    """The spatial half of the UNet."""
+    return UNet2DConditionModel(
+        sample_size=16, in_channels=12, out_channels=12, block_out_channels=CHANNELS, layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=WIDTH, attention_head_dim=HEADS, norm_num_groups=16,
+    )  # fmt: skip
+
+
+def make_controlnet() -> ControlNetModel:
+    """A ControlNet of the same shape; its zero convolutions make it silent at first."""
+    return ControlNetModel(
+        in_channels=12, block_out_channels=CHANNELS, layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        cross_attention_dim=WIDTH, attention_head_dim=HEADS, norm_num_groups=16,
+        conditioning_embedding_out_channels=HINT_CHANNELS,
+    )  # fmt: skip
+
+
+def make_motion_adapter() -> MotionAdapter:
+    """Motion modules at every level; silent at first, as their last projections start at zero."""
+    adapter = MotionAdapter(
+        block_out_channels=CHANNELS, motion_layers_per_block=2, motion_mid_block_layers_per_block=1,
+        motion_num_attention_heads=4, motion_norm_num_groups=32, motion_max_seq_length=MAX_FRAMES,
+        use_motion_mid_block=True,
+    )  # fmt: skip
+    for name, module in adapter.named_modules():
+        if name.endswith("proj_out"):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+    return adapter
+
+
+class Denoiser:
+    """UNet, two ControlNets and a frozen text encoder: the loss of a batch."""
+
+    def __init__(
+        self, unet: nn.Module, controlnets: dict[str, ControlNetModel],
+        tokenizer: PreTrainedTokenizerFast, text_encoder: CLIPTextModel,
+    ) -> None:  # fmt: skip
+        self.unet, self.controlnets = unet, controlnets
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder.requires_grad_(False).eval()
+        self.scheduler = make_scheduler()
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Mean squared error of the predicted velocity; one noise level per clip."""
+        latents = batch.latents
+        k, _, f, _, _ = latents.shape
+        noise = torch.randn(latents.shape, generator=generator)
+        offsets = (torch.arange(k) + torch.rand(k, generator=generator)) / k  # spread evenly in a batch
+        t = (offsets * self.scheduler.config.num_train_timesteps).long()
+        noisy = self.scheduler.add_noise(latents, noise, t)
+        target = self.scheduler.get_velocity(latents, noise, t)
+        with torch.no_grad():
+            text = self.text_encoder(tokenize(self.tokenizer, batch.prompts)).last_hidden_state
+        text = text.repeat_interleave(f, 0)
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = self._predict(noisy, t, text, batch)
+        return functional.mse_loss(predicted.float(), target)
+
+    def _predict(self, noisy: Tensor, t: Tensor, text: Tensor, batch: Batch) -> Tensor:
+        k, c, f, h, w = noisy.shape
+        flat = noisy.transpose(1, 2).reshape(k * f, c, h, w)
+        residuals: dict[str, object] = {}
+        if batch.control is not None:
+            down, mid = self.controlnets[batch.kind](
+                flat, t.repeat_interleave(f), text, batch.control, return_dict=False
+            )
+            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        if isinstance(self.unet, UNetMotionModel):
+            out: Tensor = self.unet(noisy, t, text, **residuals).sample
+            return out
+        out = self.unet(flat, t.repeat_interleave(f), text, **residuals).sample
+        return out.reshape(k, f, c, h, w).transpose(1, 2)
+
+    def modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The trained parts by name."""
+        yield "unet", self.unet
+        for kind, net in self.controlnets.items():
+            yield f"controlnet_{kind}", net
+
+
+def train_stills(
+    folder: Path, denoiser: Denoiser, source: ClipSource, *, steps: int, frames: int, rate: float, until: float
+) -> bool:
+    """Single frames: colours, scenes and control are learnt here; True when finished."""
+    stage = Stage("stills", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.2, ema=0.998)
+
+    def loss_of(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(step)
+        return denoiser.loss(source(step, clips=frames, frames=1), generator)
+
+    done = stage.run(loss_of, until=until)
+    stage.use_ema()
+    return done
+
+
+def train_clips(
+    folder: Path, denoiser: Denoiser, source: ClipSource, *, steps: int, frames: int, rate: float, until: float
+) -> bool:
+    """Clips with motion modules; batches alternate between few long and many short clips."""
+    stage = Stage("clips", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.5, ema=0.998)
+
+    def loss_of(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(10**6 + step)
+        length = 16 if step % 2 else 8
+        return denoiser.loss(source(10**6 + step, clips=max(1, frames // length), frames=length), generator)
+
+    done = stage.run(loss_of, until=until)
+    stage.use_ema()
+    return done
+
+
+def add_motion(unet: UNet2DConditionModel) -> UNetMotionModel:
+    """The spatial UNet with silent motion modules."""
+    return UNetMotionModel.from_unet2d(unet, make_motion_adapter())

@@ -1,0 +1,101 @@
+"""Encoded training clips: latents beside each shard, and batches of them with controls and prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from ..prompts import mentioned_at_random, write_prompt
+from .data import Shard, load_shard
+from .vae import to_pixels
+
+CONTROLS = ("pose", "depth")
+_NO_PROMPT = 0.12  # share of prompts left empty, for guidance
+_NO_CONTROL = 0.06
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Latents (k c f h w) scaled to unit variance, control (k·f 3 H W) in 0..1 or None, k prompts."""
+
+    latents: Tensor
+    control: Tensor | None
+    kind: str
+    prompts: list[str]
+
+
+@torch.no_grad()
+def encode_shard(vae: AutoencoderKL, path: Path) -> None:
+    """Writes `latents.npy` (k f c h w) float16 beside the shard's frames, once."""
+    target = path / "latents.npy"
+    if target.exists():
+        return
+    frames = load_shard(path).frames
+    scale = vae.config.scaling_factor
+    with torch.autocast("cpu", torch.bfloat16):
+        coded = [vae.encode(to_pixels(clip)).latent_dist.mean.float() * scale for clip in frames]
+    temporary = path / "latents.partial.npy"
+    np.save(temporary, torch.stack(coded).half().numpy())
+    temporary.replace(target)
+
+
+@torch.no_grad()
+def normalise(vae: AutoencoderKL, pixels: Tensor) -> None:
+    """Folds per-channel mean and spread of the latents into the 1x1 convolutions beside them.
+
+    Pipelines only know one scaling factor; this makes each channel zero-mean, unit-variance.
+    """
+    mean_channels = vae.config.latent_channels
+    latents = vae.encode(pixels).latent_dist.mean
+    mean = latents.mean((0, 2, 3))
+    spread = latents.std((0, 2, 3))
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    post.bias += torch.einsum("oc,c->o", post.weight[:, :, 0, 0], mean)
+    post.weight *= spread.view(1, -1, 1, 1)
+    quant.weight[:mean_channels] /= spread.view(-1, 1, 1, 1)
+    quant.bias[:mean_channels] = (quant.bias[:mean_channels] - mean) / spread
+    quant.bias[mean_channels:] -= 2 * spread.log()
+
+
+class ClipSource:
+    """Random batches of encoded shards; `frames` consecutive frames of `clips` clips, one shape."""
+
+    def __init__(self, shards: list[Path], seed: int) -> None:
+        ready = [p for p in shards if (p / "latents.npy").exists()]
+        self.shards = [(load_shard(p), np.load(p / "latents.npy", mmap_mode="r")) for p in ready]
+        self.seed = seed
+
+    def __call__(self, step: int, clips: int, frames: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step])
+        shard, latents = self.shards[int(rng.integers(len(self.shards)))]
+        total, length = latents.shape[:2]
+        chosen = rng.choice(total, clips, replace=clips > total)
+        starts = rng.integers(0, length - frames + 1, clips)
+        spans = [(int(c), slice(int(s), int(s) + frames)) for c, s in zip(chosen, starts, strict=True)]
+        picked = torch.from_numpy(np.stack([latents[c, span] for c, span in spans])).float()
+        kind = str(rng.choice(CONTROLS))
+        control = None if rng.random() < _NO_CONTROL else _control(shard, kind, spans, rng)
+        return Batch(picked.transpose(1, 2), control, kind, [_prompt(shard, c, rng) for c, _ in spans])
+
+
+def _prompt(shard: Shard, clip: int, rng: np.random.Generator) -> str:
+    if rng.random() < _NO_PROMPT:
+        return ""
+    return write_prompt(shard.specs[clip], rng, mentioned_at_random(rng))
+
+
+def _control(shard: Shard, kind: str, spans: list[tuple[int, slice]], rng: np.random.Generator) -> Tensor:
+    """Control frames (k·f 3 H W) in 0..1; depth gets another gain and bend per clip, as estimators do."""
+    if kind == "pose":
+        pixels = np.concatenate([shard.pose[c, span] for c, span in spans])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    clips = []
+    for c, span in spans:
+        depth = torch.from_numpy(np.ascontiguousarray(shard.depth[c, span])).float() / 255
+        clips.append((depth * rng.uniform(0.8, 1.1) + rng.uniform(-0.06, 0.03)).clamp(0, 1) ** rng.uniform(0.75, 1.35))
+    return torch.cat(clips)[:, None].expand(-1, 3, -1, -1)

@@ -1,0 +1,134 @@
+"""What every training stage shares: resumable state in safetensors, EMA, a logged curve."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+class Stage:
+    """Runs a training stage: steps, learning rate, EMA, checkpoints, a curve in JSON lines.
+
+    `loss_of(step)` returns the loss of one batch. The rate warms up, stays, and decays by a cosine
+    over the last `decay` share. A stage that was stopped goes on at its last checkpoint.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, modules: dict[str, nn.Module], *, steps: int, rate: float,
+        decay: float = 0.4, ema: float = 0.999, weight_decay: float = 0.01,
+    ) -> None:  # fmt: skip
+        self.name, self.folder, self.steps, self.rate, self.decay = name, folder, steps, rate, decay
+        self.modules, self.ema_rate = modules, ema
+        self.parameters = {
+            f"{part}.{key}": value
+            for part, module in modules.items()
+            for key, value in module.named_parameters()
+            if value.requires_grad
+        }
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay
+        )
+        self.ema = {key: value.detach().clone() for key, value in self.parameters.items()}
+        self.step = 0
+        self._resume()
+
+    @property
+    def path(self) -> Path:
+        """Where the stage keeps its state."""
+        return self.folder / f"{self.name}.safetensors"
+
+    def run(
+        self, loss_of: Callable[[int], Tensor], *, save_every_s: float = 120, until: float | None = None
+    ) -> bool:
+        """Trains to the last step or to the time `until` (as of time.time()); True when finished."""
+        saved, began, smooth = time.time(), time.time(), 0.0
+        while self.step < self.steps and (until is None or time.time() < until):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._rate_now()
+            loss = loss_of(self.step)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+            if torch.isfinite(norm):
+                self.optimizer.step()
+            self._update_ema()
+            self.step += 1
+            value = float(loss.detach())
+            smooth = value if smooth == 0 else 0.97 * smooth + 0.03 * value
+            if self.step % 25 == 0:
+                self._log(smooth, time.time() - began)
+            if time.time() - saved > save_every_s:
+                self.save()
+                saved = time.time()
+        self.save()
+        return self.step >= self.steps
+
+    def save(self) -> None:
+        """Writes weights, EMA and optimizer moments; whole or not at all."""
+        state = {f"model.{k}": v.detach() for k, v in self.parameters.items()}
+        state |= {f"ema.{k}": v for k, v in self.ema.items()}
+        for key, value in self.parameters.items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                if moment in self.optimizer.state[value]:
+                    state[f"{moment}.{key}"] = self.optimizer.state[value][moment]
+        temporary = self.path.with_suffix(".partial")
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, {"step": str(self.step)})
+        temporary.replace(self.path)
+
+    def use_ema(self) -> None:
+        """Copies the averaged weights into the modules."""
+        with torch.no_grad():
+            for key, value in self.parameters.items():
+                value.copy_(self.ema[key])
+
+    def load_ema(self, names: Iterable[str] | None = None) -> None:
+        """Loads only the averaged weights of the stage's file, for the stages after it."""
+        self.use_ema()
+
+    def _resume(self) -> None:
+        if not self.path.exists():
+            return
+        state = load_file(self.path)
+        with torch.no_grad():
+            for key, value in self.parameters.items():
+                value.copy_(state[f"model.{key}"])
+                self.ema[key].copy_(state[f"ema.{key}"])
+        self.step = stored_step(self.path)
+        for key, value in self.parameters.items():
+            if f"exp_avg.{key}" in state:
+                self.optimizer.state[value] = {
+                    "step": torch.tensor(float(self.step)),
+                    "exp_avg": state[f"exp_avg.{key}"],
+                    "exp_avg_sq": state[f"exp_avg_sq.{key}"],
+                }
+
+    def _rate_now(self) -> float:
+        warm = min(1.0, (self.step + 1) / 100)
+        start = self.steps * (1 - self.decay)
+        share = max(0.0, (self.step - start) / max(self.steps - start, 1))
+        return self.rate * warm * (0.02 + 0.98 * 0.5 * (1 + float(torch.cos(torch.tensor(share * torch.pi)))))
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        rate = min(self.ema_rate, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.ema.values()), list(self.parameters.values()), 1 - rate)
+
+    def _log(self, loss: float, seconds: float) -> None:
+        line = {"stage": self.name, "step": self.step, "loss": round(loss, 5), "seconds": round(seconds, 1)}
+        with (self.folder / "curve.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(f"{self.name} {self.step}/{self.steps} loss {loss:.5f} {seconds:.0f}s", flush=True)
+
+
+def stored_step(path: Path) -> int:
+    """The step at which a stage's file was written."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["step"])

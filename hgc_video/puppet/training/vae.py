@@ -1,0 +1,124 @@
+"""Trains the autoencoder on single rendered frames, then encodes every training clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional
+
+from .data import load_shard
+from .progress import Stage
+
+
+def make_vae() -> AutoencoderKL:
+    """An 8x autoencoder with 12 latent channels, 0.84 M weights."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=12,
+        block_out_channels=(16, 32, 48, 64),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=128,
+        scaling_factor=1.0,
+    )
+
+
+_CROP = 64  # pixels; small crops give four times the steps, full frames at the end set the statistics
+_CROP_SHARE = 0.85
+
+
+class FrameSource:
+    """Random frames of the rendered shards, (b 3 H W) in -1..1, one shape per batch."""
+
+    def __init__(self, shards: list[Path], seed: int, batch: int) -> None:
+        self.shards = [load_shard(p) for p in shards]
+        self.seed, self.batch = seed, batch
+
+    def __call__(self, step: int) -> Tensor:
+        rng = np.random.default_rng([self.seed, step])
+        shard = self.shards[int(rng.integers(len(self.shards)))]
+        clips, frames = shard.frames.shape[:2]
+        picks = [(int(rng.integers(clips)), int(rng.integers(frames))) for _ in range(self.batch)]
+        pixels = np.stack([shard.frames[c, f] for c, f in picks])
+        return to_pixels(pixels)
+
+
+def _crop(pixels: Tensor, step: int) -> Tensor:
+    rng = np.random.default_rng(step)
+    y, x = (int(rng.integers(size - _CROP + 1)) for size in pixels.shape[2:])
+    return pixels[:, :, y : y + _CROP, x : x + _CROP]
+
+
+def to_pixels(frames: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+    """(b H W 3) uint8 to (b 3 H W) float in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def vae_loss(vae: AutoencoderKL, pixels: Tensor, kl_weight: float = 3e-5, jitter: float = 0.05) -> Tensor:
+    """L1 on pixels and on their gradients, a light KL term, a decoder used to slightly wrong latents."""
+    posterior = vae.encode(pixels).latent_dist
+    latents = posterior.sample()
+    noise = torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1) * 2 * jitter
+    decoded = vae.decode(latents + noise * latents.std()).sample
+    return reconstruction_loss(decoded.float(), pixels) + kl_weight * posterior.kl().float().mean()
+
+
+def reconstruction_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
+    """L1 of pixels (b 3 H W) plus L1 of their horizontal and vertical differences."""
+    error = decoded - pixels
+    edges = functional.l1_loss(error[..., 1:], error[..., :-1]) + functional.l1_loss(
+        error[..., 1:, :], error[..., :-1, :]
+    )
+    return error.abs().mean() + 0.5 * error.square().mean() + 0.5 * edges
+
+
+def train_vae(folder: Path, shards: list[Path], *, steps: int, batch: int, seed: int, until: float) -> AutoencoderKL:
+    """Trains (or goes on training) the autoencoder; returns it with averaged weights."""
+    torch.manual_seed(seed)
+    vae = make_vae()
+    stage = Stage("vae", folder, {"vae": vae}, steps=steps, rate=2e-3, ema=0.995, weight_decay=0.0, decay=0.6)
+    source = FrameSource(shards, seed, batch)
+
+    def loss_of(step: int) -> Tensor:
+        pixels = source(step)
+        if step < _CROP_SHARE * steps:
+            pixels = _crop(pixels, step)
+        with torch.autocast("cpu", torch.bfloat16):
+            return vae_loss(vae, pixels)
+
+    stage.run(loss_of, until=until)
+    stage.use_ema()
+    return vae.eval()
+
+
+def train_decoder(
+    folder: Path, vae: AutoencoderKL, shards: list[Path], *, steps: int, batch: int, seed: int, until: float
+) -> None:
+    """Sharpens the decoder on whole frames; the encoder, and so every latent, stays as it is."""
+    torch.manual_seed(seed + 2)
+    vae.requires_grad_(False)
+    parts = {"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}
+    for part in parts.values():
+        part.requires_grad_(True)
+    stage = Stage("decoder", folder, parts, steps=steps, rate=8e-4, ema=0.995, weight_decay=0.0, decay=0.8)
+    source = FrameSource(shards, seed + 3, batch)
+
+    def loss_of(step: int) -> Tensor:
+        pixels = source(step)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                latents = vae.encode(pixels).latent_dist.sample()
+            decoded = vae.decode(latents + 0.08 * torch.randn_like(latents)).sample
+        return reconstruction_loss(decoded.float(), pixels)
+
+    stage.run(loss_of, until=until)
+    stage.use_ema()
+    vae.requires_grad_(False).eval()

@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Trains the embedded model from nothing: data, VAE, text encoder, stills, clips, decoder; then exports it.
+
+Every stage resumes where it was stopped; run the script again with the same folder to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from hgc_video.puppet.training import run
+
+DEFAULTS = run.Plan()
+
+
+def main() -> None:
+    """Reads the options and trains."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/puppet"), help="checkpoints, data and curve")
+    parser.add_argument("--export", type=Path, default=None, help="write the trained model here")
+    parser.add_argument("--until-stage", choices=run.STAGES, default=run.STAGES[-1], help="stop after this stage")
+    parser.add_argument("--minutes", type=float, default=600, help="stop (resumable) after so long")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    for name, value in vars(DEFAULTS).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    plan = run.Plan(**{name: getattr(args, name) for name in vars(DEFAULTS)})
+    until = time.time() + 60 * args.minutes
+    trained = run.train(args.folder, plan, seed=args.seed, until=until, last=args.until_stage)
+    if args.export is not None:
+        trained.export(args.export)
+        print(f"exported to {args.export}")
+
+
+if __name__ == "__main__":
+    main()
