@@ -33,13 +33,15 @@ def open_movie(path: Path) -> Source:
 
 
 class DecordMovie:
-    """A movie read by decord: quick access to any frame."""
+    """A movie read by decord: quick access to any frame; raises what it likes if it cannot."""
 
     def __init__(self, path: Path) -> None:
         decord = import_module("decord")  # carries no types
         self._path = path
         self._reader: Any = decord.VideoReader(str(path))
-        height, width = self._reader[0].shape[:2]
+        height, width, channels = self._reader[0].shape
+        if channels != 3:  # decord garbles some widths, 96 among them (dmlc/decord issue 336)
+            raise VideoError(f'decord cannot read "{path}"; PyAV can')
         fps = float(self._reader.get_avg_fps()) or DEFAULT_FPS
         self.info = VideoInfo(fps, len(self._reader), height, width)
 
@@ -47,7 +49,7 @@ class DecordMovie:
         """The frames at `indices`."""
         for index in indices:
             try:
-                frame: Frame = self._reader[index].asnumpy()[..., :3]
+                frame: Frame = self._reader[index].asnumpy()
             except Exception as error:  # decord's own error type is not stable
                 raise _damaged(self._path, index) from error
             yield frame
@@ -102,6 +104,8 @@ def _require_video(path: Path) -> None:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise VideoError(f'"{path}" holds no video stream; give a video')
+    except av.error.EOFError as error:
+        raise VideoError(f'"{path}" has zero frames; give a clip with at least one') from error
     except PermissionError as error:
         raise VideoError(f'"{path}" cannot be read: permission denied') from error
     except (av.error.FFmpegError, OSError, ValueError) as error:

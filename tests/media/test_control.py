@@ -1,0 +1,163 @@
+"""Control clips: choice of frames, of size, and placement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hgc_video.errors import InputError, VideoError
+from hgc_video.media.control import Placement, load_control, plan_frames, plan_size
+from hgc_video.media.skeleton import draw_skeleton
+from hgc_video.media.video import write_video
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"real clips are not at {DATA}")
+
+
+@pytest.mark.parametrize(
+    ("size", "planned"),
+    [
+        ((512, 512), (128, 128)),
+        ((1080, 1084), (128, 128)),
+        ((1920, 1080), (160, 96)),
+        ((1080, 1920), (96, 160)),
+        ((320, 512), (96, 160)),
+    ],
+)
+def test_default_sizes(size, planned):
+    assert plan_size(*size) == planned
+
+
+def test_told_sizes():
+    assert plan_size(1920, 1080, height=512) == (512, 288)
+    assert plan_size(1920, 1080, width=256) == (448, 256)
+    assert plan_size(1920, 1080, 64, 64) == (64, 64)
+    with pytest.raises(InputError, match="height=100 is no multiple of 32; take 96"):
+        plan_size(10, 10, height=100)
+    with pytest.raises(InputError, match="width=0"):
+        plan_size(10, 10, width=0)
+
+
+@given(
+    st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([8, 32, 64]), st.integers(64, 1024)
+)
+def test_planned_sizes_are_allowed_and_near_the_area(height, width, multiple, side):
+    h, w = plan_size(height, width, multiple=multiple, default_area=side * side)
+    assert h % multiple == w % multiple == 0
+    assert (h > w) <= (height > width)
+    assert (w > h) <= (width > height)
+    square = max(1, round(side / multiple)) * multiple
+    assert (h, w) == (square, square) or 0.9 <= h * w / side**2 <= 1.1
+
+
+@pytest.mark.parametrize(
+    ("rate", "result"),
+    [(4, 4), (8, 8), (12, 12), (20, 10), (24000 / 1001, 11.988), (24, 12), (25, 12.5), (30, 10)],
+)
+def test_rates_are_thinned_at_the_same_speed(rate, result):
+    indices, fps = plan_frames(300, rate)
+    assert fps == pytest.approx(result, abs=1e-3)
+    assert set(np.diff(indices)) == {round(rate / fps)}
+    assert len(indices) / fps == pytest.approx(300 / rate, rel=0.02)
+
+
+def test_frame_counts():
+    assert plan_frames(288, 24, num_frames=16) == (list(range(0, 32, 2)), 12)
+    assert plan_frames(288, 24, max_frames=32) == (list(range(0, 64, 2)), 12)
+    assert plan_frames(5, 4, max_frames=32) == (list(range(5)), 4)
+    assert plan_frames(63, 24, num_frames=63) == (list(range(63)), 24)  # fits only unthinned
+    with pytest.raises(InputError, match="has 63 frames at 24 fps; ask for at most 63"):
+        plan_frames(63, 24, num_frames=64)
+    with pytest.raises(InputError, match="beyond the model's 32"):
+        plan_frames(63, 24, num_frames=33, max_frames=32)
+    with pytest.raises(InputError, match="num_frames=0"):
+        plan_frames(63, 24, num_frames=0)
+
+
+def test_a_told_rate_samples_by_time():
+    assert plan_frames(12, 24, fps=6) == ([0, 4, 8], 6)
+    assert plan_frames(3, 4, fps=8) == ([0, 0, 1, 1, 2, 2], 8)
+    with pytest.raises(InputError, match="fps"):
+        plan_frames(3, 4, fps=0)
+
+
+@given(
+    st.integers(1, 400),
+    st.floats(1, 120),
+    st.one_of(st.none(), st.integers(1, 500)),
+    st.one_of(st.none(), st.floats(1, 120)),
+    st.one_of(st.none(), st.integers(1, 40)),
+)
+def test_planned_frames_lie_in_the_clip(available, rate, num_frames, fps, max_frames):
+    try:
+        indices, result = plan_frames(
+            available, rate, num_frames=num_frames, fps=fps, max_frames=max_frames
+        )
+    except InputError:
+        assert num_frames is not None
+        return
+    assert 0 < result <= 120
+    assert indices == sorted(indices)
+    assert set(indices) <= set(range(available))
+    assert len(indices) <= (max_frames or len(indices))
+    assert num_frames is None or len(indices) == num_frames
+
+
+def test_nobody_is_cut_off_and_points_follow_the_pixels():
+    frame = np.zeros((200, 100, 3), np.uint8)
+    frame[40:60, 20:40] = 255
+    place = Placement(200, 100, 128, 128)
+    placed = place.frame(frame)
+    ys, xs = np.nonzero(placed[..., 0] > 127)
+    centre = place.points(np.array([30.0, 50.0]))
+    assert placed.shape == (128, 128, 3)
+    assert np.allclose([xs.mean() + 0.5, ys.mean() + 0.5], centre, atol=0.5)
+    assert placed[:, :32].max() == placed[:, 96:].max() == 0
+    assert np.allclose(place.points(np.array([[0.0, 0.0], [100.0, 200.0]])), [[32, 0], [96, 128]])
+
+
+def test_a_foreign_skeleton_keeps_its_lines():
+    joints = np.random.default_rng(3).uniform(0.1, 0.9, (18, 3)) * [512, 512, 0] + [0, 0, 1]
+    small = Placement(512, 512, 128, 128).frame(draw_skeleton(joints, 512, 512)).astype(float)
+    drawn = draw_skeleton(joints * [0.25, 0.25, 1], 128, 128).astype(float)
+    assert small.sum() == pytest.approx(drawn.sum(), rel=0.05)
+    assert np.abs(small - drawn).mean() < 3
+
+
+def test_paths_arrays_and_images_agree(tmp_path):
+    clip = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    write_video(tmp_path / "clip", clip, 10)
+    told = {"height": 64, "width": 64}
+    read = load_control(tmp_path / "clip", "depth", **told)
+    assert (read.fps, read.kind, read.source_height, read.source_width) == (10, "depth", 64, 64)
+    assert np.array_equal(read.frames, clip)
+    assert np.array_equal(load_control(clip, **told).frames, clip)
+    images = load_control([Image.fromarray(frame) for frame in clip], fps=24, **told)
+    assert np.array_equal(images.frames, clip)
+    assert images.fps == 24
+    with pytest.raises(InputError, match="has 6 frames"):
+        load_control(clip, num_frames=7)
+    with pytest.raises(VideoError, match="uint8"):
+        load_control(clip.astype(np.float32))
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "shape", "fps"),
+    [
+        ("skeleton_dance1.mp4", (16, 128, 128, 3), 4),
+        ("depth_girl_dancing.mp4", (8, 96, 160, 3), 4),
+        ("dance.mp4", (16, 160, 96, 3), 12),
+        ("woman-running.mp4", (16, 128, 128, 3), 10),
+    ],
+)
+def test_real_clips(name, shape, fps):
+    clip = load_control(DATA / name, max_frames=16)
+    assert clip.frames.shape == shape
+    assert clip.fps == pytest.approx(fps)
+    assert clip.frames.std() > 5
