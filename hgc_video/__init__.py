@@ -1,0 +1,34 @@
+"""ControlNet-guided video diffusion made cheaper by the Hybrid-Grained Cache.
+
+Loads its public names on first use: importing the package loads neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["Clip", "HGCVideoError", "Report", "__version__", "generate"]
+
+if TYPE_CHECKING:
+    from .clip import Clip
+    from .errors import HGCVideoError
+    from .pipeline import generate
+    from .report import Report
+else:
+    # Hidden from the type checker, so that it still knows which names exist.
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        homes = {
+            "Clip": "clip",
+            "HGCVideoError": "errors",
+            "Report": "report",
+            "generate": "pipeline",
+        }
+        if name not in homes:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{homes[name]}"), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -1,0 +1,133 @@
+"""What one run cost and under which settings: numbers, text and JSON.
+
+Knows nothing about how the numbers were measured. MACs are multiply-accumulates, every product
+counted; a part is one of text_encoder, controlnet, unet, vae.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .atomic import write_text
+from .errors import InputError
+
+_DERIVED = ("macs", "macs_baseline", "macs_saved")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The account of one run; print it, or `save` it as JSON.
+
+    `macs_by_part` is what was executed, `macs_baseline_by_part` what the same run without a cache
+    takes; `seconds` is wall-clock time by stage (load, encode, denoise, decode, ...) and `total`;
+    `peak_nbytes` the memory peak of the run, `cache_nbytes` the most that the cache held at once;
+    `steps` one line per denoising step.
+    """
+
+    prompt: str
+    negative_prompt: str | None
+    model: str
+    preset: str
+    num_inference_steps: int
+    guidance_scale: float
+    conditioning_scale: float
+    seed: int
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+    device: str
+    dtype: str
+    macs_by_part: Mapping[str, int]
+    macs_baseline_by_part: Mapping[str, int]
+    seconds: Mapping[str, float]
+    peak_nbytes: int
+    cache_nbytes: int
+    steps: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def macs(self) -> int:
+        """MACs executed, all parts."""
+        return sum(self.macs_by_part.values())
+
+    @property
+    def macs_baseline(self) -> int:
+        """MACs of the same run without a cache, all parts."""
+        return sum(self.macs_baseline_by_part.values())
+
+    @property
+    def macs_saved(self) -> float:
+        """The share of the baseline that was not executed, 0..1."""
+        return 1 - self.macs / self.macs_baseline if self.macs_baseline else 0.0
+
+    def to_json(self) -> str:
+        """All fields, and `macs`, `macs_baseline` and `macs_saved` before them."""
+        derived = {name: getattr(self, name) for name in _DERIVED}
+        return json.dumps({**derived, **asdict(self)}, indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """The report that `to_json` wrote; InputError says what is no field, or missing."""
+        try:
+            given: dict[str, Any] = dict(json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"this is no report: {error}; give what to_json wrote") from error
+        for name in _DERIVED:
+            given.pop(name, None)
+        known = {field.name for field in fields(cls)}
+        for problem, names in (("lacks", known - set(given)), ("has unknown", set(given) - known)):
+            if names:
+                raise InputError(f"the report {problem} {', '.join(sorted(names))}")
+        return cls(**{**given, "steps": tuple(given["steps"])})
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the JSON and returns its path; InputError where it cannot be written."""
+        return write_text(path, self.to_json() + "\n")
+
+    def __str__(self) -> str:
+        return "\n".join([*self._heading(), *self._cost(), "steps", *_indented(self.steps)])
+
+    def _heading(self) -> list[str]:
+        avoided = f'  without "{self.negative_prompt}"' if self.negative_prompt else ""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return [
+            f'prompt    "{self.prompt}"{avoided}',
+            f"model     {self.model}, {self.dtype} on {self.device}",
+            f"preset    {self.preset}: {self.num_inference_steps} steps, seed {self.seed}, "
+            f"guidance {self.guidance_scale:g}, conditioning {self.conditioning_scale:g}",
+            f"clip      {self.num_frames} frames of {self.width}x{self.height} at {self.fps:g} fps",
+            f"versions  {versions}",
+        ]
+
+    def _cost(self) -> list[str]:
+        baseline = self.macs_baseline_by_part
+        parts = ", ".join(
+            f"{name} {_tera(macs)} of {_tera(baseline.get(name, macs))}"
+            for name, macs in self.macs_by_part.items()
+        )
+        stages = ", ".join(f"{k} {s:.1f}" for k, s in self.seconds.items() if k != "total")
+        total = self.seconds.get("total", sum(self.seconds.values()))
+        return [
+            f"MACs      {_tera(self.macs)} of {_tera(self.macs_baseline)} T: "
+            f"{100 * self.macs_saved:.1f} % saved ({parts})",
+            f"seconds   {total:.1f} ({stages})",
+            f"memory    {_mebi(self.peak_nbytes)} MiB at most, cache {_mebi(self.cache_nbytes)} MiB",
+        ]
+
+
+def _tera(macs: int) -> str:
+    return f"{macs / 1e12:.3g}"
+
+
+def _mebi(nbytes: int) -> str:
+    return f"{nbytes / 2**20:.0f}"
+
+
+def _indented(lines: tuple[str, ...]) -> list[str]:
+    return [f"  {line}" for line in lines]
