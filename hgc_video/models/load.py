@@ -5,6 +5,8 @@ Knows where models lie and which parts they need; does not know how they are run
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,21 @@ CONTROLS = ("pose", "depth")
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
+@dataclass(frozen=True)
+class ModelFacts:
+    """What must be known of a model before it is loaded.
+
+    `max_frames` is what its motion modules hold, `multiple` what sizes in pixels must be a multiple
+    of, `default_area` the pixels of its own frame size.
+    """
+
+    folder: Path
+    max_frames: int
+    multiple: int
+    default_area: int
+    guidance_scale: float
+
+
 def model_folder(model: str) -> Path:
     """The folder of a model: `puppet`, or a path. ModelError says what is missing."""
     if model == EMBEDDED:
@@ -24,15 +41,29 @@ def model_folder(model: str) -> Path:
         folder = Path(model).expanduser()
         if not folder.is_dir():
             raise ModelError(
-                f'model "{model}" is neither "{EMBEDDED}" nor a folder; give the path of a model in diffusers format'
+                f'model "{model}" is neither "{EMBEDDED}" nor a folder; '
+                "give the path of a model in diffusers format"
             )
     missing = [part for part in ("model_index.json", *_PARTS) if not (folder / part).exists()]
     if missing:
-        raise ModelError(
-            f"model folder {folder} lacks {', '.join(missing)}; "
-            + ("reinstall hgc-video" if model == EMBEDDED else "save it with pipe.save_pretrained")
-        )
+        remedy = "reinstall hgc-video" if model == EMBEDDED else "save it with pipe.save_pretrained"
+        raise ModelError(f"model folder {folder} lacks {', '.join(missing)}; {remedy}")
     return folder
+
+
+def read_facts(model: str) -> ModelFacts:
+    """The facts of a model, from its configuration files alone."""
+    folder = model_folder(model)
+    unet = json.loads((folder / "unet" / "config.json").read_text())
+    vae = json.loads((folder / "vae" / "config.json").read_text())
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    return ModelFacts(
+        folder=folder,
+        max_frames=int(unet.get("motion_max_seq_length", 32)),
+        multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
+        default_area=(int(unet["sample_size"]) * factor) ** 2,
+        guidance_scale=default_guidance_scale(model),
+    )
 
 
 def default_guidance_scale(model: str) -> float:
@@ -41,13 +72,19 @@ def default_guidance_scale(model: str) -> float:
 
 
 def load_pipeline(model: str, control: str, *, device: str = "cpu", dtype: Any = None) -> Any:
-    """A stock AnimateDiffControlNetPipeline with the ControlNet for `control` ("pose" or "depth")."""
+    """A stock AnimateDiffControlNetPipeline with the ControlNet for `control`, "pose" or "depth".
+
+    `dtype` is torch's; half precision on CUDA and single precision elsewhere when it is None.
+    """
     if control not in CONTROLS:
         raise InputError(f'unknown control "{control}": {nearest(control, CONTROLS)}')
     folder = model_folder(model)
     controlnet_folder = folder / f"controlnet_{control}"
     if not controlnet_folder.is_dir():
-        raise ModelError(f"model folder {folder} has no controlnet_{control}; save a ControlNet for {control} there")
+        raise ModelError(
+            f"model folder {folder} has no controlnet_{control}; "
+            f"save a ControlNet for {control} there"
+        )
     import torch
     from diffusers import AnimateDiffControlNetPipeline, ControlNetModel
 

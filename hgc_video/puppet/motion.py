@@ -81,9 +81,14 @@ def recorded_motion(name: str, rng: np.random.Generator, num_frames: int) -> Mot
 
 
 def load_recorded(name: str) -> Motion:
-    """Keypoints of a real clip (f 18 4) from the package's data."""
+    """Keypoints of a real clip (f 18 4) from the package's data.
+
+    The detector's depth grows away from the camera and is exaggerated; here it grows towards it.
+    """
     text = resources.files("hgc_video.puppet").joinpath(f"motions/{name}.json").read_text()
-    return np.asarray(json.loads(text)["keypoints"], np.float32)
+    motion = np.asarray(json.loads(text)["keypoints"], np.float32)
+    motion[..., 2] *= -0.6
+    return motion
 
 
 def place(motion: Motion, rng: np.random.Generator, aspect: float = 1.0) -> Motion:

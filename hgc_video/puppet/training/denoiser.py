@@ -18,7 +18,7 @@ from .text import WIDTH, tokenize
 CHANNELS = (64, 128, 96)
 HEADS = (2, 4, 3)
 HINT_CHANNELS = (8, 16, 32, 48)
-MAX_FRAMES = 32
+MAX_FRAMES = 16
 
 
 def make_scheduler() -> DDIMScheduler:

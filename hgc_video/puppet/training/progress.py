@@ -32,7 +32,7 @@ class Stage:
             if value.requires_grad
         }
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay
+            self.parameters.values(), lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
         )
         self.ema = {key: value.detach().clone() for key, value in self.parameters.items()}
         self.step = 0

@@ -12,7 +12,7 @@ from .denoiser import Denoiser, add_motion, make_controlnet, make_unet, train_cl
 from .export import export
 from .latents import ClipSource, encode_shard, normalise
 from .text import train_text
-from .vae import FrameSource, train_decoder, train_vae
+from .vae import first_frames, train_decoder, train_vae
 
 STAGES = ("data", "vae", "text", "stills", "clips", "decoder")
 
@@ -22,9 +22,9 @@ class Plan:
     """How much each stage does; the defaults are what the shipped weights were trained with."""
 
     shards: int = 80
-    vae_steps: int = 3000
+    vae_steps: int = 2398
     text_steps: int = 1500
-    still_steps: int = 2400
+    still_steps: int = 1900
     still_frames: int = 20
     still_rate: float = 1e-3
     clip_steps: int = 2400
@@ -57,7 +57,7 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
     folder.mkdir(parents=True, exist_ok=True)
     shards = [make_shard(folder / "data", i, seed) for i in range(plan.shards)]
     vae = train_vae(folder, shards, steps=plan.vae_steps, batch=16, seed=seed, until=until)
-    normalise(vae, FrameSource(shards, seed + 1, 64)(0))
+    normalise(vae, first_frames(shards[:3]))
     tokenizer, text_encoder = train_text(folder, steps=plan.text_steps, seed=seed, until=until)
     unet, controlnets = make_unet(), {"pose": make_controlnet(), "depth": make_controlnet()}
     denoiser = Denoiser(unet, controlnets, tokenizer, text_encoder)

@@ -51,6 +51,11 @@ class FrameSource:
         return to_pixels(pixels)
 
 
+def first_frames(shards: list[Path]) -> Tensor:
+    """The first frame of every clip of some shards of one shape, (b 3 H W)."""
+    return to_pixels(np.concatenate([load_shard(p).frames[:, 0] for p in shards]))
+
+
 def _crop(pixels: Tensor, step: int) -> Tensor:
     rng = np.random.default_rng(step)
     y, x = (int(rng.integers(size - _CROP + 1)) for size in pixels.shape[2:])
@@ -62,7 +67,7 @@ def to_pixels(frames: np.ndarray) -> Tensor:  # type: ignore[type-arg]
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def vae_loss(vae: AutoencoderKL, pixels: Tensor, kl_weight: float = 3e-5, jitter: float = 0.05) -> Tensor:
+def vae_loss(vae: AutoencoderKL, pixels: Tensor, kl_weight: float = 1e-6, jitter: float = 0.05) -> Tensor:
     """L1 on pixels and on their gradients, a light KL term, a decoder used to slightly wrong latents."""
     posterior = vae.encode(pixels).latent_dist
     latents = posterior.sample()

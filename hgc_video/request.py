@@ -1,0 +1,55 @@
+"""What the caller of `generate` asked for, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .errors import InputError, PromptError, nearest
+from .media.video import VideoLike
+from .models.load import CONTROLS
+
+
+@dataclass(frozen=True)
+class Request:
+    """The plain values of one run; bad ones are refused when it is made."""
+
+    control_video: VideoLike
+    prompt: str
+    control: str
+    model: str
+    negative_prompt: str | None
+    num_inference_steps: int
+    guidance_scale: float | None
+    conditioning_scale: float
+    num_frames: int | None
+    height: int | None
+    width: int | None
+    fps: float | None
+    seed: int
+    extract: bool
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str) or not self.prompt.strip():
+            raise PromptError("the prompt is empty; say what the clip shows")
+        if self.control not in CONTROLS:
+            raise InputError(f'unknown control "{self.control}": {nearest(self.control, CONTROLS)}')
+        _require(self.num_inference_steps >= 1, "num_inference_steps", self.num_inference_steps, "at least 1")
+        _require(self.num_inference_steps <= 1000, "num_inference_steps", self.num_inference_steps, "at most 1000")
+        scale = self.guidance_scale
+        _require(scale is None or 0 <= scale < math.inf, "guidance_scale", scale, "0 or more")
+        _require(0 <= self.conditioning_scale < math.inf, "conditioning_scale", self.conditioning_scale, "0 or more")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2**63 - 1")
+
+
+def _require(holds: bool, name: str, given: object, allowed: str) -> None:
+    if not holds:
+        raise InputError(f"{name}={given} is not possible; give {allowed}")
+
+
+def check_prompt_length(tokenizer: object, prompt: str, name: str = "prompt") -> None:
+    """PromptError where the text encoder would silently cut the prompt's end off."""
+    limit = int(tokenizer.model_max_length)  # type: ignore[attr-defined]
+    length = len(tokenizer(prompt).input_ids)  # type: ignore[operator]
+    if length > limit:
+        raise PromptError(f"the {name} has {length - 2} tokens, the model reads {limit - 2}; make it shorter")
