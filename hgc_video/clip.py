@@ -40,17 +40,17 @@ class Clip:
     @property
     def num_frames(self) -> int:
         """Frames in the clip."""
-        return self.frames.shape[0]
+        return int(self.frames.shape[0])
 
     @property
     def height(self) -> int:
         """Pixels from top to bottom."""
-        return self.frames.shape[1]
+        return int(self.frames.shape[1])
 
     @property
     def width(self) -> int:
         """Pixels from left to right."""
-        return self.frames.shape[2]
+        return int(self.frames.shape[2])
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the clip and returns its path.

@@ -90,8 +90,12 @@ class Report:
         """Writes the JSON and returns its path; InputError where it cannot be written."""
         return write_text(path, self.to_json() + "\n")
 
+    def summary(self) -> str:
+        """Settings and cost as text, without the steps."""
+        return "\n".join([*self._heading(), *self._cost()])
+
     def __str__(self) -> str:
-        return "\n".join([*self._heading(), *self._cost(), "steps", *_indented(self.steps)])
+        return "\n".join([self.summary(), "steps", *(f"  {line}" for line in self.steps)])
 
     def _heading(self) -> list[str]:
         avoided = f'  without "{self.negative_prompt}"' if self.negative_prompt else ""
@@ -117,7 +121,7 @@ class Report:
             f"MACs      {_tera(self.macs)} of {_tera(self.macs_baseline)} T: "
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
             f"seconds   {total:.1f} ({stages})",
-            f"memory    {_mebi(self.peak_nbytes)} MiB at most, cache {_mebi(self.cache_nbytes)} MiB",
+            f"memory    {_mebi(self.peak_nbytes)} at most, the cache {_mebi(self.cache_nbytes)}",
         ]
 
 
@@ -126,8 +130,4 @@ def _tera(macs: int) -> str:
 
 
 def _mebi(nbytes: int) -> str:
-    return f"{nbytes / 2**20:.0f}"
-
-
-def _indented(lines: tuple[str, ...]) -> list[str]:
-    return [f"  {line}" for line in lines]
+    return f"{nbytes / 2**20:.0f} MiB"
