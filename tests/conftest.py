@@ -1,0 +1,53 @@
+"""What all tests share: one torch thread, and the real clips where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hgc_video.report import Report
+
+# Before torch is imported anywhere: on a busy small machine, spinning threads are ten times slower.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real clips, which the project does not ship."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real clips are not at hand: ../shared/data is absent")
+    return folder
+
+
+@pytest.fixture
+def report() -> Report:
+    """A small report with round numbers."""
+    return Report(
+        prompt="a dancer in a café",
+        negative_prompt=None,
+        model="puppet",
+        preset="balanced",
+        num_inference_steps=2,
+        guidance_scale=2.5,
+        conditioning_scale=1.0,
+        seed=7,
+        num_frames=16,
+        height=128,
+        width=96,
+        fps=8.0,
+        device="cpu",
+        dtype="float32",
+        macs_by_part={"unet": 300 * 10**9, "controlnet": 100 * 10**9},
+        macs_baseline_by_part={"unet": 800 * 10**9, "controlnet": 200 * 10**9},
+        seconds={"load": 1.0, "denoise": 4.25, "total": 5.5},
+        peak_nbytes=3 * 2**20,
+        cache_nbytes=2**20,
+        steps=("0 compute", "1 reuse"),
+        versions={"hgc_video": "0.1.0", "torch": "2.13.0"},
+    )

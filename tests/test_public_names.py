@@ -1,0 +1,48 @@
+"""The public surface: every name is there, documented, typed, and loaded on first use only."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import hgc_video
+from hgc_video import errors
+
+
+def test_the_public_names_are_these():
+    assert hgc_video.__all__ == ["Clip", "HGCVideoError", "Report", "__version__", "generate"]
+    assert set(hgc_video.__all__) <= set(dir(hgc_video))
+
+
+@pytest.mark.parametrize("name", [n for n in hgc_video.__all__ if not n.startswith("_")])
+def test_every_public_name_is_found_and_documented(name):
+    assert getattr(hgc_video, name).__doc__
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'generat'"):
+        _ = hgc_video.generat
+
+
+def test_the_version_is_the_installed_one():
+    from importlib.metadata import version
+
+    assert hgc_video.__version__ == version("hgc-video")
+
+
+def test_every_error_is_one_of_ours():
+    defined = [v for v in vars(errors).values() if isinstance(v, type)]
+    raised = [error for error in defined if error.__module__ == errors.__name__]
+    assert len(raised) > 5
+    assert all(issubclass(error, hgc_video.HGCVideoError) for error in raised)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, hgc_video; dir(hgc_video); hgc_video.HGCVideoError;"
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
