@@ -1,0 +1,249 @@
+"""The command line: light help, whole clips, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import hgc_video
+from hgc_video.cli import app
+from hgc_video.media.video import probe, write_video
+
+PROMPT = "a dancer in a red shirt and blue trousers on a beach"
+FAST = ["--num-inference-steps", "1", "--num-frames", "2"]
+COMMAND = [sys.executable, "-c", "from hgc_video.cli import main; main()"]
+
+
+@pytest.fixture(scope="session")
+def pose_clip(tmp_path_factory):
+    """The first frames of the example, as a control clip of 6 frames."""
+    from conftest import ROOT
+
+    from hgc_video.media.video import read_frames
+
+    frames = read_frames(ROOT / "examples" / "dance_pose.mp4", indices=range(6))
+    return write_video(tmp_path_factory.mktemp("clips") / "pose.mp4", frames, 8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder in which nothing may be left."""
+    place = tmp_path / "out"
+    place.mkdir()
+    return place
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def generate(pose, folder, *arguments, prompt=PROMPT, out="a.mp4"):
+    return invoke(
+        "generate", "--pose", pose, "--prompt", prompt, "--out", folder / out, *FAST, *arguments
+    )
+
+
+def refused(result, *parts, code=2):
+    """Holds when `result` is one line on stderr with every part, and nothing on stdout."""
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["--version"]])
+def test_help_loads_neither_torch_nor_diffusers(arguments):
+    code = (
+        "import sys\nfrom hgc_video.cli import app\n"
+        f"try: app({arguments!r})\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = [m for m in ('torch', 'diffusers', 'transformers', 'numpy') if m in sys.modules]\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_explains_itself_with_an_example():
+    shown = invoke("generate", "--help").stdout
+    assert "--pose examples/dance_pose.mp4" in shown
+    assert "--extract" in shown
+
+
+def test_version():
+    assert invoke("--version").stdout == f"hgc-video {hgc_video.__version__}\n"
+
+
+def test_models_lists_the_embedded_one():
+    result = invoke("models")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("puppet ")
+    assert "128x128" in result.stdout
+
+
+def test_a_clip_and_its_report_are_written(pose_clip, folder):
+    report = folder / "r.json"
+    result = generate(pose_clip, folder, "--report", report, "--seed", 5)
+    assert result.exit_code == 0, result.stderr
+    info = probe(folder / "a.mp4")
+    assert (info.num_frames, info.height, info.width, info.fps) == (2, 128, 128, 8)
+    told = json.loads(report.read_text())
+    assert (told["seed"], told["num_inference_steps"], told["prompt"]) == (5, 1, PROMPT)
+    assert str(folder / "a.mp4") in result.stdout
+    assert str(report) in result.stdout
+    assert {p.name for p in folder.iterdir()} == {"a.mp4", "r.json"}
+
+
+def test_quiet_prints_nothing(pose_clip, folder):
+    result = generate(pose_clip, folder, "--quiet", out="a.gif")
+    assert (result.exit_code, result.output) == (0, ""), result.output
+    assert (folder / "a.gif").exists()
+
+
+def no_video(folder):
+    path = folder.parent / "notes.mp4"
+    path.write_text("this is no video, whatever its name says\n" * 50)
+    return path
+
+
+def zero_frames(folder):
+    path = folder.parent / "empty"
+    path.mkdir()
+    return path
+
+
+def missing(folder):
+    return folder.parent / "missing.mp4"
+
+
+@pytest.mark.parametrize("bad", [missing, no_video, zero_frames])
+def test_a_control_clip_that_cannot_be_used(bad, folder):
+    path = bad(folder)
+    refused(generate(path, folder), path.name)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--preset", "balnced"], ['"balnced"', 'did you mean "balanced"?']),
+        (["--num-frames", "7"], ["num_frames=7", "6 frames"]),
+        (["--num-frames", "0"], ["num_frames=0"]),
+        (["--num-inference-steps", "0"], ["num_inference_steps=0", "at least 1"]),
+        (["--height", "100"], ["height=100", "32"]),
+        (["--fps", "0"], ["fps=0"]),
+        (["--seed", "-1"], ["seed=-1"]),
+        (["--guidance-scale", "-2"], ["guidance_scale=-2"]),
+        (["--model", "no/such/model"], ["no/such/model", "puppet"]),
+        (["--device", "nonsense"], ["nonsense", "cpu"]),
+        (["--depth", "other.mp4"], ["--pose", "--depth", "both"]),
+    ],
+)
+def test_options_that_cannot_be_used(arguments, parts, pose_clip, folder):
+    refused(generate(pose_clip, folder, *arguments), *parts)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "part"), [("", "empty"), ("  ", "empty"), ("a red hat " * 300, "shorter")]
+)
+def test_prompts_that_cannot_be_used(prompt, part, pose_clip, folder):
+    refused(generate(pose_clip, folder, prompt=prompt), part)
+    assert list(folder.iterdir()) == []
+
+
+def test_no_control_at_all(folder):
+    result = invoke("generate", "--prompt", PROMPT, "--out", folder / "a.mp4")
+    refused(result, "--pose", "--depth", "neither")
+
+
+def test_a_clip_without_a_person(folder):
+    pytest.importorskip("mediapipe", reason="the extra `pose` is not installed")
+    grey = write_video(folder.parent / "grey.mp4", np.full((4, 96, 96, 3), 128, np.uint8), 8)
+    refused(generate(grey, folder, "--extract"), "no person")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("out", "part"),
+    [("no/such/a.mp4", "create it first"), ("a.avi", ".mp4, .gif"), ("sub.mp4", "is a folder")],
+)
+def test_an_output_that_cannot_be_written(out, part, pose_clip, folder):
+    (folder / "sub.mp4").mkdir()
+    refused(generate(pose_clip, folder, out=out), part)
+    assert [p.name for p in folder.iterdir()] == ["sub.mp4"]
+
+
+def test_an_output_folder_that_takes_no_files(pose_clip):
+    refused(generate(pose_clip, Path("/proc")), "/proc/a.mp4")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(pose_clip, folder):
+    refused(generate(pose_clip, folder, "--report", folder / "no" / "r.json"), "create it first")
+    assert list(folder.iterdir()) == []
+
+
+def test_the_control_clip_is_never_overwritten(pose_clip):
+    before = pose_clip.read_bytes()
+    refused(generate(pose_clip, pose_clip.parent, out=pose_clip.name), "the control clip itself")
+    assert pose_clip.read_bytes() == before
+
+
+def test_a_full_disk_leaves_nothing(pose_clip, folder):
+    def fill():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
+
+    done = subprocess.run(
+        [*COMMAND, "generate", "--pose", str(pose_clip), "--prompt", PROMPT, *FAST, "--quiet",
+         "--out", str(folder / "a.mp4")],
+        preexec_fn=fill, capture_output=True, text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "the disk is full" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_cancelled_run_leaves_nothing(stop, pose_clip, folder):
+    process = subprocess.Popen(
+        [*COMMAND, "generate", "--pose", str(pose_clip), "--prompt", PROMPT,
+         "--num-inference-steps", "1000", "--out", str(folder / "a.mp4")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        shown = ""
+        while "1/1000" not in shown:
+            read = process.stderr.read(1)
+            assert read, f"ended before the first step: {shown}"
+            shown += read
+        process.send_signal(stop)
+        _, rest = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, rest
+    assert "cancelled" in rest.splitlines()[-1]
+    assert "Traceback" not in rest
+    assert list(folder.iterdir()) == []
+
+
+def test_an_error_of_ours_is_one_line_and_debug_shows_where(monkeypatch, pose_clip, folder):
+    def broken(*args, **options):
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("hgc_video.cli._generator", lambda: broken)
+    refused(generate(pose_clip, folder), "RuntimeError: two lines", "--debug", code=1)
+    arguments = ["generate", "--pose", pose_clip, "--prompt", PROMPT, "--out", folder / "a.mp4"]
+    shown = invoke("--debug", *arguments)
+    assert isinstance(shown.exception, RuntimeError)
+    assert list(folder.iterdir()) == []

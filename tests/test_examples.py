@@ -1,0 +1,34 @@
+"""Every script in examples/ runs and leaves clips; none is longer than one screen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from hgc_video.media.video import probe
+
+SCRIPTS = {"quickstart.py": ["a.mp4"], "depth_to_video.py": ["depth_0.mp4", "depth_1.mp4"]}
+
+
+def test_every_example_is_run_here():
+    assert {p.name for p in (ROOT / "examples").glob("*.py")} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_short(name):
+    assert len((ROOT / "examples" / name).read_text().splitlines()) < 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_runs(name, tmp_path):
+    target = tmp_path / "a.mp4" if SCRIPTS[name] == ["a.mp4"] else tmp_path
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / name, target], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for clip in SCRIPTS[name]:
+        assert probe(tmp_path / clip).num_frames in {8, 16}
