@@ -40,7 +40,10 @@ class Guidance:
 
 
 class ControlledUNet:
-    """`unet` steered by `controlnet`: latents (b c f h w) at t give the guided prediction, same shape."""
+    """`unet` steered by `controlnet`: latents (b c f h w) at t give the guided prediction, same shape.
+
+    Without a `controlnet` (None) the UNet runs alone.
+    """
 
     def __init__(self, unet: Any, controlnet: Any, guidance: Guidance) -> None:
         self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
@@ -48,15 +51,7 @@ class ControlledUNet:
     def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
         guidance = self.guidance
         both = torch.cat([latents] * 2) if guidance.classifier_free else latents
-        down, mid = self.controlnet(
-            both.transpose(1, 2).flatten(0, 1),
-            t,
-            encoder_hidden_states=guidance.prompt_embeds,
-            controlnet_cond=guidance.controlnet_cond,
-            conditioning_scale=guidance.conditioning_scale,
-            guess_mode=False,
-            return_dict=False,
-        )
+        down, mid = self._residuals(both, t)
         noise_pred: Tensor = self.unet(
             both,
             t,
@@ -68,6 +63,21 @@ class ControlledUNet:
             return noise_pred
         uncond, cond = noise_pred.chunk(2)
         return uncond + guidance.guidance_scale * (cond - uncond)
+
+    def _residuals(self, latents: Tensor, t: Tensor) -> tuple[Any, Any]:
+        """The ControlNet's residuals for latents (b c f h w); none without a ControlNet."""
+        if self.controlnet is None:
+            return None, None
+        residuals: tuple[Any, Any] = self.controlnet(
+            latents.transpose(1, 2).flatten(0, 1),
+            t,
+            encoder_hidden_states=self.guidance.prompt_embeds,
+            controlnet_cond=self.guidance.controlnet_cond,
+            conditioning_scale=self.guidance.conditioning_scale,
+            guess_mode=False,
+            return_dict=False,
+        )
+        return residuals
 
 
 @torch.no_grad()

@@ -74,7 +74,13 @@ def limbs(joints: Array, body: float, build: Build, hat: bool) -> list[Limb]:
         Limb("shirt", p[2], p[8] + 0.1 * (p[2] - p[8]), 0.036 * unit, 0.042 * unit),
         Limb("shirt", p[5], p[11] + 0.1 * (p[5] - p[11]), 0.036 * unit, 0.042 * unit),
         Limb("trousers", p[8], p[11], 0.058 * unit, 0.058 * unit),
-        Limb("skin", p[1] + 0.15 * (hips - p[1]), p[1] + 0.3 * (p[1] - hips), 0.026 * unit, 0.026 * unit),
+        Limb(
+            "skin",
+            p[1] + 0.15 * (hips - p[1]),
+            p[1] + 0.3 * (p[1] - hips),
+            0.026 * unit,
+            0.026 * unit,
+        ),
     ]
     for shoulder in (2, 5):
         cloth += _arm(p, shoulder, unit, build)
@@ -114,17 +120,31 @@ def _head(p: Array, hips: Array, unit: float, build: Build, hat: bool) -> list[L
     up /= np.linalg.norm(up) + 1e-6
     centre = ears + 0.012 * unit * up
     parts = [
-        Limb("skin", centre - 0.02 * unit * up, centre + 0.01 * unit * up, 0.054 * unit, 0.058 * unit),
-        Limb("hair", centre - 0.022 * unit * front, centre + unit * (0.022 * up - 0.02 * front),
-             0.056 * unit, 0.058 * unit),
+        Limb(
+            "skin", centre - 0.02 * unit * up, centre + 0.01 * unit * up, 0.054 * unit, 0.058 * unit
+        ),
+        Limb(
+            "hair",
+            centre - 0.022 * unit * front,
+            centre + unit * (0.022 * up - 0.02 * front),
+            0.056 * unit,
+            0.058 * unit,
+        ),
     ]
     if build.long_hair:
         tail = p[1] - 0.05 * unit * front + 0.12 * (hips - p[1])
         parts.append(Limb("hair", centre - 0.04 * unit * front, tail, 0.045 * unit, 0.03 * unit))
     if hat:
         crown = centre + 0.05 * unit * up
-        parts.append(Limb("hat", crown - 0.012 * unit * front, crown + 0.012 * unit * (up + front),
-                          0.064 * unit, 0.056 * unit))
+        parts.append(
+            Limb(
+                "hat",
+                crown - 0.012 * unit * front,
+                crown + 0.012 * unit * (up + front),
+                0.064 * unit,
+                0.056 * unit,
+            )
+        )
         if build.brim:
             edge = crown + 0.085 * unit * front - 0.012 * unit * up
             parts.append(Limb("hat", crown - 0.01 * unit * up, edge, 0.05 * unit, 0.022 * unit))

@@ -96,7 +96,9 @@ def _judge(model: str) -> Judge:
     return load_judge(model_folder(model) / "judge.safetensors")
 
 
-def _fidelity(sample: Sampler, judge: Judge, kind: str, log: Callable[[str], None]) -> dict[str, Any]:
+def _fidelity(
+    sample: Sampler, judge: Judge, kind: str, log: Callable[[str], None]
+) -> dict[str, Any]:
     """Half of the clips for each kind of control."""
     options = sample.options
     indices = range(0 if kind == "pose" else 1, options.clips, 2)
@@ -114,7 +116,9 @@ def _fidelity(sample: Sampler, judge: Judge, kind: str, log: Callable[[str], Non
     return {
         "clips": len(ious),
         "part_colour_accuracy": accuracy(colours),
-        "by_part": {p: accuracy([c for c in colours if c[0] == p]) for p in ("shirt", "trousers", "hat")},
+        "by_part": {
+            p: accuracy([c for c in colours if c[0] == p]) for p in ("shirt", "trousers", "hat")
+        },
         "silhouette_iou": float(np.mean(ious)),
         "silhouette_iou_min": float(np.min(ious)),
         "judge_iou_on_true_clips": float(np.mean(true_ious)),
@@ -125,7 +129,9 @@ def _fidelity(sample: Sampler, judge: Judge, kind: str, log: Callable[[str], Non
 
 def accuracy(colours: list[tuple[str, str, str]]) -> float:
     """Share of parts whose found colour is the asked one."""
-    return float(np.mean([asked == found for _, asked, found in colours])) if colours else float("nan")
+    return (
+        float(np.mean([asked == found for _, asked, found in colours])) if colours else float("nan")
+    )
 
 
 def _freedom(sample: Sampler, judge: Judge, log: Callable[[str], None]) -> dict[str, Any]:
@@ -141,7 +147,9 @@ def _freedom(sample: Sampler, judge: Judge, log: Callable[[str], None]) -> dict[
         first, second = sample(case, "pose"), sample(case, "pose", seed=case.seed + 1)
         seed_psnr.append(psnr(first, second))
         seed_colours += part_colours(second, case.truth, case.spec)
-        log(f"freedom {index}: other control IoU {other_iou[-1]:.3f}, other seed {seed_psnr[-1]:.1f} dB")
+        log(
+            f"freedom {index}: other control IoU {other_iou[-1]:.3f}, other seed {seed_psnr[-1]:.1f} dB"
+        )
     return {
         "iou_with_another_control": float(np.mean(other_iou)),
         "accuracy_with_another_prompt": accuracy(other_prompt),
@@ -158,5 +166,7 @@ def _fairness(sample: Sampler, log: Callable[[str], None]) -> dict[str, Any]:
         reference = sample(case, "pose", steps=50)
         for steps, values in found.items():
             values.append(psnr(sample(case, "pose", steps=steps), reference))
-        log(f"fairness {index}: " + ", ".join(f"{k} steps {v[-1]:.1f} dB" for k, v in found.items()))
+        log(
+            f"fairness {index}: " + ", ".join(f"{k} steps {v[-1]:.1f} dB" for k, v in found.items())
+        )
     return {f"psnr_of_{k}_steps_to_50_db": float(np.mean(v)) for k, v in found.items()}

@@ -12,7 +12,9 @@ from .world import Rendering
 _MIN_PIXELS = 24  # a part with fewer visible pixels in a frame is not judged
 
 
-def part_colours(frames: NDArray[np.uint8], truth: Rendering, spec: Spec) -> list[tuple[str, str, str]]:
+def part_colours(
+    frames: NDArray[np.uint8], truth: Rendering, spec: Spec
+) -> list[tuple[str, str, str]]:
     """(part, asked colour, found colour) for every visible prompted part, over the whole clip.
 
     The found colour is the palette entry nearest to the mean colour inside the part's true mask.

@@ -47,7 +47,9 @@ class Judge(nn.Module):
     @torch.no_grad()
     def silhouette(self, frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Where the dancer is in frames (f H W 3), as (f H W)."""
-        pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = (
+            torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        )
         found: NDArray[np.bool_] = (self(pixels) > 0).numpy()
         return found
 
@@ -63,6 +65,8 @@ class _Layer(nn.Sequential):
 def load_judge(path: Path | None = None) -> Judge:
     """The trained judge that comes with the package."""
     judge = Judge()
-    path = path or Path(str(resources.files("hgc_video.puppet").joinpath("weights/judge.safetensors")))
+    path = path or Path(
+        str(resources.files("hgc_video.puppet").joinpath("weights/judge.safetensors"))
+    )
     judge.load_state_dict({k: v.float() for k, v in load_file(path).items()})
     return judge.eval()

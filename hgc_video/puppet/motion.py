@@ -111,7 +111,9 @@ def _pose_body(
     """Joints (f 18 3) of an unturned body facing the camera; pelvis at the origin, y up."""
 
     def wave(mean: float, swing: float, cycles: float | None = None) -> NDArray[np.float32]:
-        return _Wave(mean, swing * float(rng.uniform(0.3, 1)), cycles or beat, float(rng.random()))(time)
+        return _Wave(mean, swing * float(rng.uniform(0.3, 1)), cycles or beat, float(rng.random()))(
+            time
+        )
 
     f = len(time)
     joints = np.zeros((f, 18, 3), np.float32)
@@ -152,8 +154,13 @@ def _arm(joints, shoulder, side, across, rng, wave, walking) -> None:  # type: i
     raised = np.clip(raised, 0.05, 2.9)
     forward = wave(0.1, 0.6)
     upper = np.stack(
-        [side * np.sin(raised) * np.cos(forward), -np.cos(raised), np.sin(raised) * np.sin(forward)
-         + (0.5 * forward if walking else 0.15)], -1)
+        [
+            side * np.sin(raised) * np.cos(forward),
+            -np.cos(raised),
+            np.sin(raised) * np.sin(forward) + (0.5 * forward if walking else 0.15),
+        ],
+        -1,
+    )
     upper /= np.linalg.norm(upper, axis=-1, keepdims=True)
     elbow = np.clip(wave(0.8, 0.8), 0.05, 2.3)[:, None]
     towards = np.array([-0.25 * side, 0.75, 0.6]) + 0.5 * across * float(rng.uniform(-1, 1))
@@ -189,7 +196,9 @@ def _yaw(
         return np.full_like(time, base)
     if rng.random() < 0.2:
         return np.asarray(rng.uniform(0, 6) + float(rng.choice([-1, 1])) * 2.2 * time, np.float32)
-    return _Wave(float(rng.normal(0, 0.5)), float(rng.uniform(0, 0.7)), beat / 2, float(rng.random()))(time)
+    return _Wave(
+        float(rng.normal(0, 0.5)), float(rng.uniform(0, 0.7)), beat / 2, float(rng.random())
+    )(time)
 
 
 def _turn(joints: NDArray[np.float32], yaw: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -33,7 +33,18 @@ _GLUE = (
     "a an the in on at with wearing wears is of and his her their behind background before scene "
     "coloured colored that who dressed , . no without bareheaded"
 ).split()
-_NOISE = ("photo", "video", "beautiful", "best", "quality", "4k", "cinematic", "detailed", "nice", "very")
+_NOISE = (
+    "photo",
+    "video",
+    "beautiful",
+    "best",
+    "quality",
+    "4k",
+    "cinematic",
+    "detailed",
+    "nice",
+    "very",
+)
 _PREPOSITION = {"beach": "on", "stage": "on", "snow": "in"}
 
 
@@ -56,7 +67,9 @@ def write_prompt(
     mentioned: Collection[str] = ("shirt", "trousers", "hat", "scene"),
 ) -> str:
     """A prompt that names the `mentioned` attributes of `spec`, in words and order of chance."""
-    clothes = [_garment(spec, name, rng) for name in ("shirt", "trousers", "hat") if name in mentioned]
+    clothes = [
+        _garment(spec, name, rng) for name in ("shirt", "trousers", "hat") if name in mentioned
+    ]
     clothes = [str(c) for c in rng.permutation(clothes)] if clothes else []
     person = f"a {_pick('person', rng)}"
     if rng.random() < 0.4:

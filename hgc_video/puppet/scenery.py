@@ -49,7 +49,13 @@ def _rows(height: int, width: int) -> tuple[Array, Array]:
 
 
 def _sky(rng: np.random.Generator, height: int, width: int) -> Array:
-    tops = (_rgb(70, 130, 210), _rgb(110, 170, 230), _rgb(90, 90, 150), _rgb(225, 150, 110), _rgb(150, 165, 185))
+    tops = (
+        _rgb(70, 130, 210),
+        _rgb(110, 170, 230),
+        _rgb(90, 90, 150),
+        _rgb(225, 150, 110),
+        _rgb(150, 165, 185),
+    )
     top = tops[int(rng.integers(len(tops)))]
     sky = _gradient(top, 0.45 * top + 0.55 * _rgb(245, 235, 220), height, width)
     clouds = 0.6 * noise(rng, height, width, 5) + 0.4 * noise(rng, height, width, 13)
@@ -57,7 +63,9 @@ def _sky(rng: np.random.Generator, height: int, width: int) -> Array:
     _cover(sky, thick, _rgb(246, 244, 242))
     if rng.random() < 0.5:
         ys, xs = _rows(height, width)
-        disc = np.hypot(ys - rng.uniform(0.08, 0.3), xs - rng.uniform(0.1, 0.9)) < rng.uniform(0.03, 0.07)
+        disc = np.hypot(ys - rng.uniform(0.08, 0.3), xs - rng.uniform(0.1, 0.9)) < rng.uniform(
+            0.03, 0.07
+        )
         _cover(sky, disc, _rgb(255, 242, 190))
     return sky
 
@@ -109,7 +117,9 @@ def _forest(rng: np.random.Generator, height: int, width: int) -> Array:
     green = _rgb(45, 105, 42) + rng.normal(0, 12, 3).astype(np.float32)
     _cover(picture, leaves > 0.15, green)
     _cover(picture, leaves > 0.75, green + 28)
-    _ground(picture, rng, _ridge(rng, width, floor, 0.02, 4), _rgb(86, 102, 52) + rng.normal(0, 8), 17)
+    _ground(
+        picture, rng, _ridge(rng, width, floor, 0.02, 4), _rgb(86, 102, 52) + rng.normal(0, 8), 17
+    )
     return picture
 
 
@@ -201,7 +211,9 @@ def _stage(rng: np.random.Generator, height: int, width: int) -> Array:
     return picture
 
 
-def _blob(picture: Array, rng: np.random.Generator, level: float, size: float, colour: Array) -> None:
+def _blob(
+    picture: Array, rng: np.random.Generator, level: float, size: float, colour: Array
+) -> None:
     ys, xs = _rows(*picture.shape[:2])
     radius = size * rng.uniform(0.6, 1.5)
     _cover(picture, np.hypot(ys - level, xs - rng.uniform(0, xs.max())) < radius, colour)

@@ -19,8 +19,22 @@ from .spec import NO_HAT, PALETTE, Spec
 
 _MARGIN = 6  # pixels of background kept outside the frame for the camera's sway
 _SKINS = ((241, 205, 178), (224, 172, 132), (198, 134, 92), (141, 85, 54), (92, 58, 40))
-_HAIRS = ((30, 24, 20), (80, 52, 32), (148, 100, 52), (214, 178, 110), (120, 120, 122), (150, 60, 40))
-_SHOES = ((240, 240, 240), (40, 40, 42), (120, 76, 46), (190, 190, 196), (80, 30, 30), (60, 90, 110))
+_HAIRS = (
+    (30, 24, 20),
+    (80, 52, 32),
+    (148, 100, 52),
+    (214, 178, 110),
+    (120, 120, 122),
+    (150, 60, 40),
+)
+_SHOES = (
+    (240, 240, 240),
+    (40, 40, 42),
+    (120, 76, 46),
+    (190, 190, 196),
+    (80, 30, 30),
+    (60, 90, 110),
+)
 _PATTERNS = ("plain", "plain", "stripes", "pinstripes", "checks", "dots")
 
 
@@ -59,7 +73,13 @@ class _Style:
 
 
 def render(
-    spec: Spec, motion: Motion, style_seed: int, *, height: int = 128, width: int = 128, stroke: float | None = None
+    spec: Spec,
+    motion: Motion,
+    style_seed: int,
+    *,
+    height: int = 128,
+    width: int = 128,
+    stroke: float | None = None,
 ) -> Rendering:
     """Renders a motion (f 18 4), lengths in frame heights, as a clip of `height` x `width` pixels."""
     num_frames = len(motion)
@@ -92,7 +112,9 @@ def body_height(joints: NDArray[np.float32]) -> float:
     """
 
     def length(a: int, b: int) -> float:
-        return float(np.percentile(np.linalg.norm(joints[:, a, :2] - joints[:, b, :2], axis=-1), 95))
+        return float(
+            np.percentile(np.linalg.norm(joints[:, a, :2] - joints[:, b, :2], axis=-1), 95)
+        )
 
     torso = max(length(1, 8), length(1, 11))
     leg = max(length(8, 9) + length(9, 10), length(11, 12) + length(12, 13))
@@ -109,7 +131,9 @@ def depth_map(canvas: Canvas, body: float) -> NDArray[np.uint8]:
     return (value * 255).astype(np.uint8)
 
 
-def _draw_style(spec: Spec, rng: np.random.Generator, num_frames: int, height: int, width: int) -> _Style:
+def _draw_style(
+    spec: Spec, rng: np.random.Generator, num_frames: int, height: int, width: int
+) -> _Style:
     build = Build(
         long_sleeves=bool(rng.random() < 0.5),
         long_hair=bool(rng.random() < 0.4),
@@ -119,8 +143,16 @@ def _draw_style(spec: Spec, rng: np.random.Generator, num_frames: int, height: i
     light = np.array([rng.uniform(-1, 1), rng.uniform(-1, 0.1), rng.uniform(0.4, 1)], np.float32)
     background = scenery.paint(spec.scene, rng, height + 2 * _MARGIN, width + 2 * _MARGIN)
     time = np.arange(num_frames, dtype=np.float32)[:, None] / 8
-    sway = rng.uniform(0, 3, 2) * np.sin(2 * np.pi * (rng.uniform(0.1, 0.5, 2) * time + rng.random(2)))
-    return _Style(build, _materials(spec, rng), light / np.linalg.norm(light), background, sway.astype(np.float32))
+    sway = rng.uniform(0, 3, 2) * np.sin(
+        2 * np.pi * (rng.uniform(0.1, 0.5, 2) * time + rng.random(2))
+    )
+    return _Style(
+        build,
+        _materials(spec, rng),
+        light / np.linalg.norm(light),
+        background,
+        sway.astype(np.float32),
+    )
 
 
 def _materials(spec: Spec, rng: np.random.Generator) -> dict[str, Material]:

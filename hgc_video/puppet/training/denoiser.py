@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from diffusers import ControlNetModel, DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from diffusers import (
+    ControlNetModel,
+    DDIMScheduler,
+    MotionAdapter,
+    UNet2DConditionModel,
+    UNetMotionModel,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
@@ -79,7 +85,9 @@ class Denoiser:
         latents = batch.latents
         k, _, f, _, _ = latents.shape
         noise = torch.randn(latents.shape, generator=generator)
-        offsets = (torch.arange(k) + torch.rand(k, generator=generator)) / k  # spread evenly in a batch
+        offsets = (
+            torch.arange(k) + torch.rand(k, generator=generator)
+        ) / k  # spread evenly in a batch
         t = (offsets * self.scheduler.config.num_train_timesteps).long()
         noisy = self.scheduler.add_noise(latents, noise, t)
         target = self.scheduler.get_velocity(latents, noise, t)
@@ -98,7 +106,10 @@ class Denoiser:
             down, mid = self.controlnets[batch.kind](
                 flat, t.repeat_interleave(f), text, batch.control, return_dict=False
             )
-            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+            residuals = {
+                "down_block_additional_residuals": down,
+                "mid_block_additional_residual": mid,
+            }
         if isinstance(self.unet, UNetMotionModel):
             out: Tensor = self.unet(noisy, t, text, **residuals).sample
             return out
@@ -113,10 +124,19 @@ class Denoiser:
 
 
 def train_stills(
-    folder: Path, denoiser: Denoiser, source: ClipSource, *, steps: int, frames: int, rate: float, until: float
+    folder: Path,
+    denoiser: Denoiser,
+    source: ClipSource,
+    *,
+    steps: int,
+    frames: int,
+    rate: float,
+    until: float,
 ) -> bool:
     """Single frames: colours, scenes and control are learnt here; True when finished."""
-    stage = Stage("stills", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.2, ema=0.998)
+    stage = Stage(
+        "stills", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.2, ema=0.998
+    )
 
     def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
@@ -128,15 +148,26 @@ def train_stills(
 
 
 def train_clips(
-    folder: Path, denoiser: Denoiser, source: ClipSource, *, steps: int, frames: int, rate: float, until: float
+    folder: Path,
+    denoiser: Denoiser,
+    source: ClipSource,
+    *,
+    steps: int,
+    frames: int,
+    rate: float,
+    until: float,
 ) -> bool:
     """Clips with motion modules; batches alternate between few long and many short clips."""
-    stage = Stage("clips", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.5, ema=0.998)
+    stage = Stage(
+        "clips", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.5, ema=0.998
+    )
 
     def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(10**6 + step)
         length = 16 if step % 2 else 8
-        return denoiser.loss(source(10**6 + step, clips=max(1, frames // length), frames=length), generator)
+        return denoiser.loss(
+            source(10**6 + step, clips=max(1, frames // length), frames=length), generator
+        )
 
     done = stage.run(loss_of, until=until)
     stage.use_ema()

@@ -31,7 +31,10 @@ def train_judge(folder: Path, *, steps: int, seed: int, until: float) -> Judge:
     def loss_of(step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
         picks = np.sort(rng.choice(len(frames), 16, replace=False))
-        pixels, truth = _worsen(to_pixels(frames[picks]), rng), torch.from_numpy(masks[picks]).float()
+        pixels, truth = (
+            _worsen(to_pixels(frames[picks]), rng),
+            torch.from_numpy(masks[picks]).float(),
+        )
         return functional.binary_cross_entropy_with_logits(judge(pixels), truth)
 
     stage.run(loss_of, until=until)
@@ -41,13 +44,17 @@ def train_judge(folder: Path, *, steps: int, seed: int, until: float) -> Judge:
 
 def save_judge(judge: Judge, target: Path) -> None:
     """Writes the judge's weights in half precision."""
-    save_file({k: v.half().contiguous() for k, v in judge.state_dict().items()}, target / "judge.safetensors")
+    save_file(
+        {k: v.half().contiguous() for k, v in judge.state_dict().items()},
+        target / "judge.safetensors",
+    )
 
 
 def _frames(seed: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
     rng = np.random.default_rng(seed)
     clips = [
-        render(random_spec(rng), random_motion(rng, 4), int(rng.integers(2**31))) for _ in range(_CLIPS)
+        render(random_spec(rng), random_motion(rng, 4), int(rng.integers(2**31)))
+        for _ in range(_CLIPS)
     ]
     return np.concatenate([c.frames for c in clips]), np.concatenate([c.silhouette for c in clips])
 

@@ -46,20 +46,40 @@ def encode_shard(vae: AutoencoderKL, path: Path) -> None:
 
 @torch.no_grad()
 def normalise(vae: AutoencoderKL, pixels: Tensor) -> None:
-    """Folds per-channel mean and spread of the latents into the 1x1 convolutions beside them.
+    """Folds each latent channel's mean and spread, and its weight in the picture, into the VAE.
 
-    Pipelines only know one scaling factor; this makes each channel zero-mean, unit-variance.
+    Pipelines only know one scaling factor. Channels become zero-mean; those that the picture depends
+    on get unit variance, the others less: an autoencoder leaves some nearly unused, and blown up to
+    unit variance they would be noise that the denoiser wastes itself on.
     """
-    mean_channels = vae.config.latent_channels
     latents = vae.encode(pixels).latent_dist.mean
-    mean = latents.mean((0, 2, 3))
-    spread = latents.std((0, 2, 3))
+    _fold(vae, latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
+    latents = vae.encode(pixels).latent_dist.mean
+    zero = torch.zeros(latents.shape[1])
+    _fold(vae, zero, 1 / channel_gains(vae, latents))
+
+
+def channel_gains(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """How much each channel (b c h w) of unit variance should count, 0.05..1: by what leaving it out
+    changes in the decoded picture."""
+    whole = vae.decode(latents).sample
+    changes = []
+    for channel in range(latents.shape[1]):
+        without = latents.clone()
+        without[:, channel] = 0
+        changes.append((vae.decode(without).sample - whole).square().mean())
+    return (torch.stack(changes) / 1e-3).pow(0.25).clamp(0.05, 1)
+
+
+def _fold(vae: AutoencoderKL, mean: Tensor, spread: Tensor) -> None:
+    """Makes the encoder give (latents - mean) / spread and the decoder read just that."""
+    channels = len(mean)
     quant, post = vae.quant_conv, vae.post_quant_conv
     post.bias += torch.einsum("oc,c->o", post.weight[:, :, 0, 0], mean)
     post.weight *= spread.view(1, -1, 1, 1)
-    quant.weight[:mean_channels] /= spread.view(-1, 1, 1, 1)
-    quant.bias[:mean_channels] = (quant.bias[:mean_channels] - mean) / spread
-    quant.bias[mean_channels:] -= 2 * spread.log()
+    quant.weight[:channels] /= spread.view(-1, 1, 1, 1)
+    quant.bias[:channels] = (quant.bias[:channels] - mean) / spread
+    quant.bias[channels:] -= 2 * spread.log()
 
 
 class ClipSource:
@@ -76,11 +96,15 @@ class ClipSource:
         total, length = latents.shape[:2]
         chosen = rng.choice(total, clips, replace=clips > total)
         starts = rng.integers(0, length - frames + 1, clips)
-        spans = [(int(c), slice(int(s), int(s) + frames)) for c, s in zip(chosen, starts, strict=True)]
+        spans = [
+            (int(c), slice(int(s), int(s) + frames)) for c, s in zip(chosen, starts, strict=True)
+        ]
         picked = torch.from_numpy(np.stack([latents[c, span] for c, span in spans])).float()
         kind = str(rng.choice(CONTROLS))
         control = None if rng.random() < _NO_CONTROL else _control(shard, kind, spans, rng)
-        return Batch(picked.transpose(1, 2), control, kind, [_prompt(shard, c, rng) for c, _ in spans])
+        return Batch(
+            picked.transpose(1, 2), control, kind, [_prompt(shard, c, rng) for c, _ in spans]
+        )
 
 
 def _prompt(shard: Shard, clip: int, rng: np.random.Generator) -> str:
@@ -89,7 +113,9 @@ def _prompt(shard: Shard, clip: int, rng: np.random.Generator) -> str:
     return write_prompt(shard.specs[clip], rng, mentioned_at_random(rng))
 
 
-def _control(shard: Shard, kind: str, spans: list[tuple[int, slice]], rng: np.random.Generator) -> Tensor:
+def _control(
+    shard: Shard, kind: str, spans: list[tuple[int, slice]], rng: np.random.Generator
+) -> Tensor:
     """Control frames (k·f 3 H W) in 0..1; depth gets another gain and bend per clip, as estimators do."""
     if kind == "pose":
         pixels = np.concatenate([shard.pose[c, span] for c, span in spans])
@@ -97,5 +123,8 @@ def _control(shard: Shard, kind: str, spans: list[tuple[int, slice]], rng: np.ra
     clips = []
     for c, span in spans:
         depth = torch.from_numpy(np.ascontiguousarray(shard.depth[c, span])).float() / 255
-        clips.append((depth * rng.uniform(0.8, 1.1) + rng.uniform(-0.06, 0.03)).clamp(0, 1) ** rng.uniform(0.75, 1.35))
+        clips.append(
+            (depth * rng.uniform(0.8, 1.1) + rng.uniform(-0.06, 0.03)).clamp(0, 1)
+            ** rng.uniform(0.75, 1.35)
+        )
     return torch.cat(clips)[:, None].expand(-1, 3, -1, -1)

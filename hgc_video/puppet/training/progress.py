@@ -32,7 +32,11 @@ class Stage:
             if value.requires_grad
         }
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+            self.parameters.values(),
+            lr=rate,
+            betas=(0.9, 0.99),
+            weight_decay=weight_decay,
+            fused=True,
         )
         self.ema = {key: value.detach().clone() for key, value in self.parameters.items()}
         self.step = 0
@@ -44,7 +48,11 @@ class Stage:
         return self.folder / f"{self.name}.safetensors"
 
     def run(
-        self, loss_of: Callable[[int], Tensor], *, save_every_s: float = 120, until: float | None = None
+        self,
+        loss_of: Callable[[int], Tensor],
+        *,
+        save_every_s: float = 120,
+        until: float | None = None,
     ) -> bool:
         """Trains to the last step or to the time `until` (as of time.time()); True when finished."""
         saved, began, smooth = time.time(), time.time(), 0.0
@@ -78,7 +86,9 @@ class Stage:
                 if moment in self.optimizer.state[value]:
                     state[f"{moment}.{key}"] = self.optimizer.state[value][moment]
         temporary = self.path.with_suffix(".partial")
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary, {"step": str(self.step)})
+        save_file(
+            {k: v.contiguous() for k, v in state.items()}, temporary, {"step": str(self.step)}
+        )
         temporary.replace(self.path)
 
     def use_ema(self) -> None:
@@ -112,7 +122,11 @@ class Stage:
         warm = min(1.0, (self.step + 1) / 100)
         start = self.steps * (1 - self.decay)
         share = max(0.0, (self.step - start) / max(self.steps - start, 1))
-        return self.rate * warm * (0.02 + 0.98 * 0.5 * (1 + float(torch.cos(torch.tensor(share * torch.pi)))))
+        return (
+            self.rate
+            * warm
+            * (0.02 + 0.98 * 0.5 * (1 + float(torch.cos(torch.tensor(share * torch.pi)))))
+        )
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -120,7 +134,12 @@ class Stage:
         torch._foreach_lerp_(list(self.ema.values()), list(self.parameters.values()), 1 - rate)
 
     def _log(self, loss: float, seconds: float) -> None:
-        line = {"stage": self.name, "step": self.step, "loss": round(loss, 5), "seconds": round(seconds, 1)}
+        line = {
+            "stage": self.name,
+            "step": self.step,
+            "loss": round(loss, 5),
+            "seconds": round(seconds, 1),
+        }
         with (self.folder / "curve.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(f"{self.name} {self.step}/{self.steps} loss {loss:.5f} {seconds:.0f}s", flush=True)

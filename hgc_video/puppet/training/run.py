@@ -24,7 +24,7 @@ class Plan:
     shards: int = 80
     vae_steps: int = 2398
     text_steps: int = 1500
-    still_steps: int = 1900
+    still_steps: int = 1500
     still_frames: int = 20
     still_rate: float = 1e-3
     clip_steps: int = 2400
@@ -77,5 +77,7 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
             rate=plan.clip_rate, until=until,
         )  # fmt: skip
     if "decoder" in stages:
-        train_decoder(folder, vae, shards, steps=plan.decoder_steps, batch=8, seed=seed, until=until)
+        train_decoder(
+            folder, vae, shards, steps=plan.decoder_steps, batch=8, seed=seed, until=until
+        )
     return Trained(denoiser, vae)

@@ -51,7 +51,9 @@ def make_text_encoder(num_words: int) -> CLIPTextModel:
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> Tensor:
     """Prompts to token ids (b n), padded and cut like the pipeline does."""
-    batch = tokenizer(prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
+    batch = tokenizer(
+        prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    )
     return torch.as_tensor(batch.input_ids)
 
 
@@ -80,18 +82,25 @@ class _Reader(nn.Module):
 def _labels(specs: list[Spec], mentioned: list[set[str]]) -> dict[str, Tensor]:
     return {
         name: torch.tensor(
-            [s.labels()[name] if name in m else len(values) for s, m in zip(specs, mentioned, strict=True)]
+            [
+                s.labels()[name] if name in m else len(values)
+                for s, m in zip(specs, mentioned, strict=True)
+            ]
         )
         for name, values in ATTRIBUTES.items()
     }
 
 
-def train_text(folder: Path, *, steps: int, seed: int, until: float) -> tuple[PreTrainedTokenizerFast, CLIPTextModel]:
+def train_text(
+    folder: Path, *, steps: int, seed: int, until: float
+) -> tuple[PreTrainedTokenizerFast, CLIPTextModel]:
     """Teaches the text encoder what prompts name; returns tokenizer and encoder."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     encoder, reader = make_text_encoder(len(tokenizer)), _Reader()
-    stage = Stage("text", folder, {"encoder": encoder, "reader": reader}, steps=steps, rate=1e-3, ema=0.99)
+    stage = Stage(
+        "text", folder, {"encoder": encoder, "reader": reader}, steps=steps, rate=1e-3, ema=0.99
+    )
 
     def loss_of(step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])

@@ -31,7 +31,9 @@ def make_vae() -> AutoencoderKL:
     )
 
 
-_CROP = 64  # pixels; small crops give four times the steps, full frames at the end set the statistics
+_CROP = (
+    64  # pixels; small crops give four times the steps, full frames at the end set the statistics
+)
 _CROP_SHARE = 0.85
 
 
@@ -67,7 +69,9 @@ def to_pixels(frames: np.ndarray) -> Tensor:  # type: ignore[type-arg]
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def vae_loss(vae: AutoencoderKL, pixels: Tensor, kl_weight: float = 1e-6, jitter: float = 0.05) -> Tensor:
+def vae_loss(
+    vae: AutoencoderKL, pixels: Tensor, kl_weight: float = 1e-6, jitter: float = 0.05
+) -> Tensor:
     """L1 on pixels and on their gradients, a light KL term, a decoder used to slightly wrong latents."""
     posterior = vae.encode(pixels).latent_dist
     latents = posterior.sample()
@@ -85,11 +89,15 @@ def reconstruction_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
     return error.abs().mean() + 0.5 * error.square().mean() + 0.5 * edges
 
 
-def train_vae(folder: Path, shards: list[Path], *, steps: int, batch: int, seed: int, until: float) -> AutoencoderKL:
+def train_vae(
+    folder: Path, shards: list[Path], *, steps: int, batch: int, seed: int, until: float
+) -> AutoencoderKL:
     """Trains (or goes on training) the autoencoder; returns it with averaged weights."""
     torch.manual_seed(seed)
     vae = make_vae()
-    stage = Stage("vae", folder, {"vae": vae}, steps=steps, rate=2e-3, ema=0.995, weight_decay=0.0, decay=0.6)
+    stage = Stage(
+        "vae", folder, {"vae": vae}, steps=steps, rate=2e-3, ema=0.995, weight_decay=0.0, decay=0.6
+    )
     source = FrameSource(shards, seed, batch)
 
     def loss_of(step: int) -> Tensor:
@@ -105,7 +113,14 @@ def train_vae(folder: Path, shards: list[Path], *, steps: int, batch: int, seed:
 
 
 def train_decoder(
-    folder: Path, vae: AutoencoderKL, shards: list[Path], *, steps: int, batch: int, seed: int, until: float
+    folder: Path,
+    vae: AutoencoderKL,
+    shards: list[Path],
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+    until: float,
 ) -> None:
     """Sharpens the decoder on whole frames; the encoder, and so every latent, stays as it is."""
     torch.manual_seed(seed + 2)
@@ -113,7 +128,9 @@ def train_decoder(
     parts = {"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}
     for part in parts.values():
         part.requires_grad_(True)
-    stage = Stage("decoder", folder, parts, steps=steps, rate=8e-4, ema=0.995, weight_decay=0.0, decay=0.8)
+    stage = Stage(
+        "decoder", folder, parts, steps=steps, rate=8e-4, ema=0.995, weight_decay=0.0, decay=0.8
+    )
     source = FrameSource(shards, seed + 3, batch)
 
     def loss_of(step: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Measures what was done: MACs, memory, quality."""

@@ -1,0 +1,51 @@
+"""The memory peak of a piece of work: CUDA's own counter, or the process's resident set on CPU."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+_PAGE_NBYTES = 4096
+_SAMPLE_S = 0.02
+
+
+class PeakMemory:
+    """`with PeakMemory(device) as memory: ...; memory.nbytes` — the peak inside, weights included.
+
+    On CPU the resident set is sampled, so a peak shorter than 20 ms can be missed; where the system
+    does not tell it (outside Linux), `nbytes` is 0.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device, self.nbytes = device, 0
+        self._stop = threading.Event()
+
+    def __enter__(self) -> PeakMemory:
+        if self.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._thread = threading.Thread(target=self._sample, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.device.startswith("cuda"):
+            self.nbytes = int(torch.cuda.max_memory_allocated(self.device))
+        else:
+            self._stop.set()
+            self._thread.join()
+
+    def _sample(self) -> None:
+        statm = Path("/proc/self/statm")
+        while statm.exists():
+            self.nbytes = max(self.nbytes, int(statm.read_text().split()[1]) * _PAGE_NBYTES)
+            if self._stop.wait(_SAMPLE_S):
+                return

@@ -1,0 +1,135 @@
+"""generate(): a control clip and a prompt in, a controlled clip and its report out.
+
+Composes media, models, plan, cache and the loop; each of them can be used without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .clip import Clip
+from .errors import Cancelled
+from .media.control import ControlClip, load_control
+from .media.video import VideoLike
+from .models.load import ModelFacts, load_pipeline, read_facts
+from .plan.presets import resolve
+from .request import Request, check_prompt_length
+from .stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    import torch
+
+StepCallback = Callable[[int, int, Any], "bool | None"]
+
+
+def generate(
+    control_video: VideoLike,
+    prompt: str,
+    *,
+    control: str = "pose",
+    model: str = "puppet",
+    preset: str = "balanced",
+    negative_prompt: str | None = None,
+    num_inference_steps: int = 25,
+    guidance_scale: float | None = None,
+    conditioning_scale: float = 1.0,
+    num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    fps: float | None = None,
+    seed: int = 0,
+    extract: bool = False,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+    callback: StepCallback | None = None,
+) -> Clip:
+    """Makes the clip that `prompt` describes and `control_video` moves.
+
+    Args that matter:
+        control_video: a path, frames (f H W 3) uint8, or a list of images: a ready control clip, or
+            with `extract` a raw video to take the control from.
+        control: "pose" (OpenPose skeletons) or "depth" (near is bright).
+        preset: off, lossless, quality, balanced, fast, turbo, or a policy such as "deepcache:interval=3".
+        num_inference_steps: denoising steps; more is closer to the model's own limit.
+    Args to tinker with:
+        guidance_scale: how strongly the prompt pulls; None is the model's own default, 1 or less is off.
+        conditioning_scale: how strongly the control pulls; 0 leaves the control out.
+        num_frames: None takes what the clip has, at most what the model holds.
+        height, width, fps: None follows the control clip.
+        callback: called after each step with (step_index, num_inference_steps, latents (1 c f h w));
+            returning False stops the run.
+
+    Returns:
+        A Clip: `frames` (f H W 3) uint8, `fps`, `report`, `save(path)`.
+
+    Raises:
+        InputError: something given cannot be used; the message says what and what to do.
+        ModelError: the model cannot be found or loaded.
+        MissingExtraError: `extract` needs a package that is not installed.
+        Cancelled: the callback returned False.
+    """
+    request = Request(
+        control_video=control_video, prompt=prompt, control=control, model=model,
+        negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale, conditioning_scale=conditioning_scale, num_frames=num_frames,
+        height=height, width=width, fps=fps, seed=seed, extract=extract,
+    )  # fmt: skip
+    chosen = resolve(preset)
+    clock = Stopwatch()
+    facts = read_facts(model)
+    with clock("control"):
+        clip = _read_control(request, facts)
+    with clock("load"):
+        pipe = load_pipeline(model, control, device=device or _default_device(), dtype=dtype)
+    from .run import Run  # loads torch, which wrong input need not wait for
+
+    check_prompt_length(pipe.tokenizer, prompt)
+    check_prompt_length(pipe.tokenizer, negative_prompt or "", "negative prompt")
+    scale = facts.guidance_scale if guidance_scale is None else guidance_scale
+    run = Run(request, chosen, scale, clip, pipe, clock)
+    frames = run.frames(_watch(callback, run.num_inference_steps, progress))
+    return Clip(frames=frames, fps=clip.fps, report=run.report(), control=clip.frames)
+
+
+def _read_control(request: Request, facts: ModelFacts) -> ControlClip:
+    options: dict[str, Any] = {
+        "num_frames": request.num_frames, "height": request.height, "width": request.width,
+        "fps": request.fps, "multiple": facts.multiple, "default_area": facts.default_area,
+        "max_frames": facts.max_frames,
+    }  # fmt: skip
+    if request.extract:
+        from .media.pose import extract_control
+
+        return extract_control(request.control_video, request.control, **options)
+    return load_control(
+        request.control_video, "depth" if request.control == "depth" else "pose", **options
+    )
+
+
+def _default_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _watch(
+    callback: StepCallback | None, num_inference_steps: int, progress: bool
+) -> Callable[[int, Any], None]:
+    """Joins the caller's callback and the progress bar into one function called after each step."""
+    from tqdm.auto import tqdm
+
+    bar = tqdm(total=num_inference_steps, desc="denoising", unit="step", disable=not progress)
+
+    def on_step(step_index: int, latents: Any) -> None:
+        bar.update()
+        if step_index + 1 == num_inference_steps:
+            bar.close()
+        if callback is not None and callback(step_index, num_inference_steps, latents) is False:
+            bar.close()
+            raise Cancelled(
+                f"stopped by the callback after step {step_index + 1} of {num_inference_steps}"
+            )
+
+    return on_step

@@ -1,0 +1,173 @@
+"""One run of a loaded pipeline: encode, denoise under a schedule, decode, account.
+
+Knows a stock AnimateDiffControlNetPipeline and the engine; not where models, clips or wishes come from.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from .cache.engine import Engine, attach
+from .denoise import ControlledUNet, Guidance, denoise
+from .measure.macs import module_macs
+from .measure.memory import PeakMemory
+from .media.control import ControlClip
+from .models.graph import build_graph
+from .plan.chart import chart
+from .plan.cost import full_cost
+from .plan.graph import BlockGraph
+from .plan.presets import Preset
+from .report import Report
+from .request import Request
+from .stopwatch import Stopwatch
+
+_DECODE_CHUNK = 16  # frames; what the stock pipeline decodes at once
+
+
+class Run:
+    """Makes the frames of one request and the account of what that took."""
+
+    def __init__(
+        self, request: Request, preset: Preset, guidance_scale: float, control: ControlClip, pipe: Any,
+        clock: Stopwatch,
+    ) -> None:  # fmt: skip
+        self.request, self.preset, self.guidance_scale = request, preset, guidance_scale
+        self.control, self.pipe, self.clock = control, pipe, clock
+        self.num_inference_steps = preset.steps or request.num_inference_steps
+        self.num_frames, self.height, self.width = control.frames.shape[:3]
+        self.device = str(pipe.unet.device)
+        with clock("plan"):
+            self.graph = self._graph(with_controlnet=True)
+            used = (
+                self.graph if self._controlnet() is not None else self._graph(with_controlnet=False)
+            )
+            self.used_graph = used
+            self.schedule = preset.schedule(used, self.num_inference_steps)
+        self.engine: Engine | None = None
+        self.memory = PeakMemory(self.device)
+
+    def frames(self, on_step: Callable[[int, Tensor], None]) -> NDArray[np.uint8]:
+        """The clip's frames (f H W 3) uint8."""
+        with self.memory, torch.no_grad():
+            with self.clock("encode"):
+                guidance, latents, timesteps, options = self._encode()
+            with self.clock("denoise"), ExitStack() as stack:
+                unet, controlnet = self.pipe.unet, self._controlnet()
+                if self.schedule is not None:
+                    self.engine = stack.enter_context(
+                        attach(
+                            self.schedule, graph=self.used_graph, unet=unet, controlnet=controlnet
+                        )
+                    )
+                latents = denoise(
+                    ControlledUNet(unet, controlnet, guidance), self.pipe.scheduler, latents, timesteps,
+                    position=self.engine, on_step=on_step, **options,
+                )  # fmt: skip
+            with self.clock("decode"):
+                video = self.pipe.decode_latents(latents, _DECODE_CHUNK)
+                pixels = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[
+                    0
+                ]
+        return np.asarray(np.round(pixels * 255), np.uint8)
+
+    def report(self) -> Report:
+        """What the run took; call it after `frames`."""
+        request, shared = self.request, self._other_macs()
+        baseline = full_cost(self.graph, request.num_inference_steps).by_part()
+        uncached = full_cost(self.graph, self.num_inference_steps).by_part()
+        spent = self.engine.macs_by_part() if self.engine else uncached
+        return Report(
+            prompt=request.prompt, negative_prompt=request.negative_prompt, model=request.model,
+            preset=self.preset.name, num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale, conditioning_scale=request.conditioning_scale,
+            seed=request.seed, num_frames=self.num_frames, height=self.height, width=self.width,
+            fps=self.control.fps, device=self.device, dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
+            macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
+            seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,
+            cache_nbytes=self.engine.peak_nbytes if self.engine else 0,
+            steps=self._chart(), versions=_versions(),
+        )  # fmt: skip
+
+    def _encode(self) -> tuple[Guidance, Tensor, Tensor, dict[str, Any]]:
+        """Prompt, control clip, noise and timesteps, made by the stock pipeline's own methods."""
+        pipe, request, guided = self.pipe, self.request, self.guidance_scale > 1
+        generator = torch.Generator(device="cpu").manual_seed(request.seed)
+        embeds, negative = pipe.encode_prompt(
+            request.prompt, pipe.device, 1, guided, request.negative_prompt
+        )
+        embeds = torch.cat([negative, embeds]) if guided else embeds
+        cond = pipe.prepare_video(
+            video=[Image.fromarray(frame) for frame in self.control.frames], width=self.width, height=self.height,
+            batch_size=self.num_frames, num_videos_per_prompt=1, device=pipe.device, dtype=pipe.controlnet.dtype,
+            do_classifier_free_guidance=guided, guess_mode=False,
+        )  # fmt: skip
+        pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
+        latents = pipe.prepare_latents(
+            1, pipe.unet.config.in_channels, self.num_frames, self.height, self.width, embeds.dtype,
+            pipe.device, generator, None,
+        )  # fmt: skip
+        guidance = Guidance(
+            embeds.repeat_interleave(self.num_frames, dim=0),
+            cond,
+            self.guidance_scale,
+            request.conditioning_scale,
+        )
+        return (
+            guidance,
+            latents,
+            pipe.scheduler.timesteps,
+            pipe.prepare_extra_step_kwargs(generator, 0.0),
+        )
+
+    def _chart(self) -> tuple[str, ...]:
+        if self.schedule is None:
+            return tuple(f"{i:3d}  stock" for i in range(self.num_inference_steps))
+        return chart(self.used_graph, self.schedule)
+
+    def _graph(self, *, with_controlnet: bool) -> BlockGraph:
+        pipe = self.pipe
+        return build_graph(
+            pipe.unet, pipe.controlnet if with_controlnet else None, num_frames=self.num_frames,
+            height=self.height // pipe.vae_scale_factor, width=self.width // pipe.vae_scale_factor,
+            num_tokens=pipe.tokenizer.model_max_length, branches=2 if self.guidance_scale > 1 else 1,
+            dtype_nbytes=pipe.unet.dtype.itemsize,
+        )  # fmt: skip
+
+    def _controlnet(self) -> Any:
+        """The ControlNet, or None where it is known to add nothing; the host itself runs it all the same."""
+        silent = self.request.conditioning_scale == 0 and self.preset.fill is not None
+        return None if silent else self.pipe.controlnet
+
+    def _other_macs(self) -> dict[str, int]:
+        """MACs of the parts that no schedule touches: text encoder and VAE decoder."""
+        pipe, branches = self.pipe, 2 if self.guidance_scale > 1 else 1
+        tokens = torch.zeros(1, pipe.tokenizer.model_max_length, dtype=torch.long, device="meta")
+        factor = pipe.vae_scale_factor
+        shape = (1, pipe.unet.config.in_channels, self.height // factor, self.width // factor)
+        decoded = module_macs(pipe.vae, torch.empty(shape, device="meta"), method="decode")
+        return {
+            "text_encoder": module_macs(pipe.text_encoder, tokens) * branches,
+            "vae": decoded * self.num_frames,
+        }
+
+
+def _versions() -> dict[str, str]:
+    names = ("hgc-video", "torch", "diffusers", "transformers")
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

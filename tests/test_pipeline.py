@@ -1,0 +1,119 @@
+"""generate() end to end on the embedded model, short and small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hgc_video
+from hgc_video.errors import Cancelled, InputError, ModelError, PresetError, PromptError
+from hgc_video.models.load import default_guidance_scale, load_pipeline
+from hgc_video.puppet.evaluation import held_out
+
+PROMPT = "a dancer in a red shirt and blue trousers on a beach"
+
+
+@pytest.fixture(scope="module")
+def pose():
+    """Four skeleton frames (4 128 128 3) of a held-out motion."""
+    return held_out(0, 4).truth.pose
+
+
+def run(pose, **options):
+    options = {"num_inference_steps": 4, "progress": False, "seed": 3, **options}
+    return hgc_video.generate(pose, PROMPT, **options)
+
+
+@pytest.mark.parametrize("control", ["pose", "depth"])
+@pytest.mark.parametrize("guidance_scale", [None, 1.0])
+def test_off_is_bit_identical_to_the_stock_pipeline(control, guidance_scale):
+    frames = getattr(held_out(1, 3).truth, control)
+    ours = run(
+        frames, control=control, preset="off", guidance_scale=guidance_scale, negative_prompt="hat"
+    )
+    stock = load_pipeline("puppet", control)(
+        prompt=PROMPT,
+        negative_prompt="hat",
+        num_frames=3,
+        height=128,
+        width=128,
+        num_inference_steps=4,
+        guidance_scale=guidance_scale or default_guidance_scale("puppet"),
+        conditioning_frames=[Image.fromarray(f) for f in frames],
+        generator=torch.Generator().manual_seed(3),
+        output_type="np",
+    ).frames[0]
+    assert np.array_equal(ours.frames, np.round(stock * 255).astype(np.uint8))
+
+
+def test_lossless_is_within_rounding_and_cheaper(pose):
+    off, lossless = run(pose, preset="off"), run(pose, preset="lossless")
+    assert np.abs(off.frames.astype(int) - lossless.frames).max() <= 1
+    assert lossless.report.macs < off.report.macs == off.report.macs_baseline
+
+
+def test_balanced_saves_and_says_so(pose):
+    clip = run(pose, preset="balanced", num_inference_steps=25)
+    report = clip.report
+    assert clip.frames.shape == (4, 128, 128, 3)
+    assert report.macs_saved >= 0.4
+    assert len(report.steps) == 25
+    assert report.cache_nbytes > 0
+    assert {"unet", "controlnet", "vae", "text_encoder"} <= set(report.macs_by_part)
+
+
+def test_the_same_seed_gives_the_same_clip_and_another_one_does_not(pose):
+    first, again, other = run(pose), run(pose), run(pose, seed=4)
+    assert np.array_equal(first.frames, again.frames)
+    assert not np.array_equal(first.frames, other.frames)
+
+
+def test_another_control_gives_another_clip(pose):
+    assert not np.array_equal(run(pose).frames, run(pose[:, :, ::-1].copy()).frames)
+
+
+def test_control_at_scale_zero_does_not_run(pose):
+    report = run(pose, conditioning_scale=0.0, preset="lossless").report
+    assert report.macs_by_part["controlnet"] == 0 < report.macs_baseline_by_part["controlnet"]
+
+
+def test_the_callback_sees_every_step_and_can_stop(pose):
+    seen = []
+    run(pose, callback=lambda i, n, latents: seen.append((i, n, tuple(latents.shape))))
+    assert seen == [(i, 4, (1, 12, 4, 16, 16)) for i in range(4)]
+    with pytest.raises(Cancelled, match="step 2 of 4"):
+        run(pose, callback=lambda i, n, latents: i < 1)
+
+
+def test_sizes_and_images(pose):
+    images = [Image.fromarray(f).resize((96, 160)) for f in pose]
+    clip = run(images)
+    assert clip.frames.shape == (4, 160, 96, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"preset": "balnced"}, PresetError, "balanced"),
+        ({"num_inference_steps": 0}, InputError, "num_inference_steps=0"),
+        ({"num_frames": 9}, InputError, "9"),
+        ({"num_frames": 500}, InputError, "500"),
+        ({"control": "pse"}, InputError, "pose"),
+        ({"model": "no/such/model"}, ModelError, "no/such/model"),
+        ({"guidance_scale": -1.0}, InputError, "guidance_scale"),
+        ({"seed": -1}, InputError, "seed"),
+        ({"height": 100}, InputError, "100"),
+    ],
+)
+def test_bad_input_is_one_line(pose, options, error, says):
+    with pytest.raises(error, match=says) as caught:
+        run(pose, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prompt", ["", "  ", "red " * 60])
+def test_bad_prompts(pose, prompt):
+    with pytest.raises(PromptError):
+        hgc_video.generate(pose, prompt, num_inference_steps=2, progress=False)
