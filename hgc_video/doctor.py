@@ -110,15 +110,22 @@ def _model() -> Iterator[Finding]:
     try:
         folder = model_folder(EMBEDDED)
     except HGCVideoError as error:
-        yield Finding("models", EMBEDDED, str(error), False, install_command())
+        yield Finding("models", EMBEDDED, str(error), False, _restore_command())
         return
     missing = [name for name in CONTROLS if not (folder / f"controlnet_{name}").is_dir()]
     if missing:
         value = f"without control by {' and '.join(missing)}"
-        yield Finding("models", EMBEDDED, value, False, install_command())
+        yield Finding("models", EMBEDDED, value, False, _restore_command())
         return
     nbytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     yield Finding("models", EMBEDDED, f"complete, {nbytes / 1e6:.0f} MB in {folder}")
+
+
+def _restore_command() -> str:
+    checkout = _checkout()
+    if checkout is None:
+        return f"{install_command()} --force-reinstall --no-deps"
+    return f'git -C "{checkout}" restore hgc_video/puppet/weights'
 
 
 def _version(name: str) -> str:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import hgc_video
 from hgc_video.cli import app
-from hgc_video.media.video import probe, write_video
+from hgc_video.media.video import probe, read_frames, write_video
 
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
 FAST = ["--num-inference-steps", "1", "--num-frames", "2"]
@@ -28,8 +28,6 @@ COMMAND = [sys.executable, "-c", "from hgc_video.cli import main; main()"]
 def pose_clip(tmp_path_factory):
     """The first frames of the example, as a control clip of 6 frames."""
     from conftest import ROOT
-
-    from hgc_video.media.video import read_frames
 
     frames = read_frames(ROOT / "examples" / "dance_pose.mp4", indices=range(6))
     return write_video(tmp_path_factory.mktemp("clips") / "pose.mp4", frames, 8)

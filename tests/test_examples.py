@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from hgc_video.media.video import probe
 
+ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {"quickstart.py": ["a.mp4"], "depth_to_video.py": ["depth_0.mp4", "depth_1.mp4"]}
 
 
