@@ -24,13 +24,13 @@ MAY_IMPORT = {
     "plan": set(),
     "cache": {"plan"},
     "models": {"plan", "measure"},
-    "measure": {"plan"},
+    "measure": set(),
     "media": set(),
     "report": {"atomic"},
     "clip": {"report", "media"},
     "request": {"media", "models"},
     "denoise": set(),
-    "puppet": {"media", "denoise", "models"},
+    "puppet": {"media", "models"},
 }
 EDGE = {"cli", "batch"}
 # Only these may load a library when they are imported; the others must wait until they are used.
