@@ -27,9 +27,8 @@ COMMAND = [sys.executable, "-c", "from hgc_video.cli import main; main()"]
 @pytest.fixture(scope="session")
 def pose_clip(tmp_path_factory):
     """The first frames of the example, as a control clip of 6 frames."""
-    from conftest import ROOT
-
-    frames = read_frames(ROOT / "examples" / "dance_pose.mp4", indices=range(6))
+    example = Path(__file__).parent.parent / "examples" / "dance_pose.mp4"
+    frames = read_frames(example, indices=range(6))
     return write_video(tmp_path_factory.mktemp("clips") / "pose.mp4", frames, 8)
 
 
