@@ -1,4 +1,4 @@
-"""The command line: `hgc-video generate | models | doctor`.
+"""The command line: `hgc-video generate | plan | models | doctor`.
 
 The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
 for what the user can mend, 1 for what we must, 130 for cancelled. Nobody imports it.
@@ -136,6 +136,37 @@ def generate(
             written.append(f"report    {clip.report.save(report)}")
         if not quiet:
             typer.echo("\n".join([clip.report.summary(), *written]))
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    preset: Annotated[str, typer.Option(help="As for generate.")] = "balanced",
+    model: Annotated[str, typer.Option(help="As for generate.")] = "puppet",
+    control: Annotated[str, typer.Option(help="pose or depth.")] = "pose",
+    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
+    num_frames: Annotated[int, typer.Option(help="Frames to make.")] = 16,
+    height: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Shows what would be computed and reused at every step, and what that costs; runs nothing.
+
+    Counts UNet and ControlNet with guidance on, from the model's configuration alone.
+    """
+    with _told_in_one_line(debug=context.obj):
+        from .forecast import forecast
+
+        told = forecast(
+            model=model,
+            control=control,
+            preset=preset,
+            num_inference_steps=num_inference_steps,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+        )
+        typer.echo(told.to_json() if as_json else str(told))
 
 
 @app.command()

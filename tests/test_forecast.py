@@ -1,0 +1,69 @@
+"""What a run would cost, said before it runs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import hgc_video
+from hgc_video.cli import app
+from hgc_video.errors import InputError, ModelError, PresetError
+from hgc_video.forecast import forecast
+
+
+@pytest.mark.parametrize("preset", ["off", "balanced"])
+def test_the_forecast_is_what_a_run_then_reports(preset):
+    told = forecast(preset=preset, num_inference_steps=6, num_frames=2)
+    black = np.zeros((2, 128, 128, 3), np.uint8)
+    report = hgc_video.generate(
+        black, "a dancer", preset=preset, num_inference_steps=6, progress=False
+    ).report
+    for part, macs in told.spent.by_part().items():
+        assert macs == report.macs_by_part[part]
+        assert told.baseline.by_part()[part] == report.macs_baseline_by_part[part]
+    assert told.steps == report.steps
+
+
+def test_off_saves_nothing_and_bolder_presets_more():
+    saved = [forecast(preset=p).macs_saved for p in ("off", "lossless", "quality", "balanced")]
+    assert saved[0] == 0
+    assert saved == sorted(saved)
+
+
+def test_fewer_steps_count_against_the_steps_asked_for():
+    assert forecast(preset="fewer-steps:steps=5").macs_saved == pytest.approx(0.8)
+
+
+def test_one_branch_costs_half():
+    both, one = (forecast(preset="off", guided=guided) for guided in (True, False))
+    assert both.spent.total == 2 * one.spent.total
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"preset": "fasst"}, PresetError, "fast"),
+        ({"control": "pse"}, InputError, "pose"),
+        ({"num_inference_steps": 0}, InputError, "num_inference_steps=0"),
+        ({"num_frames": 0}, InputError, "num_frames=0"),
+        ({"height": 100}, InputError, "32"),
+        ({"model": "no/such"}, ModelError, "no/such"),
+    ],
+)
+def test_what_cannot_be_used(options, error, says):
+    with pytest.raises(error, match=says):
+        forecast(**options)
+
+
+def test_the_command_prints_text_and_json():
+    runner = CliRunner()
+    arguments = ["plan", "--preset", "fast", "--num-inference-steps", "8"]
+    text, data = (runner.invoke(app, [*arguments, *more]) for more in ([], ["--json"]))
+    assert text.exit_code == data.exit_code == 0, text.output
+    told = json.loads(data.stdout)
+    assert f"{100 * told['macs_saved']:.1f} % saved" in text.stdout
+    assert len(told["steps"]) == 8
+    assert all(line in text.stdout for line in told["steps"])
