@@ -34,11 +34,26 @@ class Request:
             raise PromptError("the prompt is empty; say what the clip shows")
         if self.control not in CONTROLS:
             raise InputError(f'unknown control "{self.control}": {nearest(self.control, CONTROLS)}')
-        _require(self.num_inference_steps >= 1, "num_inference_steps", self.num_inference_steps, "at least 1")
-        _require(self.num_inference_steps <= 1000, "num_inference_steps", self.num_inference_steps, "at most 1000")
+        _require(
+            self.num_inference_steps >= 1,
+            "num_inference_steps",
+            self.num_inference_steps,
+            "at least 1",
+        )
+        _require(
+            self.num_inference_steps <= 1000,
+            "num_inference_steps",
+            self.num_inference_steps,
+            "at most 1000",
+        )
         scale = self.guidance_scale
         _require(scale is None or 0 <= scale < math.inf, "guidance_scale", scale, "0 or more")
-        _require(0 <= self.conditioning_scale < math.inf, "conditioning_scale", self.conditioning_scale, "0 or more")
+        _require(
+            0 <= self.conditioning_scale < math.inf,
+            "conditioning_scale",
+            self.conditioning_scale,
+            "0 or more",
+        )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2**63 - 1")
 
 
@@ -52,4 +67,6 @@ def check_prompt_length(tokenizer: object, prompt: str, name: str = "prompt") ->
     limit = int(tokenizer.model_max_length)  # type: ignore[attr-defined]
     length = len(tokenizer(prompt).input_ids)  # type: ignore[operator]
     if length > limit:
-        raise PromptError(f"the {name} has {length - 2} tokens, the model reads {limit - 2}; make it shorter")
+        raise PromptError(
+            f"the {name} has {length - 2} tokens, the model reads {limit - 2}; make it shorter"
+        )

@@ -107,8 +107,9 @@ class Run:
         )
         embeds = torch.cat([negative, embeds]) if guided else embeds
         cond = pipe.prepare_video(
-            video=[Image.fromarray(frame) for frame in self.control.frames], width=self.width, height=self.height,
-            batch_size=self.num_frames, num_videos_per_prompt=1, device=pipe.device, dtype=pipe.controlnet.dtype,
+            video=[Image.fromarray(frame) for frame in self.control.frames],
+            width=self.width, height=self.height, batch_size=self.num_frames,
+            num_videos_per_prompt=1, device=pipe.device, dtype=pipe.controlnet.dtype,
             do_classifier_free_guidance=guided, guess_mode=False,
         )  # fmt: skip
         pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)

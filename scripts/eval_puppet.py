@@ -17,14 +17,20 @@ from hgc_video.puppet.evaluation import Options, evaluate
 
 def main() -> None:
     """Reads the options, measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     defaults = Options()
     parser.add_argument("--model", default=defaults.model, help="puppet or a folder")
-    parser.add_argument("--clips", type=int, default=defaults.clips, help="held-out (spec, motion) pairs")
+    parser.add_argument(
+        "--clips", type=int, default=defaults.clips, help="held-out (spec, motion) pairs"
+    )
     parser.add_argument("--num-frames", type=int, default=defaults.num_frames)
     parser.add_argument("--num-inference-steps", type=int, default=defaults.num_inference_steps)
     parser.add_argument("--guidance-scale", type=float, default=defaults.guidance_scale)
-    parser.add_argument("--extras", type=int, default=defaults.extras, help="clips for the slower questions")
+    parser.add_argument(
+        "--extras", type=int, default=defaults.extras, help="clips for the slower questions"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()

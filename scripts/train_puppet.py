@@ -19,10 +19,16 @@ DEFAULTS = run.Plan()
 
 def main() -> None:
     """Reads the options and trains."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("runs/puppet"), help="checkpoints, data and curve")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/puppet"), help="checkpoints, data and curve"
+    )
     parser.add_argument("--export", type=Path, default=None, help="write the trained model here")
-    parser.add_argument("--until-stage", choices=run.STAGES, default=run.STAGES[-1], help="stop after this stage")
+    parser.add_argument(
+        "--until-stage", choices=run.STAGES, default=run.STAGES[-1], help="stop after this stage"
+    )
     parser.add_argument("--minutes", type=float, default=600, help="stop (resumable) after so long")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

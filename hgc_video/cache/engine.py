@@ -28,7 +28,7 @@ from .work import StepWork, prepare
 def attach(
     schedule: Schedule, *, graph: BlockGraph, unet: Any, controlnet: Any = None
 ) -> Iterator[Engine]:
-    """Wraps the models for the time of the `with` block; undo is exact, also after an exception."""
+    """Wraps the models while the `with` block lasts; undo is exact, also after an exception."""
     engine = Engine(schedule, graph)
     patches: list[Patch] = []
     try:
@@ -68,7 +68,8 @@ class Engine:
         """Tells the position; CacheStateError beyond the schedule's steps."""
         if not 0 <= step_index < len(self._works):
             raise CacheStateError(
-                f"step {step_index} is beyond the schedule's {len(self._works)} steps; make one of that length"
+                f"step {step_index} is beyond the schedule's {len(self._works)} steps; "
+                "make one of that length"
             )
         if step_index == 0:
             self.begin_run()

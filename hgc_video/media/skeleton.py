@@ -57,7 +57,8 @@ def draw_skeleton(
     for joint, colour in zip(joints, COLOURS, strict=True):
         if joint[2] >= min_visibility:
             _stamp(canvas, joint[:2], joint[:2], stroke / 2, np.asarray(colour, np.float32))
-    return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+    frame: NDArray[np.uint8] = np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+    return frame
 
 
 def _stamp(

@@ -167,8 +167,8 @@ def _probe_controlnet(controlnet: Any) -> None:
         )
     _expect(
         controlnet,
-        ("controlnet_cond_embedding", "time_embedding", "conv_in", "down_blocks", "mid_block", "controlnet_down_blocks",
-         "controlnet_mid_block"),
+        ("controlnet_cond_embedding", "time_embedding", "conv_in", "down_blocks", "mid_block",
+         "controlnet_down_blocks", "controlnet_mid_block"),
     )  # fmt: skip
 
 

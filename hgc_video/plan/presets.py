@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from ..errors import PresetError, nearest
 from .graph import BlockGraph
@@ -71,8 +72,8 @@ def resolve(text: str) -> Preset:
     )
 
 
-def _parse(name: str, options: str, kinds: dict[str, type]) -> dict[str, float]:
-    values: dict[str, float] = {}
+def _parse(name: str, options: str, kinds: dict[str, type]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
         key, equals, value = (part.strip() for part in option.partition("="))
         if key not in kinds:

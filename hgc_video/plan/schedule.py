@@ -77,7 +77,7 @@ class Schedule:
             for s in self.steps
         ]
         data = {"name": self.name, "share_text": self.share_text, "steps": steps}
-        return yaml.safe_dump(data, sort_keys=False)
+        return str(yaml.safe_dump(data, sort_keys=False))
 
     @classmethod
     def from_yaml(cls, text: str) -> Schedule:

@@ -203,9 +203,9 @@ def _cloth(material: Material, along: Array, side: Array) -> Array:
         "dots": 2.0 * (np.sin(u) * np.sin(v) > 0.45) - 0.5,
     }
     level = 48 * material.strength * waves[material.pattern]
-    return np.clip(material.colour + level[..., None], 0, 255).astype(np.float32)
+    return np.asarray(np.clip(material.colour + level[..., None], 0, 255), np.float32)
 
 
 def _shade(normal: Array, light: Array) -> Array:
     facing = np.clip(np.tensordot(light, normal, 1), -0.2, 1)
-    return (0.76 + 0.32 * facing).astype(np.float32)
+    return np.asarray(0.76 + 0.32 * facing, np.float32)

@@ -38,7 +38,8 @@ def nearest_colour(rgb: NDArray[np.floating]) -> str:
 def silhouette_iou(frames: NDArray[np.uint8], truth: NDArray[np.bool_], judge: Judge) -> float:
     """Intersection over union of the dancer the judge finds and the true silhouette (f H W)."""
     found = judge.silhouette(frames)
-    return float((found & truth).sum() / max((found | truth).sum(), 1))
+    union = int((found | truth).sum())
+    return int((found & truth).sum()) / max(union, 1)
 
 
 def background_flicker(frames: NDArray[np.uint8], silhouette: NDArray[np.bool_]) -> float:

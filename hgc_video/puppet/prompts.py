@@ -30,9 +30,36 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "doing": ("dancing", "walking", "moving", "performing", "standing", "running", "jumping"),
 }
 _GLUE = (
-    "a an the in on at with wearing wears is of and his her their behind background before scene "
-    "coloured colored that who dressed , . no without bareheaded"
-).split()
+    "a",
+    "an",
+    "the",
+    "in",
+    "on",
+    "at",
+    "with",
+    "wearing",
+    "wears",
+    "is",
+    "of",
+    "and",
+    "his",
+    "her",
+    "their",
+    "behind",
+    "background",
+    "before",
+    "scene",
+    "coloured",
+    "colored",
+    "that",
+    "who",
+    "dressed",
+    ",",
+    ".",
+    "no",
+    "without",
+    "bareheaded",
+)
 _NOISE = (
     "photo",
     "video",

@@ -59,7 +59,7 @@ def _sky(rng: np.random.Generator, height: int, width: int) -> Array:
     top = tops[int(rng.integers(len(tops)))]
     sky = _gradient(top, 0.45 * top + 0.55 * _rgb(245, 235, 220), height, width)
     clouds = 0.6 * noise(rng, height, width, 5) + 0.4 * noise(rng, height, width, 13)
-    thick = np.clip((clouds - rng.uniform(-0.1, 0.5)) * 3, 0, 0.85)
+    thick = np.clip((clouds - rng.uniform(-0.1, 0.5)) * 3, 0, 0.85).astype(np.float32)
     _cover(sky, thick, _rgb(246, 244, 242))
     if rng.random() < 0.5:
         ys, xs = _rows(height, width)
@@ -208,7 +208,7 @@ def _stage(rng: np.random.Generator, height: int, width: int) -> Array:
         picture += (beam * rng.uniform(0.12, 0.3))[..., None] * (lamp - picture)
     for _ in range(int(rng.integers(0, 7))):
         _blob(picture, rng, rng.uniform(0.04, 0.2), 0.016, _rgb(255, 240, 200))
-    return picture
+    return np.asarray(picture, np.float32)
 
 
 def _blob(

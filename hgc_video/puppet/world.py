@@ -54,11 +54,11 @@ class Rendering:
     @property
     def silhouette(self) -> NDArray[np.bool_]:
         """Where the dancer is, (f H W)."""
-        return self.parts > 0
+        return np.asarray(self.parts > 0)
 
     def mask(self, part: str) -> NDArray[np.bool_]:
         """Where a part is visible, (f H W)."""
-        return self.parts == PARTS.index(part)
+        return np.asarray(self.parts == PARTS.index(part))
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,11 @@ def make_shard(folder: Path, index: int, seed: int) -> Path:
 
 def load_shard(path: Path) -> Shard:
     """Opens a shard; arrays stay on disk until they are read."""
-    arrays = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("frames", "pose", "depth"))
     specs = [spec_from(s) for s in json.loads((path / "specs.json").read_text())]
-    return Shard(*arrays, specs)
+    arrays = {
+        name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ("frames", "pose", "depth")
+    }
+    return Shard(**arrays, specs=specs)
 
 
 def hide_joints(motion: Motion, rng: np.random.Generator) -> Motion:

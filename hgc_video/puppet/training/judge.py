@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
@@ -50,7 +51,7 @@ def save_judge(judge: Judge, target: Path) -> None:
     )
 
 
-def _frames(seed: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _frames(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     rng = np.random.default_rng(seed)
     clips = [
         render(random_spec(rng), random_motion(rng, 4), int(rng.integers(2**31)))

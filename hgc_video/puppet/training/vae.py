@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -64,7 +65,7 @@ def _crop(pixels: Tensor, step: int) -> Tensor:
     return pixels[:, :, y : y + _CROP, x : x + _CROP]
 
 
-def to_pixels(frames: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def to_pixels(frames: NDArray[np.uint8]) -> Tensor:
     """(b H W 3) uint8 to (b 3 H W) float in -1..1."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -77,7 +78,8 @@ def vae_loss(
     latents = posterior.sample()
     noise = torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1) * 2 * jitter
     decoded = vae.decode(latents + noise * latents.std()).sample
-    return reconstruction_loss(decoded.float(), pixels) + kl_weight * posterior.kl().float().mean()
+    kl: Tensor = posterior.kl().float().mean()
+    return reconstruction_loss(decoded.float(), pixels) + kl_weight * kl
 
 
 def reconstruction_loss(decoded: Tensor, pixels: Tensor) -> Tensor:

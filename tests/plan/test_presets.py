@@ -1,0 +1,61 @@
+"""The dial and the policy strings."""
+
+from __future__ import annotations
+
+import pytest
+
+from hgc_video.errors import PresetError
+from hgc_video.plan.policies.hgc import HGC
+from hgc_video.plan.presets import PRESETS, resolve
+from tests.plan.test_graph import ladder
+
+
+@pytest.mark.parametrize(
+    "name", [*PRESETS, "full", "hgc", "deepcache", *(f"hgc:{n}" for n in PRESETS)]
+)
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 25])
+def test_every_name_makes_a_valid_schedule_of_every_length(name, steps):
+    import dataclasses
+
+    graph = ladder()
+    graph = dataclasses.replace(graph, cuts=("unet.deep",) * 3)
+    schedule = resolve(name).schedule(graph, steps)
+    assert schedule is None if name.endswith("off") else len(schedule) == steps
+
+
+def test_fields_reach_the_policy():
+    assert resolve("hgc:interval=4,cut=1,gate=0.25").fill == HGC(interval=4, cut=1, gate=0.25)
+    assert resolve("fewer-steps:steps=13").steps == 13
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("balnced", 'did you mean "balanced"'),
+        ("hgc:intervall=2", 'did you mean "interval"'),
+        ("hgc:interval=two", "whole number"),
+        ("deepcache:interval", "whole number"),
+        ("fewer-steps", "steps=N"),
+        ("lossless:x=1", "takes no fields"),
+        ("", "unknown preset"),
+    ],
+)
+def test_bad_names_say_what_is_allowed(text, says):
+    with pytest.raises(PresetError, match=says):
+        resolve(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["hgc:cut=9", "hgc:cut=0", "hgc:interval=0", "hgc:gate=0", "deepcache:branch=7"]
+)
+def test_impossible_numbers_are_refused(text):
+    with pytest.raises(PresetError):
+        resolve(text).schedule(ladder(), 5)
+
+
+def test_the_gate_is_between_two_key_steps():
+    """Before it every cross-attention is there to be fused; after it nothing of two branches is left."""
+    schedule = HGC(dense=0.1, interval=4, cut=1, gate=0.5)(ladder(), 12)
+    assert [s.label for s in schedule.steps][5:7] == ["key", "key gated"]
+    assert [s.branches for s in schedule.steps] == [2] * 6 + [1] * 6
+    assert schedule.steps[5].cross == "fuse"
