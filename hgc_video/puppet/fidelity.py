@@ -52,4 +52,4 @@ def background_flicker(frames: NDArray[np.uint8], silhouette: NDArray[np.bool_])
 def psnr(frames: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio in dB over a whole clip (f H W 3)."""
     error = np.mean((frames.astype(np.float64) - reference.astype(np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-10)))
+    return float(10 * np.log10(255**2 / max(float(error), 1e-10)))

@@ -105,14 +105,15 @@ def test_shipped_motions(name):
     assert path.stat().st_size < 300_000
 
 
-def test_the_example_clip_is_what_its_script_makes(tmp_path):
+def test_the_example_clips_are_what_their_script_makes(tmp_path):
     script = ROOT / "scripts" / "make_example_clips.py"
     subprocess.run([sys.executable, str(script), "--out", str(tmp_path)], check=True, cwd=ROOT)
-    shipped = ROOT / "examples" / "dance_pose.mp4"
-    made = read_frames(tmp_path / "dance_pose.mp4").astype(int)
-    assert np.abs(made - read_frames(shipped)).mean() < 1
-    assert (probe(shipped).num_frames, probe(shipped).fps) == (24, 8)
-    assert shipped.stat().st_size < 1_000_000
+    for name in ("dance_pose.mp4", "dance_depth.mp4"):
+        shipped = ROOT / "examples" / name
+        made = read_frames(tmp_path / name).astype(int)
+        assert np.abs(made - read_frames(shipped)).mean() < 1
+        assert (probe(shipped).num_frames, probe(shipped).fps) == (24, 8)
+        assert shipped.stat().st_size < 1_000_000
 
 
 def test_hidden_joints_are_not_drawn():
