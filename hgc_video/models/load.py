@@ -6,6 +6,8 @@ Knows where models lie and which parts they need; does not know how they are run
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -91,11 +93,28 @@ def load_pipeline(model: str, control: str, *, device: str = "cpu", dtype: Any =
     dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
     options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
     try:
-        controlnet = ControlNetModel.from_pretrained(controlnet_folder, **options)
-        pipe = AnimateDiffControlNetPipeline.from_pretrained(
-            folder, controlnet=controlnet, motion_adapter=None, **options
-        )
+        with _without_bars():
+            controlnet = ControlNetModel.from_pretrained(controlnet_folder, **options)
+            pipe = AnimateDiffControlNetPipeline.from_pretrained(
+                folder, controlnet=controlnet, motion_adapter=None, **options
+            )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"cannot load {folder}: {str(error).splitlines()[0]}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keeps the hosts' loading bars, a dozen lines for one second's work, off the screen."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    hosts = [h for h in (diffusers_logging, transformers_logging) if h.is_progress_bar_enabled()]
+    for host in hosts:
+        host.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for host in hosts:
+            host.enable_progress_bar()
