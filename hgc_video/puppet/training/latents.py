@@ -122,7 +122,7 @@ def _control(
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     clips = []
     for c, span in spans:
-        depth = torch.from_numpy(np.ascontiguousarray(shard.depth[c, span])).float() / 255
+        depth = torch.from_numpy(np.array(shard.depth[c, span])).float() / 255
         clips.append(
             (depth * rng.uniform(0.8, 1.1) + rng.uniform(-0.06, 0.03)).clamp(0, 1)
             ** rng.uniform(0.75, 1.35)

@@ -67,7 +67,7 @@ def _crop(pixels: Tensor, step: int) -> Tensor:
 
 def to_pixels(frames: NDArray[np.uint8]) -> Tensor:
     """(b H W 3) uint8 to (b 3 H W) float in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def vae_loss(
