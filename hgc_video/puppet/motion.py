@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import resources
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,14 @@ class _Wave:
         main = np.sin(2 * np.pi * (self.cycles * time + self.phase))
         second = 0.3 * np.sin(2 * np.pi * (2 * self.cycles * time + 1.7 * self.phase))
         return np.asarray(self.mean + self.swing * (main + second), np.float32)
+
+
+class _Wander(Protocol):
+    """A wave of chance around `mean`, over the frames of one motion (f)."""
+
+    def __call__(
+        self, mean: float, swing: float, cycles: float | None = None
+    ) -> NDArray[np.float32]: ...
 
 
 def random_motion(
@@ -149,7 +158,15 @@ def _head(
         joints[:, ear] = centre + side * 0.05 * right + 0.006 * up
 
 
-def _arm(joints, shoulder, side, across, rng, wave, walking) -> None:  # type: ignore[no-untyped-def]
+def _arm(
+    joints: NDArray[np.float32],
+    shoulder: int,
+    side: int,
+    across: NDArray[np.float32],
+    rng: np.random.Generator,
+    wave: _Wander,
+    walking: bool,
+) -> None:
     raised = wave(0.25, 0.15) if walking else wave(float(rng.uniform(0.3, 1.7)), 0.9)
     raised = np.clip(raised, 0.05, 2.9)
     forward = wave(0.1, 0.6)
@@ -171,7 +188,17 @@ def _arm(joints, shoulder, side, across, rng, wave, walking) -> None:  # type: i
     joints[:, shoulder + 2] = joints[:, shoulder + 1] + 0.145 * lower
 
 
-def _leg(joints, hip, side, time, beat, gait, rng, wave, walking) -> None:  # type: ignore[no-untyped-def]
+def _leg(
+    joints: NDArray[np.float32],
+    hip: int,
+    side: int,
+    time: NDArray[np.float32],
+    beat: float,
+    gait: float,
+    rng: np.random.Generator,
+    wave: _Wander,
+    walking: bool,
+) -> None:
     if walking:
         step = 2 * np.pi * (beat * time + gait) + (np.pi if side > 0 else 0)
         flex, knee, spread = 0.45 * np.sin(step), 0.45 + 0.4 * np.cos(step), 0.04 + 0 * step
