@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
-from .errors import Cancelled
+from .errors import Cancelled, InputError
 from .media.control import ControlClip, load_control
 from .media.video import VideoLike
 from .models.load import ModelFacts, load_pipeline, read_facts
@@ -82,7 +82,7 @@ def generate(
     with clock("control"):
         clip = _read_control(request, facts)
     with clock("load"):
-        pipe = load_pipeline(model, control, device=device or _default_device(), dtype=dtype)
+        pipe = load_pipeline(model, control, device=_choose_device(device), dtype=dtype)
     from .run import Run  # loads torch, which wrong input need not wait for
 
     check_prompt_length(pipe.tokenizer, prompt)
@@ -108,10 +108,18 @@ def _read_control(request: Request, facts: ModelFacts) -> ControlClip:
     )
 
 
-def _default_device() -> str:
+def _choose_device(device: str | None) -> str:
+    """The device to run on: the one asked for if it is there, else CUDA where there is one."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        allowed = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise InputError(f'device "{device}" cannot be used here; use {allowed}') from error
+    return device
 
 
 def _watch(
