@@ -54,18 +54,23 @@ def model_folder(model: str) -> Path:
 
 
 def read_facts(model: str) -> ModelFacts:
-    """The facts of a model, from its configuration files alone."""
+    """The facts of a model, from its configuration files alone. ModelError where one is spoilt."""
     folder = model_folder(model)
-    unet = json.loads((folder / "unet" / "config.json").read_text())
-    vae = json.loads((folder / "vae" / "config.json").read_text())
-    factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    return ModelFacts(
-        folder=folder,
-        max_frames=int(unet.get("motion_max_seq_length", 32)),
-        multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
-        default_area=(int(unet["sample_size"]) * factor) ** 2,
-        guidance_scale=default_guidance_scale(model),
-    )
+    try:
+        unet = json.loads((folder / "unet" / "config.json").read_text())
+        vae = json.loads((folder / "vae" / "config.json").read_text())
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        return ModelFacts(
+            folder=folder,
+            max_frames=int(unet.get("motion_max_seq_length", 32)),
+            multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
+            default_area=(int(unet["sample_size"]) * factor) ** 2,
+            guidance_scale=default_guidance_scale(model),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"config.json of unet or vae in {folder} cannot be used: {error}; save the model again"
+        ) from error
 
 
 def default_guidance_scale(model: str) -> float:
@@ -89,6 +94,7 @@ def load_pipeline(model: str, control: str, *, device: str = "cpu", dtype: Any =
         )
     import torch
     from diffusers import AnimateDiffControlNetPipeline, ControlNetModel
+    from safetensors import SafetensorError
 
     dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
     options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
@@ -98,7 +104,7 @@ def load_pipeline(model: str, control: str, *, device: str = "cpu", dtype: Any =
             pipe = AnimateDiffControlNetPipeline.from_pretrained(
                 folder, controlnet=controlnet, motion_adapter=None, **options
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load {folder}: {str(error).splitlines()[0]}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)

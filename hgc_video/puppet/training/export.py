@@ -1,4 +1,8 @@
-"""Writes the trained parts as one diffusers folder, half precision, safetensors."""
+"""Writes the trained parts as one diffusers folder, half precision, safetensors.
+
+The text encoder alone stays in single precision: transformers loads weights as they are stored,
+diffusers in single precision, and a pipeline of both would stop at its first product.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ def export(
         half.to(torch.float16).save_pretrained(target / name, max_shard_size=_SHARD)
     encoder = CLIPTextModel(text_encoder.config)
     encoder.load_state_dict(text_encoder.state_dict())
-    encoder.to(torch.float16).save_pretrained(target / "text_encoder", max_shard_size=_SHARD)
+    encoder.save_pretrained(target / "text_encoder", max_shard_size=_SHARD)
     tokenizer.save_pretrained(target / "tokenizer")
     make_scheduler().save_pretrained(target / "scheduler")
     (target / "model_index.json").write_text(json.dumps(_index(), indent=2) + "\n")
