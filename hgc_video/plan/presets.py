@@ -23,10 +23,10 @@ Fill = Callable[[BlockGraph, int], Schedule]
 PRESETS: dict[str, HGC | None] = {
     "off": None,
     "lossless": None,
-    "quality": HGC(dense=0.24, interval=2, cut=2, gate=0.8),
-    "balanced": HGC(dense=0.16, interval=2, cut=1, gate=0.6),
-    "fast": HGC(dense=0.12, interval=3, cut=1, gate=0.5),
-    "turbo": HGC(dense=0.08, interval=4, cut=1, gate=0.4),
+    "quality": HGC(dense=0.24, interval=2, cut=1, gate=1.0),
+    "balanced": HGC(dense=0.16, interval=3, cut=1, gate=0.88),
+    "fast": HGC(dense=0.12, interval=3, cut=1, gate=0.8),
+    "turbo": HGC(dense=0.08, interval=4, cut=1, gate=0.8),
 }
 _POLICIES: dict[str, type[HGC] | type[DeepCache]] = {"hgc": HGC, "deepcache": DeepCache}
 _PLAIN: dict[str, Fill] = {"full": full, "lossless": lossless}
