@@ -23,10 +23,22 @@ def test_prompts_name_what_they_mention_in_known_words():
         for name in ("shirt", "trousers", "scene"):
             value = getattr(spec, name)
             assert any(word in text for word in SYNONYMS[value]), (value, text)
+        hats = SYNONYMS.get(spec.hat, ("bareheaded", "no ", "without "))
+        assert any(word in text for word in hats), (spec.hat, text)
         assert len(words_of(text)) + 2 <= MAX_TOKENS
     assert unknown <= {
         "photo", "video", "beautiful", "best", "quality", "4k", "cinematic", "detailed", "nice", "very",
     }  # fmt: skip
+
+
+def test_every_name_and_synonym_is_one_known_token():
+    """But for phrases of several words, each of which is."""
+    tokenizer = make_tokenizer()
+    for group in SYNONYMS.values():
+        for phrase in group:
+            ids = tokenizer(phrase, add_special_tokens=False).input_ids
+            assert len(ids) == len(phrase.split())
+            assert tokenizer.unk_token_id not in ids
 
 
 def test_word_order_is_free():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 
 import numpy as np
@@ -43,6 +42,35 @@ def test_a_stopped_stage_goes_on_exactly(tmp_path):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
+def test_a_stage_that_took_no_step_leaves_no_file(tmp_path):
+    """Else what an unfinished stage left would be taken up in place of its final weights."""
+    stage = Stage("toy", tmp_path, {"m": torch.nn.Linear(3, 2)}, steps=20, rate=0.05)
+    assert not stage.run(lambda step: pytest.fail("no time for a step"), until=0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("last", "minutes"), [("decoder", 0), ("data", 10)])
+def test_a_run_without_time_or_stages_trains_nothing_and_codes_no_latents(
+    tmp_path, monkeypatch, last, minutes
+):
+    monkeypatch.setattr(data, "CLIPS_PER_SHARD", 1)
+    monkeypatch.setattr(data, "SHAPES", ((64, 64),) * 3)
+    until = time.time() + 60 * minutes if minutes else 0
+    trained = run.train(tmp_path, run.Plan(shards=1), seed=0, until=until, last=last)
+    assert trained.vae.config.latent_channels == 12
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+    assert not list(tmp_path.rglob("latents.npy"))
+
+
+def test_joints_are_hidden_at_times_and_never_moved():
+    motion = np.ones((4, 18, 4), np.float32)
+    hidden = [data.hide_joints(motion, np.random.default_rng(seed)) for seed in range(200)]
+    share = np.mean([(h[..., 3] == 0).any() for h in hidden])
+    assert 0.2 < share < 0.5
+    assert all(np.array_equal(h[..., :3], motion[..., :3]) for h in hidden)
+    assert motion.all()
+
+
 def test_a_half_written_shard_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "CLIPS_PER_SHARD", 2)
     monkeypatch.setattr(data, "CLIP_FRAMES", 3)
@@ -72,8 +100,9 @@ def test_normalising_latents_leaves_the_decoded_picture():
 
 @pytest.mark.slow
 def test_every_stage_from_nothing_to_an_exported_model(tmp_path, monkeypatch):
-    """Three shards and one or two steps a stage: the path that trained the shipped weights."""
+    """Three small shards and two steps a stage: the path that trained the shipped weights."""
     monkeypatch.setattr(data, "CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(data, "SHAPES", ((64, 64),) * 3)
     plan = run.Plan(
         shards=3, vae_steps=2, text_steps=2, still_steps=2, still_frames=2, clip_steps=2,
         clip_frames=16, decoder_steps=2,
@@ -92,7 +121,3 @@ def test_every_stage_from_nothing_to_an_exported_model(tmp_path, monkeypatch):
         progress=False,
     )
     assert clip.frames.shape == (2, 128, 128, 3)
-
-
-def test_the_plan_is_the_one_in_the_scripts_help():
-    assert all(isinstance(v, int | float) for v in dataclasses.asdict(run.Plan()).values())

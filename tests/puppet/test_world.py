@@ -47,6 +47,17 @@ def test_another_spec_changes_colours_and_not_the_body(motion):
     assert np.abs(first.frames[shirt].mean(0) - other.frames[shirt].mean(0)).max() > 60
 
 
+def test_another_motion_moves_body_and_controls_and_keeps_the_scenery(motion):
+    rng = np.random.default_rng(9)
+    first, other = (render(SPEC, m, 5) for m in (motion, random_motion(rng, 4, recorded=0)))
+    both, either = (f(first.silhouette, other.silhouette) for f in (np.logical_and, np.logical_or))
+    assert both.sum() / either.sum() < 0.6
+    assert not np.array_equal(first.pose, other.pose)
+    sky = ~either & (np.arange(128) < 64)[None, :, None]  # where no shadow falls
+    same = (first.frames == other.frames).all(-1)
+    assert same[sky].mean() > 0.98  # but for the soft edges of the two bodies
+
+
 def test_true_clips_pass_their_own_measure():
     rng = np.random.default_rng(0)
     found = []
@@ -62,6 +73,7 @@ def test_masks_name_every_part(motion):
     clip = render(SPEC, motion, 5)
     assert set(np.unique(clip.parts)) == set(range(len(PARTS)))
     assert np.array_equal(clip.silhouette, clip.parts > 0)
+    assert (sum(clip.mask(part).astype(int) for part in PARTS) == 1).all()
     assert 0.03 < clip.silhouette.mean() < 0.4
 
 

@@ -54,7 +54,12 @@ class Stage:
         save_every_s: float = 120,
         until: float | None = None,
     ) -> bool:
-        """Trains to the last step or to the time `until` (as of time.time()); True when finished."""
+        """Trains to the last step or to the time `until` (as of time.time()); True when finished.
+
+        Where there is no step to take nothing is written: a file that held what an unfinished stage
+        before this one left would be taken up instead of that stage's final weights.
+        """
+        first = self.step
         saved, began, smooth = time.time(), time.time(), 0.0
         while self.step < self.steps and (until is None or time.time() < until):
             for group in self.optimizer.param_groups:
@@ -74,7 +79,8 @@ class Stage:
             if time.time() - saved > save_every_s:
                 self.save()
                 saved = time.time()
-        self.save()
+        if self.step > first:
+            self.save()
         return self.step >= self.steps
 
     def save(self) -> None:
@@ -143,6 +149,12 @@ class Stage:
         with (self.folder / "curve.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(f"{self.name} {self.step}/{self.steps} loss {loss:.5f} {seconds:.0f}s", flush=True)
+
+
+def finished(folder: Path, name: str, steps: int) -> bool:
+    """Whether the stage of this name has taken all its steps in `folder`."""
+    path = folder / f"{name}.safetensors"
+    return path.exists() and stored_step(path) >= steps
 
 
 def stored_step(path: Path) -> int:

@@ -11,6 +11,7 @@ from .data import make_shard
 from .denoiser import Denoiser, add_motion, make_controlnet, make_unet, train_clips, train_stills
 from .export import export
 from .latents import ClipSource, encode_shard, normalise
+from .progress import finished
 from .text import train_text
 from .vae import first_frames, train_decoder, train_vae
 
@@ -54,15 +55,20 @@ class Trained:
 def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAGES[-1]) -> Trained:
     """Runs the stages up to `last` or to the time `until`, then returns the averaged weights."""
     stages = STAGES[: STAGES.index(last) + 1]
+    time_for = {stage: until if stage in stages else 0.0 for stage in STAGES}
     folder.mkdir(parents=True, exist_ok=True)
     shards = [make_shard(folder / "data", i, seed) for i in range(plan.shards)]
-    vae = train_vae(folder, shards, steps=plan.vae_steps, batch=16, seed=seed, until=until)
+    vae = train_vae(
+        folder, shards, steps=plan.vae_steps, batch=16, seed=seed, until=time_for["vae"]
+    )
     normalise(vae, first_frames(shards[:3]))
-    tokenizer, text_encoder = train_text(folder, steps=plan.text_steps, seed=seed, until=until)
+    tokenizer, text_encoder = train_text(
+        folder, steps=plan.text_steps, seed=seed, until=time_for["text"]
+    )
     unet, controlnets = make_unet(), {"pose": make_controlnet(), "depth": make_controlnet()}
     denoiser = Denoiser(unet, controlnets, tokenizer, text_encoder)
     source = None
-    if "stills" in stages:
+    if "stills" in stages and finished(folder, "vae", plan.vae_steps):  # latents are coded once
         for shard in shards:
             encode_shard(vae, shard)
         source = ClipSource(shards, seed)
