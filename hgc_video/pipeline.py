@@ -5,7 +5,8 @@ Composes media, models, plan, cache and the loop; each of them can be used witho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
@@ -89,7 +90,8 @@ def generate(
     check_prompt_length(pipe.tokenizer, negative_prompt or "", "negative prompt")
     scale = facts.guidance_scale if guidance_scale is None else guidance_scale
     run = Run(request, chosen, scale, clip, pipe, clock)
-    frames = run.frames(_watch(callback, run.num_inference_steps, progress))
+    with _watched(callback, run.num_inference_steps, progress) as on_step:
+        frames = run.frames(on_step)
     return Clip(frames=frames, fps=clip.fps, report=run.report(), control=clip.frames)
 
 
@@ -122,22 +124,21 @@ def _choose_device(device: str | None) -> str:
     return device
 
 
-def _watch(
+@contextmanager
+def _watched(
     callback: StepCallback | None, num_inference_steps: int, progress: bool
-) -> Callable[[int, Any], None]:
-    """Joins the caller's callback and the progress bar into one function called after each step."""
+) -> Iterator[Callable[[int, Any], None]]:
+    """One function to call after each step: it moves the progress bar and asks the caller's callback."""
     from tqdm.auto import tqdm
 
     bar = tqdm(total=num_inference_steps, desc="denoising", unit="step", disable=not progress)
 
     def on_step(step_index: int, latents: Any) -> None:
         bar.update()
-        if step_index + 1 == num_inference_steps:
-            bar.close()
         if callback is not None and callback(step_index, num_inference_steps, latents) is False:
-            bar.close()
             raise Cancelled(
                 f"stopped by the callback after step {step_index + 1} of {num_inference_steps}"
             )
 
-    return on_step
+    with bar:
+        yield on_step

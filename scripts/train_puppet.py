@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains the embedded model from nothing: data, VAE, text encoder, stills, clips, decoder; then exports it.
+"""Trains the embedded model from nothing: data, VAE, text encoder, stills, clips, decoder, judge.
 
 Every stage resumes where it was stopped; run the script again with the same folder to go on.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def train_judge(folder: Path, *, steps: int, seed: int, until: float) -> Judge:
     torch.manual_seed(seed)
     judge = Judge()
     stage = Stage("judge", folder, {"judge": judge}, steps=steps, rate=2e-3, ema=0.99)
-    if stage.step < steps:
+    if stage.step < steps and time.time() < until:
         frames, masks = _frames(seed + 77)
 
     def loss_of(step: int) -> Tensor:

@@ -7,15 +7,17 @@ from pathlib import Path
 
 from diffusers import AutoencoderKL, UNetMotionModel
 
+from ..judge import Judge
 from .data import make_shard
 from .denoiser import Denoiser, add_motion, make_controlnet, make_unet, train_clips, train_stills
 from .export import export
+from .judge import save_judge, train_judge
 from .latents import ClipSource, encode_shard, normalise
 from .progress import finished
 from .text import train_text
 from .vae import first_frames, train_decoder, train_vae
 
-STAGES = ("data", "vae", "text", "stills", "clips", "decoder")
+STAGES = ("data", "vae", "text", "stills", "clips", "decoder", "judge")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Plan:
     clip_frames: int = 32
     clip_rate: float = 5e-4
     decoder_steps: int = 1200
+    judge_steps: int = 2200
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Trained:
 
     denoiser: Denoiser
     vae: AutoencoderKL
+    judge: Judge
 
     def export(self, target: Path) -> None:
         """Writes the model in diffusers format."""
@@ -50,6 +54,7 @@ class Trained:
             target, unet=unet, controlnets=self.denoiser.controlnets, vae=self.vae,
             text_encoder=self.denoiser.text_encoder, tokenizer=self.denoiser.tokenizer,
         )  # fmt: skip
+        save_judge(self.judge, target)
 
 
 def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAGES[-1]) -> Trained:
@@ -86,4 +91,5 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
         train_decoder(
             folder, vae, shards, steps=plan.decoder_steps, batch=8, seed=seed, until=until
         )
-    return Trained(denoiser, vae)
+    judge = train_judge(folder, steps=plan.judge_steps, seed=seed, until=time_for["judge"])
+    return Trained(denoiser, vae, judge)
