@@ -12,6 +12,7 @@ from PIL import Image
 
 from hgc_video.errors import InputError, ModelError
 from hgc_video.models.load import load_pipeline, model_folder, read_facts
+from hgc_video.puppet.judge import Judge
 from hgc_video.puppet.training.denoiser import Denoiser, make_controlnet, make_unet
 from hgc_video.puppet.training.run import Trained
 from hgc_video.puppet.training.text import make_text_encoder, make_tokenizer
@@ -26,7 +27,8 @@ def exported(tmp_path_factory):
     controlnets = {"pose": make_controlnet(), "depth": make_controlnet()}
     encoder = make_text_encoder(len(tokenizer))
     folder = tmp_path_factory.mktemp("model")
-    Trained(Denoiser(make_unet(), controlnets, tokenizer, encoder), make_vae()).export(folder)
+    denoiser = Denoiser(make_unet(), controlnets, tokenizer, encoder)
+    Trained(denoiser, make_vae(), Judge()).export(folder)
     return folder
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hgc_video.puppet.training import data, run
+from hgc_video.puppet.training import data, judge, run
 from hgc_video.puppet.training.latents import channel_gains, normalise
 from hgc_video.puppet.training.progress import Stage, stored_step
 from hgc_video.puppet.training.vae import make_vae
@@ -103,6 +103,7 @@ def test_every_stage_from_nothing_to_an_exported_model(tmp_path, monkeypatch):
     """Three small shards and two steps a stage: the path that trained the shipped weights."""
     monkeypatch.setattr(data, "CLIPS_PER_SHARD", 2)
     monkeypatch.setattr(data, "SHAPES", ((64, 64),) * 3)
+    monkeypatch.setattr(judge, "_CLIPS", 6)
     plan = run.Plan(
         shards=3, vae_steps=2, text_steps=2, still_steps=2, still_frames=2, clip_steps=2,
         clip_frames=16, decoder_steps=2, judge_steps=2,
