@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -102,10 +102,6 @@ class Stage:
         with torch.no_grad():
             for key, value in self.parameters.items():
                 value.copy_(self.ema[key])
-
-    def load_ema(self, names: Iterable[str] | None = None) -> None:
-        """Loads only the averaged weights of the stage's file, for the stages after it."""
-        self.use_ema()
 
     def _resume(self) -> None:
         if not self.path.exists():

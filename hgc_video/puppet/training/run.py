@@ -34,7 +34,7 @@ class Plan:
     clip_frames: int = 32
     clip_rate: float = 5e-4
     decoder_steps: int = 1200
-    judge_steps: int = 2200
+    judge_steps: int = 1731
 
 
 @dataclass(frozen=True)
