@@ -43,7 +43,7 @@ def silhouette_iou(frames: NDArray[np.uint8], truth: NDArray[np.bool_], judge: J
 
 
 def background_flicker(frames: NDArray[np.uint8], silhouette: NDArray[np.bool_]) -> float:
-    """Mean absolute change (0..255) between neighbouring frames where no dancer is in either; 0 of one frame."""
+    """Mean absolute change (0..255) between neighbouring frames where no dancer is in either."""
     if len(frames) < 2:
         return 0.0
     still = ~(silhouette[1:] | silhouette[:-1])
