@@ -217,6 +217,8 @@ def test_a_cancelled_run_leaves_nothing(stop, pose_clip, folder):
         [*COMMAND, "generate", "--pose", str(pose_clip), "--prompt", PROMPT,
          "--num-inference-steps", "1000", "--out", str(folder / "a.mp4")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background jobs ignore Ctrl-C, and their children with them; this one must not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         assert process.stderr is not None
