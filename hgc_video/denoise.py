@@ -6,7 +6,7 @@ the same to the bit; it tells the engine the position before each step. It never
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ StepCallback = Callable[[int, int, Tensor], "bool | None"]
 
 
 class Position(Protocol):
-    """Whoever must know where the run is: the engine, or nobody."""
+    """Whoever must know where the run is: the engine, the control."""
 
     def at(self, step_index: int, window: int = 0) -> object:
         """Called before the models of a step run."""
@@ -26,12 +26,21 @@ class Position(Protocol):
 @dataclass(frozen=True)
 class Guidance:
     """What steers a clip: prompt_embeds (2f n d), uncond first, or (f n d) without guidance;
-    controlnet_cond (2f 3 H W) or (f 3 H W) in 0..1; the two scales."""
+    controlnet_cond (2f 3 H W) or (f 3 H W) in 0..1; the two scales; the share of the run at which
+    the control begins and at which it ends."""
 
     prompt_embeds: Tensor
     controlnet_cond: Tensor
     guidance_scale: float
     conditioning_scale: float
+    control_guidance_start: float = 0.0
+    control_guidance_end: float = 1.0
+
+    def scale_at(self, step_index: int, num_inference_steps: int) -> float:
+        """The control's scale at a step, 0 outside its window; the stock pipeline's own rule."""
+        before = step_index / num_inference_steps < self.control_guidance_start
+        after = (step_index + 1) / num_inference_steps > self.control_guidance_end
+        return 0.0 if before or after else self.conditioning_scale
 
     @property
     def classifier_free(self) -> bool:
@@ -45,8 +54,16 @@ class ControlledUNet:
     Without a `controlnet` (None) the UNet runs alone.
     """
 
-    def __init__(self, unet: Any, controlnet: Any, guidance: Guidance) -> None:
+    def __init__(
+        self, unet: Any, controlnet: Any, guidance: Guidance, num_inference_steps: int
+    ) -> None:
         self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
+        self.num_inference_steps = num_inference_steps
+        self._scale = guidance.conditioning_scale
+
+    def at(self, step_index: int, window: int = 0) -> None:
+        """Tells the position: the control may have a window."""
+        self._scale = self.guidance.scale_at(step_index, self.num_inference_steps)
 
     def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
         guidance = self.guidance
@@ -73,7 +90,7 @@ class ControlledUNet:
             t,
             encoder_hidden_states=self.guidance.prompt_embeds,
             controlnet_cond=self.guidance.controlnet_cond,
-            conditioning_scale=self.guidance.conditioning_scale,
+            conditioning_scale=self._scale,
             guess_mode=False,
             return_dict=False,
         )
@@ -87,13 +104,13 @@ def denoise(
     latents: Tensor,
     timesteps: Tensor,
     *,
-    position: Position | None = None,
+    positions: Sequence[Position] = (),
     on_step: Callable[[int, Tensor], None] | None = None,
     **step_options: Any,
 ) -> Tensor:
     """Takes latents (b c f h w) from noise to clean through `timesteps`; `on_step` sees every step."""
     for step_index, t in enumerate(timesteps):
-        if position is not None:
+        for position in positions:
             position.at(step_index=step_index)
         noise_pred = predict(scheduler.scale_model_input(latents, t), t)
         latents = scheduler.step(noise_pred, t, latents, **step_options).prev_sample

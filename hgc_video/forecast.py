@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import InputError, ModelError, nearest
 from .models.load import CONTROLS, read_facts
+from .plan.adaptive import AdaptivePlan
 from .plan.chart import chart
 from .plan.cost import Cost, cost, full_cost
 from .plan.presets import resolve
@@ -103,6 +104,8 @@ def forecast(
     if schedule is None:
         plain = full_cost(graph, steps)
         return Forecast(plain, baseline, tuple(f"{i:3d}  stock" for i in range(steps)))
+    if isinstance(schedule, AdaptivePlan):  # the most it can cost; it decides at run time
+        schedule = schedule.extreme(fullest=True)
     return Forecast(cost(graph, schedule), baseline, chart(graph, schedule))
 
 

@@ -35,6 +35,8 @@ def generate(
     num_inference_steps: int = 25,
     guidance_scale: float | None = None,
     conditioning_scale: float = 1.0,
+    control_guidance_start: float = 0.0,
+    control_guidance_end: float = 1.0,
     num_frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
@@ -57,6 +59,8 @@ def generate(
     Args to tinker with:
         guidance_scale: how strongly the prompt pulls; None is the model's own default, 1 or less is off.
         conditioning_scale: how strongly the control pulls; 0 leaves the control out.
+        control_guidance_start, control_guidance_end: shares of the run between which the control
+            pulls; the ControlNet does not run outside of them.
         num_frames: None takes what the clip has, at most what the model holds.
         height, width, fps: None follows the control clip.
         callback: called after each step with (step_index, num_inference_steps, latents (1 c f h w));
@@ -76,6 +80,7 @@ def generate(
         negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale, conditioning_scale=conditioning_scale, num_frames=num_frames,
         height=height, width=width, fps=fps, seed=seed, extract=extract,
+        control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
     )  # fmt: skip
     chosen = resolve(preset)
     clock = Stopwatch()
@@ -90,7 +95,7 @@ def generate(
     check_prompt_length(pipe.tokenizer, negative_prompt or "", "negative prompt")
     scale = facts.guidance_scale if guidance_scale is None else guidance_scale
     run = Run(request, chosen, scale, clip, pipe, clock)
-    with _watched(callback, run.num_inference_steps, progress) as on_step:
+    with _watched(callback, run.num_evaluations, progress) as on_step:
         frames = run.frames(on_step)
     return Clip(frames=frames, fps=clip.fps, report=run.report(), control=clip.frames)
 

@@ -28,6 +28,8 @@ class Request:
     fps: float | None
     seed: int
     extract: bool
+    control_guidance_start: float = 0.0
+    control_guidance_end: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
@@ -53,6 +55,13 @@ class Request:
             "conditioning_scale",
             self.conditioning_scale,
             "0 or more",
+        )
+        start, end = self.control_guidance_start, self.control_guidance_end
+        _require(
+            0 <= start < end <= 1,
+            "control_guidance_start..control_guidance_end",
+            f"{start}..{end}",
+            "two shares of the run in 0..1, the first one smaller",
         )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2**63 - 1")
 

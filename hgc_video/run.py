@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from .cache.engine import Engine, attach
-from .denoise import ControlledUNet, Guidance, denoise
+from .denoise import ControlledUNet, Guidance, Position, denoise
 from .measure.macs import module_macs
 from .measure.memory import PeakMemory
 from .media.control import ControlClip
@@ -46,13 +46,12 @@ class Run:
         self.num_inference_steps = preset.steps or request.num_inference_steps
         self.num_frames, self.height, self.width = control.frames.shape[:3]
         self.device = str(pipe.unet.device)
+        # A scheduler of second order evaluates the models twice in most steps.
+        pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
+        self.num_evaluations = len(pipe.scheduler.timesteps)
         with clock("plan"):
-            self.graph = self._graph(with_controlnet=True)
-            used = (
-                self.graph if self._controlnet() is not None else self._graph(with_controlnet=False)
-            )
-            self.used_graph = used
-            self.schedule = preset.schedule(used, self.num_inference_steps)
+            self.graph = self._graph()
+            self.schedule = preset.schedule(self.graph, self.num_evaluations, self._silent())
         self.engine: Engine | None = None
         self.memory = PeakMemory(self.device)
 
@@ -62,16 +61,18 @@ class Run:
             with self.clock("encode"):
                 guidance, latents, timesteps, options = self._encode()
             with self.clock("denoise"), ExitStack() as stack:
-                unet, controlnet = self.pipe.unet, self._controlnet()
+                unet, controlnet = self.pipe.unet, self.pipe.controlnet
+                models = ControlledUNet(unet, controlnet, guidance, len(timesteps))
+                positions: list[Position] = [models]
                 if self.schedule is not None:
-                    self.engine = stack.enter_context(
-                        attach(
-                            self.schedule, graph=self.used_graph, unet=unet, controlnet=controlnet
-                        )
+                    attached = attach(
+                        self.schedule, graph=self.graph, unet=unet, controlnet=controlnet
                     )
+                    self.engine = stack.enter_context(attached)
+                    positions.append(self.engine)
                 latents = denoise(
-                    ControlledUNet(unet, controlnet, guidance), self.pipe.scheduler, latents, timesteps,
-                    position=self.engine, on_step=on_step, **options,
+                    models, self.pipe.scheduler, latents, timesteps, positions=positions,
+                    on_step=on_step, **options,
                 )  # fmt: skip
             with self.clock("decode"):
                 video = self.pipe.decode_latents(latents, _DECODE_CHUNK)
@@ -83,8 +84,8 @@ class Run:
     def report(self) -> Report:
         """What the run took; call it after `frames`."""
         request, shared = self.request, self._other_macs()
-        baseline = full_cost(self.graph, request.num_inference_steps).by_part()
-        uncached = full_cost(self.graph, self.num_inference_steps).by_part()
+        baseline = full_cost(self.graph, self._baseline_evaluations()).by_part()
+        uncached = full_cost(self.graph, self.num_evaluations).by_part()
         spent = self.engine.macs_by_part() if self.engine else uncached
         return Report(
             prompt=request.prompt, negative_prompt=request.negative_prompt, model=request.model,
@@ -122,6 +123,8 @@ class Run:
             cond,
             self.guidance_scale,
             request.conditioning_scale,
+            request.control_guidance_start,
+            request.control_guidance_end,
         )
         return (
             guidance,
@@ -130,24 +133,36 @@ class Run:
             pipe.prepare_extra_step_kwargs(generator, 0.0),
         )
 
-    def _chart(self) -> tuple[str, ...]:
-        if self.schedule is None:
-            return tuple(f"{i:3d}  stock" for i in range(self.num_inference_steps))
-        return chart(self.used_graph, self.schedule)
+    def _baseline_evaluations(self) -> int:
+        """How often the models would run without a policy: of the steps that were asked for."""
+        if self.preset.steps is None:
+            return self.num_evaluations
+        return round(
+            self.num_evaluations * self.request.num_inference_steps / self.num_inference_steps
+        )
 
-    def _graph(self, *, with_controlnet: bool) -> BlockGraph:
+    def _chart(self) -> tuple[str, ...]:
+        if self.engine is None:
+            return tuple(f"{i:3d}  stock" for i in range(self.num_evaluations))
+        return chart(self.graph, self.engine.record())
+
+    def _graph(self) -> BlockGraph:
         pipe = self.pipe
         return build_graph(
-            pipe.unet, pipe.controlnet if with_controlnet else None, num_frames=self.num_frames,
+            pipe.unet, pipe.controlnet, num_frames=self.num_frames,
             height=self.height // pipe.vae_scale_factor, width=self.width // pipe.vae_scale_factor,
             num_tokens=pipe.tokenizer.model_max_length, branches=2 if self.guidance_scale > 1 else 1,
             dtype_nbytes=pipe.unet.dtype.itemsize,
         )  # fmt: skip
 
-    def _controlnet(self) -> Any:
-        """The ControlNet, or None where it is known to add nothing; the host itself runs it all the same."""
-        silent = self.request.conditioning_scale == 0 and self.preset.fill is not None
-        return None if silent else self.pipe.controlnet
+    def _silent(self) -> dict[int, tuple[str, ...]]:
+        """The steps at which the control adds nothing; the host itself runs it all the same."""
+        request, count = self.request, self.num_evaluations
+        window = (request.control_guidance_start, request.control_guidance_end)
+        guidance = Guidance(
+            torch.empty(0), torch.empty(0), 1.0, request.conditioning_scale, *window
+        )
+        return {i: ("controlnet",) for i in range(count) if guidance.scale_at(i, count) == 0}
 
     def _other_macs(self) -> dict[str, int]:
         """MACs of the parts that no schedule touches: text encoder and VAE decoder."""

@@ -117,3 +117,29 @@ def test_bad_input_is_one_line(pose, options, error, says):
 def test_bad_prompts(pose, prompt):
     with pytest.raises(PromptError):
         hgc_video.generate(pose, prompt, num_inference_steps=2, progress=False)
+
+
+def test_a_control_window_is_the_stock_pipelines_and_saves_the_controlnet(pose):
+    window = {"control_guidance_start": 0.25, "control_guidance_end": 0.75}
+    stock = load_pipeline("puppet", "pose")(
+        prompt=PROMPT, num_frames=4, height=128, width=128, num_inference_steps=4,
+        guidance_scale=default_guidance_scale("puppet"), output_type="np",
+        conditioning_frames=[Image.fromarray(f) for f in pose],
+        generator=torch.Generator().manual_seed(3), **window,
+    ).frames[0]  # fmt: skip
+    off, lossless = run(pose, preset="off", **window), run(pose, preset="lossless", **window)
+    assert np.array_equal(off.frames, np.round(stock * 255).astype(np.uint8))
+    assert np.abs(off.frames.astype(int) - lossless.frames).max() <= 1
+    spent = [clip.report.macs_by_part["controlnet"] for clip in (off, lossless)]
+    assert 0 < spent[1] < 0.51 * spent[0]
+    assert not np.array_equal(off.frames, run(pose, preset="off").frames)
+    with pytest.raises(InputError, match="two shares"):
+        run(pose, control_guidance_start=0.8, control_guidance_end=0.2)
+
+
+@pytest.mark.parametrize("name", ["easycache:threshold=0.3,warm_up=2", "hgc-online:threshold=0.5"])
+def test_a_run_that_decides_for_itself_reports_what_it_did(pose, name):
+    report = run(pose, preset=name, num_inference_steps=10).report
+    assert len(report.steps) == 10
+    assert 0 < report.macs_saved < 1
+    assert any("skipped" in line or "cut" in line for line in report.steps)

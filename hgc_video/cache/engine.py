@@ -1,7 +1,7 @@
-"""Carries out a schedule on live models: layers are computed, taken from the store, or not run.
+"""Carries out a plan on live models: layers are computed, taken from the store, or not run.
 
 The loop tells it the position; it decides nothing and copies no forward. Dead layers hand on
-stand-ins of the right shape that take no memory, so that the host's own forward keeps working.
+stand-ins without rows, so that the host's own forward keeps working and costs nothing.
 """
 
 from __future__ import annotations
@@ -9,60 +9,95 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CacheStateError
-from ..plan.cost import PARTS, layer_macs
-from ..plan.graph import BlockGraph, Layer
-from ..plan.schedule import Schedule
-from .patch import Patch, undo_all
-from .shared import SharedRows
-from .store import Key, Store
-from .work import StepWork, prepare
+from ..plan.adaptive import AdaptivePlan
+from ..plan.cost import by_part
+from ..plan.graph import WHOLE, BlockGraph, Layer
+from ..plan.liveness import DIFFERENCE, contribution
+from ..plan.schedule import Schedule, StepPlan
+from .anchors import anchor_rows
+from .guidance import both_branches
+from .patch import Patch, is_wrapped, undo_all
+from .shared import HintSite, TextSite
+from .signals import Observer
+from .sites import ADD, RUN, AttentionSite, LayerSite
+from .store import Key, Store, Value
+from .work import StepWork, Works
 
 
 @contextmanager
 def attach(
-    schedule: Schedule, *, graph: BlockGraph, unet: Any, controlnet: Any = None
+    schedule: Schedule | AdaptivePlan, *, graph: BlockGraph, unet: Any, controlnet: Any = None
 ) -> Iterator[Engine]:
     """Wraps the models while the `with` block lasts; undo is exact, also after an exception."""
     engine = Engine(schedule, graph)
-    patches: list[Patch] = []
+    engine.enable(unet, controlnet)
     try:
-        for part, model in (("unet", unet), ("controlnet", controlnet)):
-            if model is not None:
-                patches += engine.wrap(part, model)
         yield engine
     finally:
-        undo_all(patches)
-        engine.store.clear()
+        engine.disable()
 
 
 class Engine:
-    """The state of one accelerated pipeline: its schedule, its store, where the run is, what it did."""
+    """The state of one accelerated pipeline: its plan, its store, where the run is, what it did.
 
-    def __init__(self, schedule: Schedule, graph: BlockGraph) -> None:
-        self.schedule, self.graph = schedule.check(graph), graph
-        self.store = Store()
-        self._works = prepare(schedule, graph)
+    `executed` lists the MACs by part of every step that was run, counted where a module really ran.
+    """
+
+    def __init__(self, schedule: Schedule | AdaptivePlan, graph: BlockGraph) -> None:
+        self.schedule, self.graph = schedule, graph
+        self.store, self.observer = Store(), Observer()
+        self._works = Works(schedule, graph)
+        self._layers = {
+            la.name: LayerSite(la) for la in graph.layers if la.kind not in ("join", "hint")
+        }
+        self._attentions = {name: AttentionSite(a) for name, a in graph.attentions.items()}
+        self._hints = {name: HintSite(graph.branches) for name in graph.names("hint")}
+        self._texts: list[TextSite] = []
+        self._patches: list[Patch] = []
+        # The outermost up layer, which every partial step computes.
+        self._probe = graph.layers[-2].name if self._works.adaptive else None
+        self._fullest = True
+        self._index: int | None = None
         self._work: StepWork | None = None
-        self._run, self._window, self._rows = 0, 0, 0
-        self._shapes: dict[str, tuple[torch.Size, bool]] = {}
-        self._shared = SharedRows(graph.branches)
+        self._run, self._window, self._frames = 0, 0, 0
+        self._output_type: Any = None
         self.executed: list[dict[str, int]] = []
+        self._steps: list[StepPlan] = []
         self.peak_nbytes = 0
+
+    def enable(self, unet: Any, controlnet: Any = None) -> None:
+        """Wraps the models; CacheStateError if one of them carries another cache."""
+        try:
+            self._wrap("unet", unet)
+            if controlnet is not None:
+                self._wrap("controlnet", controlnet)
+        except BaseException:
+            self.disable()
+            raise
+
+    def disable(self) -> None:
+        """Puts the models back exactly as they were and lets go of all tensors."""
+        try:
+            undo_all(self._patches)
+        finally:
+            self._clear()
+            self._index = self._work = None
 
     def begin_run(self) -> None:
         """Starts clean: nothing of the run before is left."""
-        self.store.clear()
+        self._clear()
         self.peak_nbytes = 0
-        self._shared.clear()
         self._run += 1
-        self._work = None
-        self.executed = []
+        self._index = self._work = None
+        self.executed, self._steps = [], []
+        self._works.begin()
 
     def at(self, step_index: int, window: int = 0) -> None:
         """Tells the position; CacheStateError beyond the schedule's steps."""
@@ -71,163 +106,266 @@ class Engine:
                 f"step {step_index} is beyond the schedule's {len(self._works)} steps; "
                 "make one of that length"
             )
-        if step_index == 0:
+        if step_index == 0 and window == 0:
             self.begin_run()
-        self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
-        self._work, self._window = self._works[step_index], window
-        self._forget()
-        self.executed.append(dict.fromkeys(PARTS, 0))
+        self._index, self._window, self._work = step_index, window, None
+
+    def macs_by_part(self) -> dict[str, int]:
+        """MACs executed since the run began."""
+        totals = by_part({})
+        for step in self.executed:
+            totals = {part: totals[part] + step[part] for part in totals}
+        return totals
+
+    def record(self) -> Schedule:
+        """The steps that were carried out, as a schedule."""
+        plan = self.schedule
+        if isinstance(plan, AdaptivePlan):
+            return Schedule(plan.name, tuple(self._steps), plan.lossless)
+        return replace(plan, steps=tuple(self._steps))
 
     @property
-    def work(self) -> StepWork:
-        """The work of the step that the loop is at."""
+    def nbytes(self) -> int:
+        """Bytes kept now, shared rows included."""
+        hints = sum(site.nbytes for site in self._hints.values())
+        return self.store.nbytes + hints + sum(site.nbytes for site in self._texts)
+
+    def _clear(self) -> None:
+        self.store.clear()
+        self.observer.begin()
+        for sites in (self._layers, self._attentions, self._hints):
+            for site in sites.values():
+                site.forget()
+        for text in self._texts:
+            text.forget()
+
+    # Wrapping
+
+    def _wrap(self, part: str, model: nn.Module) -> None:
+        inner = getattr(model, "_orig_mod", model)  # torch.compile wraps a model in another
+        for prefix in self._models(part):
+            net = inner if prefix == part else _module(inner, prefix)
+            top = model if prefix == part else net
+            if is_wrapped(net) or is_wrapped(top):
+                raise CacheStateError(
+                    f"this {type(net).__name__} already has a cache attached; disable that one first, "
+                    "a model carries out one schedule at a time"
+                )
+            around = self._unet(inner) if part == "unet" else self._controlnet(net, prefix)
+            self._patches.append(Patch(top, around))
+            for layer in self.graph.layers:
+                if layer.name.startswith(f"{prefix}.") and layer.kind != "join":
+                    self._wrap_layer(inner, layer)
+
+    def _models(self, part: str) -> list[str]:
+        """The names of a part's models: its own, or those of several ControlNets."""
+        several = {
+            la.name.split(".nets.")[1].split(".")[0]
+            for la in self.graph.layers
+            if la.name.startswith(f"{part}.nets.")
+        }
+        return [f"{part}.nets.{k}" for k in sorted(several, key=int)] or [part]
+
+    def _wrap_layer(self, model: nn.Module, layer: Layer) -> None:
+        around = self._hint(layer.name) if layer.kind == "hint" else self._layers[layer.name]
+        module = _module(model, layer.name)
+        self._patches.append(Patch(module, around))
+        for attention in layer.attentions:
+            self._patches.append(
+                Patch(_module(model, attention.name), self._attentions[attention.name])
+            )
+            if attention.text_macs and self.schedule.lossless:
+                for projection in ("to_k", "to_v"):
+                    site = TextSite()
+                    self._texts.append(site)
+                    self._patches.append(
+                        Patch(_module(model, f"{attention.name}.{projection}"), site)
+                    )
+
+    def _hint(self, name: str) -> Any:
+        site = self._hints[name]
+
+        def around(forward: Any, conditioning: Tensor) -> Any:
+            work = self._current()
+            if name in work.live.held:
+                return site.rows(self._rows(work))
+            if name not in work.live.computed:
+                return self._zero.expand(0, 1, 1, 1)
+            self._count(work, name)
+            if not self.schedule.lossless:
+                site.made = forward(conditioning)
+                return site.made
+            return site.encode(forward, conditioning)
+
+        return around
+
+    def _unet(self, unet: nn.Module) -> Any:
+        signature = inspect.signature(type(unet).forward)
+
+        def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
+            call = signature.bind(None, *args, **kwargs).arguments
+            del call["self"]
+            work = self._enter("unet", call["sample"])
+            gated = work.step.branches < self.graph.branches
+            if gated:
+                _prompt_half(call)
+            if WHOLE in work.live.added:
+                out = self._same_as_before(call["sample"], work)
+            else:
+                out = forward(**call)
+                self._leave("unet", work)
+            return self._finish(out, call["sample"], work, gated)
+
+        return around
+
+    def _controlnet(self, net: nn.Module, prefix: str) -> Any:
+        signature = inspect.signature(type(net).forward)
+        several = sum(name.startswith(f"{prefix}.") for name in self.graph.residuals()) - 1
+
+        def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
+            call = signature.bind(None, *args, **kwargs).arguments
+            del call["self"]
+            sample = call["sample"]
+            work = self._enter(prefix, sample)
+            if work.idle(prefix):
+                return (self._zero,) * several, self._zero
+            if work.step.branches < self.graph.branches:
+                _prompt_half(call)
+            out = forward(**call)
+            self._leave(prefix, work)
+            return out
+
+        return around
+
+    # One step
+
+    def _current(self) -> StepWork:
         if self._work is None:
             raise CacheStateError(
                 "the engine was not told the step; call at(step_index=...) before the models"
             )
         return self._work
 
-    def macs_by_part(self) -> dict[str, int]:
-        """MACs executed since the run began."""
-        return {part: sum(step[part] for step in self.executed) for part in PARTS}
+    def _enter(self, prefix: str, sample: Tensor) -> StepWork:
+        """Makes a model's sites ready; at the first model of a step the step is decided."""
+        if self._work is None:
+            if self._index is None:
+                return self._current()
+            self._decide(sample)
+        work = self._current()
+        clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
+        self._frames = sample.shape[0] * clips // self.graph.branches
+        self._zero = torch.zeros((), dtype=sample.dtype, device=sample.device)
+        for name, site in self._layers.items():
+            if name.startswith(f"{prefix}."):
+                self._prepare(site, work)
+        for name, attention in self._attentions.items():
+            if name.startswith(f"{prefix}.") and name in work.live.held | work.live.attended:
+                self._prepare_attention(attention, work, sample)
+        for text in self._texts:
+            text.branches = work.step.branches
+        return work
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes kept now, shared rows included."""
-        return self.store.nbytes + self._shared.nbytes
+    def _decide(self, sample: Tensor) -> None:
+        assert self._index is not None
+        if self._works.adaptive:
+            self.observer.see_input(sample)
+        self._work, self._fullest = self._works.at(self._index, self.observer)
+        self._steps.append(self._work.step)
+        self.executed.append(by_part({}))
+        self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
 
-    def wrap(self, part: str, model: nn.Module) -> list[Patch]:
-        """Replaces the forwards of a model's layers; the caller undoes the patches."""
-        patches = []
-        for layer in self.graph.layers:
-            if layer.part == part and layer.kind != "join":
-                around = self._hint(layer) if layer.kind == "hint" else self._layer(layer)
-                patches.append(Patch(_module(model, layer.name), around))
-                patches += self._wrap_cross(model, layer)
-        patches.append(
-            Patch(model, self._unet(model) if part == "unet" else self._controlnet(model))
-        )
-        return patches
-
-    def _wrap_cross(self, model: nn.Module, layer: Layer) -> Iterator[Patch]:
-        for name in layer.cross:
-            if layer.part == "unet":
-                yield Patch(_module(model, name), self._cross(name))
-            if self.schedule.share_text:
-                for projection in (f"{name}.to_k", f"{name}.to_v"):
-                    yield Patch(_module(model, projection), self._text(projection))
-
-    def _key(self, layer: str) -> Key:
-        return Key(self._run, self._window, self.work.branches, layer)
-
-    def _forget(self) -> None:
-        """Drops what no step from here on reads; tensors of the branches before the gate with it."""
-        work = self.work
-        before = self._works[work.index - 1].keep if work.index else frozenset()
-        self.store.keep_only(
-            lambda key: (key.layer in before and key.branches == work.branches) or "#" in key.layer
-        )
-
-    def _layer(self, layer: Layer) -> Any:
-        def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
-            work = self.work
-            if layer.name not in work.alive:
-                return self._instead(layer, work)
-            out = forward(*args, **kwargs)
-            first = out[0] if isinstance(out, tuple) else out
-            self._shapes[layer.name] = (first.shape, isinstance(out, tuple))
-            if layer.name in work.keep:
-                self.store.put(self._key(layer.name), first)
-            self._count(layer)
-            return out
-
-        return around
-
-    def _instead(self, layer: Layer, work: StepWork) -> Any:
-        shape, in_tuple = self._shapes[layer.name]
-        if layer.name in work.read:
-            value = self.store.get(self._key(layer.name), self._rows)
+    def _prepare(self, site: LayerSite, work: StepWork) -> None:
+        name = site.name
+        site.ran, site.keep, site.keep_contribution = False, False, False
+        if name in work.live.computed:
+            site.mode = RUN
+            site.keep = name in work.keep or name == self._probe
+            site.keep_contribution = contribution(name) in work.keep
+        elif name in work.live.held:
+            site.give(self._stored(name, name, work))
+        elif name in work.live.added:
+            site.mode, site.value = ADD, self._stored(contribution(name), name, work)
         else:
-            value = self._nothing.expand(self._rows, *shape[1:])
-        return (value,) if in_tuple else value
+            rows = self._rows(work) if work.mixed else 0
+            site.give(site.stand_in(self._zero, rows))
 
-    def _hint(self, layer: Layer) -> Any:
-        """The control clip encoded once per run, and once for both branches, which see the same clip."""
+    def _prepare_attention(self, site: AttentionSite, work: StepWork, sample: Tensor) -> None:
+        name = site.name
+        site.ran, site.keep = False, name in work.keep
+        if name in work.live.held:
+            site.give(self._stored(name, name, work))
+            return
+        site.mode, site.merge = RUN, name in work.step.merge
+        anchors = self.schedule.anchors if isinstance(self.schedule, Schedule) else None
+        if anchors is not None and site.attention.kind == "cross" and name.startswith("unet."):
+            site.anchors = anchor_rows(anchors, work.step.branches, self._frames, sample.device)
 
-        def around(forward: Any, conditioning: Tensor) -> Any:
-            if layer.name in self.work.alive and not self.schedule.share_text:
-                self._count(layer)
-                return forward(conditioning)
-            if layer.name not in self.work.alive | self.work.read:
-                return self._nothing.expand(self._rows, 1, 1, 1)
-            if layer.name in self.work.alive:
-                self._count(layer)
-            return self._shared.halves(layer.name, forward, conditioning, self.work.branches)
-
-        return around
-
-    def _text(self, name: str) -> Any:
-        def around(forward: Any, states: Tensor) -> Tensor:
-            return self._shared.rows(name, forward, states, self.work.branches)
-
-        return around
-
-    def _cross(self, name: str) -> Any:
-        """Cross-attention: its mean over both branches is kept at the gate and used after it."""
-
-        def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
-            work = self.work
-            key = Key(self._run, self._window, 1, f"{name}#fused")
-            if work.cross == "fused":
-                return self.store.get(key, self._rows)
-            out = forward(*args, **kwargs)
-            if work.cross == "fuse":
-                uncond, cond = out.chunk(2)
-                self.store.put(key, (uncond + cond) / 2)
-            return out
-
-        return around
-
-    def _unet(self, unet: nn.Module) -> Any:
-        signature = inspect.signature(unet.forward)
-
-        def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
-            call = signature.bind(*args, **kwargs).arguments
-            self._begin(call["sample"])
-            gated = self.work.branches < self.graph.branches
-            if gated:
-                _second_half(call, "sample", "encoder_hidden_states")
-            sample = call["sample"]
-            self._rows = sample.shape[0] * (sample.shape[2] if sample.ndim == 5 else 1)
-            out = forward(**call)
-            return _twice(out) if gated else out
-
-        return around
-
-    def _controlnet(self, controlnet: nn.Module) -> Any:
-        signature = inspect.signature(controlnet.forward)
-        count = sum(la.kind == "zero_conv" for la in self.graph.layers) - 1
-
-        def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
-            call = signature.bind(*args, **kwargs).arguments
-            self._begin(call["sample"])
-            if self.work.idle("controlnet"):
-                return (self._nothing,) * count, self._nothing
-            if self.work.branches < self.graph.branches:
-                _second_half(call, "sample", "encoder_hidden_states", "controlnet_cond")
-            self._rows = call["sample"].shape[0]
-            return forward(**call)
-
-        return around
-
-    def _begin(self, like: Tensor) -> None:
-        self._nothing = torch.zeros((), dtype=like.dtype, device=like.device)
-
-    def _count(self, layer: Layer) -> None:
-        step = self.schedule.steps[self.work.index]
-        self.executed[-1][layer.part] += layer_macs(
-            self.graph, layer, step, self.schedule.share_text, first=self.work.index == 0
+    def _stored(self, stored_name: str, name: str, work: StepWork) -> Tensor:
+        slope = work.step.slope if name in work.step.extrapolate else 0.0
+        return self.store.get(
+            self._key(stored_name), branches=work.step.branches, frames=self._frames, slope=slope
         )
+
+    def _leave(self, prefix: str, work: StepWork) -> None:
+        """Collects what a model's sites made."""
+        for name, site in self._layers.items():
+            if name.startswith(f"{prefix}.") and site.ran:
+                self._count(work, name)
+                if site.made is not None and name in work.keep:
+                    self._put(name, site.made, work)
+                if site.made is not None and name == self._probe:
+                    self.observer.see_outermost(site.made, self._fullest)
+                if site.contribution is not None:
+                    self._put(contribution(name), site.contribution, work)
+            if name.startswith(f"{prefix}."):
+                site.forget()
+        for name, attention in self._attentions.items():
+            if name.startswith(f"{prefix}."):
+                if attention.ran:
+                    self._count(work, name)
+                    attention.ran = False
+                    if attention.made is not None:
+                        self._put(name, attention.made, work, 1 if attention.merge else None)
+                attention.forget()
+
+    def _finish(self, out: Any, sample: Tensor, work: StepWork, gated: bool) -> Any:
+        """Keeps what concerns the whole prediction, and gives both branches back where one was run."""
+        prediction = out[0] if isinstance(out, tuple) else out.sample
+        computed = self.graph.output in work.live.computed
+        if computed and contribution(WHOLE) in work.keep:
+            self._put(contribution(WHOLE), prediction - sample, work)
+            self._output_type = type(out)
+        if computed and DIFFERENCE in work.keep and work.step.branches == 2:
+            uncond, cond = prediction.chunk(2)
+            self._put(DIFFERENCE, uncond - cond, work, 1)
+        if self._works.adaptive:
+            self.observer.see_output(prediction if computed else None)
+        weights, difference = work.step.difference, None
+        if weights is not None:
+            difference = self.store.get(self._key(DIFFERENCE), branches=1, frames=self._frames)
+        self.store.keep_only(self._window, work.keep)
+        if not gated:
+            return out
+        return _with_prediction(out, both_branches(prediction, difference, weights or (1.0, 1.0)))
+
+    def _same_as_before(self, sample: Tensor, work: StepWork) -> Any:
+        """The whole prediction from its kept contribution, in the host's own type of output."""
+        value = sample + self._stored(contribution(WHOLE), WHOLE, work)
+        return (value,) if self._output_type is tuple else self._output_type(sample=value)
+
+    def _key(self, name: str) -> Key:
+        return Key(self._run, self._window, name)
+
+    def _put(self, name: str, tensor: Tensor, work: StepWork, branches: int | None = None) -> None:
+        value = Value(tensor, branches or work.step.branches, self._frames)
+        self.store.put(self._key(name), value, work.keep[name])
+
+    def _rows(self, work: StepWork) -> int:
+        return self._frames * work.step.branches
+
+    def _count(self, work: StepWork, name: str) -> None:
+        self.executed[-1][name.partition(".")[0]] += work.macs[name]
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:
@@ -235,15 +373,31 @@ def _module(model: nn.Module, name: str) -> nn.Module:
     return model.get_submodule(name.partition(".")[2])
 
 
-def _second_half(call: dict[str, Any], *names: str) -> None:
-    """Leaves the prompt's branch of the doubled batch: uncond is first, cond second."""
-    for name in names:
-        call[name] = call[name].chunk(2)[1]
+_DOUBLED = (
+    "sample", "timestep", "encoder_hidden_states", "controlnet_cond", "timestep_cond",
+    "added_time_ids", "added_cond_kwargs",
+)  # fmt: skip
 
 
-def _twice(out: Any) -> Any:
-    """One branch's prediction as both: guidance u + g (c - u) then gives it back unchanged."""
+def _prompt_half(call: dict[str, Any]) -> None:
+    """Leaves the prompt's branch of everything that comes doubled: uncond is first, cond second."""
+    for name in _DOUBLED:
+        if name in call:
+            call[name] = _half(call[name])
+
+
+def _half(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _half(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_half(item) for item in value)
+    doubled = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] % 2 == 0
+    return value.chunk(2)[1] if doubled else value
+
+
+def _with_prediction(out: Any, prediction: Tensor) -> Any:
+    """The host's output with another prediction."""
     if isinstance(out, tuple):
-        return (torch.cat([out[0]] * 2), *out[1:])
-    out.sample = torch.cat([out.sample] * 2)
+        return (prediction, *out[1:])
+    out.sample = prediction
     return out

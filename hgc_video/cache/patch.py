@@ -14,34 +14,49 @@ from torch import nn
 from ..errors import CacheStateError
 
 Around = Callable[..., Any]
+_MARK = "_hgc_video_wrapper"
 
 
 class Patch:
-    """One replaced forward: `around(forward, *args, **kwargs)` is called in its place."""
+    """One replaced forward: `around(forward, *args, **kwargs)` is called in its place.
+
+    Where the module was compiled in place it is the compiled call that is replaced, so that what
+    decides about a step stays outside of the compiled code.
+    """
 
     def __init__(self, module: nn.Module, around: Around) -> None:
-        self.module = module
-        self._before = module.__dict__.get("forward")
-        original = module.forward
+        compiled = getattr(module, "_compiled_call_impl", None)
+        self.module, self._attribute = module, "_compiled_call_impl" if compiled else "forward"
+        self._before = module.__dict__.get(self._attribute)
+        original = compiled or module.forward
 
         @wraps(original)
-        def forward(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             return around(original, *args, **kwargs)
 
-        self._ours = forward
-        module.forward = forward
+        setattr(wrapper, _MARK, True)
+        self._ours = wrapper
+        setattr(module, self._attribute, wrapper)
 
     def undo(self) -> None:
         """Puts the module back as it was, to the attribute; CacheStateError if another changed it since."""
-        if self.module.__dict__.get("forward") is not self._ours:
+        if self.module.__dict__.get(self._attribute) is not self._ours:
             raise CacheStateError(
                 f"the forward of {type(self.module).__name__} was replaced after ours; "
                 "undo that first, wrappers come off in reverse order"
             )
         if self._before is None:
-            del self.module.__dict__["forward"]
+            del self.module.__dict__[self._attribute]
         else:
-            self.module.forward = self._before
+            setattr(self.module, self._attribute, self._before)
+
+
+def is_wrapped(module: nn.Module) -> bool:
+    """Whether a module carries a wrapper of ours."""
+    for attribute in ("forward", "_compiled_call_impl"):
+        if getattr(module.__dict__.get(attribute), _MARK, False):
+            return True
+    return False
 
 
 def undo_all(patches: list[Patch]) -> None:

@@ -1,61 +1,75 @@
 """Rows that are the same for every step, frame or branch are computed once and shared.
 
-Exact: equal rows through the same linear or convolutional layer give equal results.
+Exact: equal rows through the same linear or convolutional layer give equal results. Whether rows are
+equal is looked at once per run, when they are first computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Forward = Callable[[Tensor], Tensor]
 
+class TextSite:
+    """A projection of the text to keys or values: once per prompt, for all frames and steps.
 
-class SharedRows:
-    """What was computed once per run from inputs (rows …) that no step changes.
-
-    Whether rows are equal is looked up once per input and run, on the first step.
+    `branches` tells how many guidance branches the rows of the coming call are of.
     """
 
-    def __init__(self, branches: int) -> None:
-        self.branches = branches
-        self._made: dict[str, tuple[Tensor, int]] = {}
+    def __init__(self) -> None:
+        self.branches = 1
+        self.made: Tensor | None = None
+        self.same = False
 
-    def clear(self) -> None:
-        """Forgets everything, for a new run."""
-        self._made.clear()
+    def __call__(self, forward: Any, states: Tensor) -> Tensor:
+        """`forward(states)` for states (branches·f n d) in which all frames of a branch may be equal."""
+        rows = len(states)
+        if self.made is None or len(self.made) < (self.branches if self.same else rows):
+            grouped = states.unflatten(0, (self.branches, -1))
+            self.same = bool((grouped == grouped[:, :1]).all())
+            self.made = forward(grouped[:, 0].contiguous() if self.same else states)
+        if not self.same:
+            return self.made[-rows:]  # after the gate the prompt's branch is left, which is last
+        return self.made[-self.branches :].repeat_interleave(rows // self.branches, 0)
+
+    def forget(self) -> None:
+        """Lets go of what was made, for a new run."""
+        self.made = None
 
     @property
     def nbytes(self) -> int:
         """Bytes kept."""
-        return sum(made.untyped_storage().nbytes() for made, _ in self._made.values())
+        return 0 if self.made is None else self.made.untyped_storage().nbytes()
 
-    def rows(self, name: str, forward: Forward, states: Tensor, branches: int) -> Tensor:
-        """`forward(states)` for states (branches·f n d) in which all frames of a branch may be equal."""
-        if name not in self._made:
-            grouped = states.unflatten(0, (branches, -1))
-            frames = grouped.shape[1]
-            same = bool((grouped == grouped[:, :1]).all())
-            repeats = frames if same else 1
-            self._made[name] = (
-                forward(states[::repeats].contiguous() if same else states),
-                repeats,
-            )
-        made, repeats = self._made[name]
-        made = made[
-            -(len(states) // repeats) :
-        ]  # after the gate the prompt's branch, which is last
-        return made.repeat_interleave(repeats, 0) if repeats > 1 else made
 
-    def halves(self, name: str, forward: Forward, states: Tensor, branches: int) -> Tensor:
-        """`forward(states)` for states (branches·f …) that may be the same in both branches."""
-        if name not in self._made:
-            first, *others = states.chunk(branches)
-            same = all(torch.equal(first, other) for other in others)
-            self._made[name] = (forward(first), branches) if same else (forward(states), 1)
-        made, repeats = self._made[name]
-        if repeats > 1 and len(states) > len(made):
-            return torch.cat([made] * (len(states) // len(made)))
-        return made[-len(states) :]
+class HintSite:
+    """The control clip's encoder: once for both branches, which see the same clip as a rule."""
+
+    def __init__(self, branches: int) -> None:
+        self.branches = branches
+        self.made: Tensor | None = None
+
+    def encode(self, forward: Any, conditioning: Tensor) -> Tensor:
+        """`forward(conditioning)` for conditioning (branches·f 3 H W)."""
+        first, *others = conditioning.chunk(self.branches)
+        same = all(torch.equal(first, other) for other in others)
+        self.made = forward(first) if same else forward(conditioning)
+        return self.rows(len(conditioning))
+
+    def rows(self, rows: int) -> Tensor:
+        """What was encoded, for so many rows."""
+        assert self.made is not None
+        if rows > len(self.made):
+            return torch.cat([self.made] * (rows // len(self.made)))
+        return self.made[-rows:]
+
+    def forget(self) -> None:
+        """Lets go of what was made, for a new run."""
+        self.made = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept."""
+        return 0 if self.made is None else self.made.untyped_storage().nbytes()

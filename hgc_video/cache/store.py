@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -11,54 +11,83 @@ from ..errors import CacheStateError
 
 
 class Key(NamedTuple):
-    """Whose tensor it is: run, window of frames, guidance branches it was made for, layer."""
+    """Whose value it is: run, window of frames, and the plan's name for it."""
 
     run: int
     window: int
+    name: str
+
+
+class Value(NamedTuple):
+    """A kept tensor (branches·frames …), with the guidance branches and frames it was made for."""
+
+    tensor: Tensor
     branches: int
-    layer: str
+    frames: int
+
+    def for_branches(self, branches: int) -> Tensor:
+        """Its rows for both branches, or the prompt's alone, which come last."""
+        if branches > self.branches:
+            raise CacheStateError(
+                f"a value made for {self.branches} branch is read for {branches}; "
+                "let that step compute it"
+            )
+        return self.tensor if branches == self.branches else self.tensor.chunk(2)[1]
 
 
 class Store:
-    """Tensors by key, with exact accounting of their bytes."""
+    """The last values of everything kept, with exact accounting of their bytes."""
 
     def __init__(self) -> None:
-        self._tensors: dict[Key, Tensor] = {}
+        self._values: dict[Key, tuple[Value, ...]] = {}
 
-    def put(self, key: Key, tensor: Tensor) -> None:
-        """Keeps a tensor, in the place of the one before it."""
-        self._tensors[key] = tensor
+    def put(self, key: Key, value: Value, depth: int = 1) -> None:
+        """Keeps a value and the `depth - 1` ones before it."""
+        before = self._values.get(key, ())[: depth - 1]
+        self._values[key] = (value, *before)
 
-    def get(self, key: Key, rows: int | None = None) -> Tensor:
-        """The kept tensor; CacheStateError when there is none or its batch has another size than `rows`."""
-        if key not in self._tensors:
+    def get(self, key: Key, *, branches: int, frames: int, slope: float = 0.0) -> Tensor:
+        """The last value F1, or F1 + slope (F1 - F2) of the last two, for these branches.
+
+        CacheStateError when there is none, or it was made for other frames.
+        """
+        values = self._values.get(key, ())
+        if len(values) < (2 if slope else 1):
             raise CacheStateError(
                 f"nothing is stored for {key}; a step before this one must compute it"
             )
-        tensor = self._tensors[key]
-        if rows is not None and tensor.shape[0] != rows:
-            raise CacheStateError(
-                f"{key.layer} was stored for {tensor.shape[0]} rows and is read for {rows}; "
-                "start a new run when frames or batch change"
-            )
-        return tensor
+        for value in values[:2]:
+            if value.frames != frames:
+                raise CacheStateError(
+                    f"{key.name} was stored for {value.frames} rows and is read for {frames}; "
+                    "start a new run when frames or batch change"
+                )
+        newest = values[0].for_branches(branches)
+        if not slope:
+            return newest
+        return newest + slope * (newest - values[1].for_branches(branches))
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._tensors
+        return key in self._values
 
-    def keep_only(self, wanted: Callable[[Key], bool]) -> None:
-        """Forgets every tensor whose key is not wanted."""
-        self._tensors = {key: tensor for key, tensor in self._tensors.items() if wanted(key)}
+    def keep_only(self, window: int, names: Mapping[str, int]) -> None:
+        """Forgets all values of a window but the last so many of each name."""
+        self._values = {
+            key: values if key.window != window else values[: names[key.name]]
+            for key, values in self._values.items()
+            if key.window != window or key.name in names
+        }
 
     def clear(self) -> None:
-        """Forgets all tensors."""
-        self._tensors.clear()
+        """Forgets everything."""
+        self._values.clear()
 
     @property
     def nbytes(self) -> int:
         """Bytes kept now; a storage that two tensors share counts once."""
         storages = {
-            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
-            for t in self._tensors.values()
+            value.tensor.untyped_storage().data_ptr(): value.tensor.untyped_storage().nbytes()
+            for values in self._values.values()
+            for value in values
         }
         return sum(storages.values())

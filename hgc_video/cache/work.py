@@ -1,36 +1,86 @@
-"""A schedule made ready to be looked up: per step, which layers run, are read or must be kept."""
+"""A plan made ready to be carried out: per step, which layers run, are read or must be kept."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..plan.cost import kept
+from ..plan.adaptive import AdaptivePlan, Decide, Signals
+from ..plan.check import check
+from ..plan.cost import site_macs
 from ..plan.graph import BlockGraph
-from ..plan.schedule import Cross, Schedule
+from ..plan.liveness import Live, kept, live
+from ..plan.schedule import Schedule, StepPlan
 
 
 @dataclass(frozen=True)
 class StepWork:
-    """What the engine does at one step: sets of layer names, so that a look-up is all it takes."""
+    """What the engine does at one step: sets of names, so that a look-up is all it takes.
+
+    mixed: some dead layer is handed a live tensor together with a stand-in, which must then have the
+    full number of rows; otherwise stand-ins have none, and what the host does with them is free.
+    """
 
     index: int
-    alive: frozenset[str]
-    read: frozenset[str]
-    keep: frozenset[str]
-    branches: int
-    cross: Cross
+    step: StepPlan
+    live: Live
+    keep: Mapping[str, int]
+    macs: Mapping[str, int]
+    mixed: bool
 
-    def idle(self, part: str) -> bool:
-        """Whether nothing of a part ("unet", "controlnet") is computed or read."""
-        return not any(name.startswith(part + ".") for name in self.alive | self.read)
+    def idle(self, prefix: str) -> bool:
+        """Whether nothing of a model ("unet", "controlnet.nets.1") is computed or read."""
+        names = self.live.computed | self.live.read
+        return not any(name.startswith(f"{prefix}.") for name in names)
 
 
-def prepare(schedule: Schedule, graph: BlockGraph) -> tuple[StepWork, ...]:
-    """The work of every step of a checked schedule."""
-    keep = kept(graph, schedule)
-    return tuple(
-        StepWork(
-            i, graph.alive(step.reuse), graph.read(step.reuse), keep[i], step.branches, step.cross
-        )
-        for i, step in enumerate(schedule.steps)
-    )
+class Works:
+    """The works of a run, one after the other; an adaptive plan's is chosen when its step begins."""
+
+    def __init__(self, plan: Schedule | AdaptivePlan, graph: BlockGraph) -> None:
+        self.plan, self.graph = plan, graph
+        if isinstance(plan, AdaptivePlan):
+            plan.check(graph)
+            self._choices, self._keep = plan.choices, plan.kept(graph)
+            self._told = plan.extreme(fullest=True)
+        else:
+            check(plan, graph)
+            self._choices, self._keep = tuple((s,) for s in plan.steps), kept(graph, plan)
+            self._told = plan
+        self._projected: set[str] = set()
+        self._decide: Decide | None = None
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether steps are chosen at run time."""
+        return isinstance(self.plan, AdaptivePlan)
+
+    def begin(self) -> None:
+        """Starts a run."""
+        self._projected.clear()
+        self._decide = self.plan.start() if isinstance(self.plan, AdaptivePlan) else None
+
+    def at(self, index: int, signals: Signals) -> tuple[StepWork, bool]:
+        """The work of a step, and whether it is the fullest that could be chosen."""
+        choices = self._choices[index]
+        place = 0 if self._decide is None else self._decide(len(choices), signals)
+        return self._work(index, choices[place]), place == 0
+
+    def _work(self, index: int, step: StepPlan) -> StepWork:
+        alive = live(self.graph, step, lossless=self._told.lossless)
+        macs = site_macs(self.graph, step, alive, self._told, self._projected)
+        self._projected |= alive.attended
+        return StepWork(index, step, alive, self._keep[index], macs, _mixed(self.graph, alive))
+
+
+def _mixed(graph: BlockGraph, alive: Live) -> bool:
+    there = alive.computed | alive.held | alive.added
+    for layer in graph.layers:
+        if layer.name not in there:
+            inputs = [i for i in layer.inputs if graph.by_name[i].kind not in ("time", "hint")]
+            if len({i in there for i in inputs}) > 1:
+                return True
+    return False

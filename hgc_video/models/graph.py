@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..measure.macs import MacCounter
-from ..plan.graph import BlockGraph, Layer
+from ..plan.graph import Attention, BlockGraph, Layer
 from .layout import Layout, Node, read_layout
 
 
@@ -42,13 +42,14 @@ def build_graph(
         seen["controlnet"] = _run_controlnet(_on_meta(controlnet), *size, num_tokens)
     models = {"unet": unet, "controlnet": controlnet}
     layers = [_layer(node, layout, models, seen, dtype_nbytes) for node in layout.nodes]
-    return BlockGraph(tuple(layers), layout.cuts, branches, num_frames)
+    blocks = tuple(len(b.resnets) for b in reversed(unet.up_blocks))
+    return BlockGraph(tuple(layers), layout.cuts, branches, num_frames, blocks)
 
 
-def _cross_attentions(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Path and module of every attention that reads the text; by its own flag, never by its name."""
+def _attention_modules(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Path and module of every attention."""
     for path, child in module.named_modules():
-        if getattr(child, "is_cross_attention", False):
+        if hasattr(child, "is_cross_attention"):
             yield path, child
 
 
@@ -59,16 +60,29 @@ def _layer(
         return Layer(node.name, node.kind, node.inputs)
     part = node.name.partition(".")[0]
     found, owner = seen[part], models[part].get_submodule(node.path)
-    crosses = [f"{node.path}.{path}" for path, _ in _cross_attentions(owner)]
+    crosses = [(f"{node.path}.{path}", m) for path, m in _attention_modules(owner)]
     return Layer(
         name=node.name,
         kind=node.kind,
         inputs=node.inputs,
         macs=found.macs[node.path],
         nbytes=found.nbytes[node.path] * dtype_nbytes,
-        cross_macs=sum(found.macs[c] for c in crosses),
-        text_macs=sum(found.macs[f"{c}.{p}"] for c in crosses for p in ("to_k", "to_v")),
-        cross=tuple(f"{part}.{c}" for c in crosses),
+        attentions=tuple(
+            Attention(
+                f"{part}.{c}",
+                "cross"
+                if m.is_cross_attention
+                else "temporal"
+                if node.kind == "motion"
+                else "spatial",
+                found.macs[c],
+                found.nbytes[c] * dtype_nbytes,
+                sum(found.macs[f"{c}.{p}"] for p in ("to_k", "to_v"))
+                if m.is_cross_attention
+                else 0,
+            )
+            for c, m in crosses
+        ),
     )
 
 

@@ -1,11 +1,13 @@
-"""What a schedule costs: MACs by part and step, and which tensors must be kept, before anything runs."""
+"""What a schedule costs: MACs by part and step, and the bytes that must be kept, before anything runs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .graph import BlockGraph, Layer
-from .schedule import Schedule, StepPlan
+from .liveness import DIFFERENCE, Live, kept, live, made
+from .schedule import Anchors, Schedule, StepPlan
 
 PARTS = ("unet", "controlnet")
 
@@ -43,44 +45,70 @@ def full_cost(graph: BlockGraph, num_inference_steps: int) -> Cost:
 
 def cost(graph: BlockGraph, schedule: Schedule) -> Cost:
     """The MACs that carrying out `schedule` executes and the bytes that its store holds."""
-    keep = kept(graph, schedule)
-    macs, nbytes = [], []
-    for i, step in enumerate(schedule.steps):
-        alive = graph.alive(step.reuse)
-        spent = dict.fromkeys(PARTS, 0)
-        for layer in graph.layers:
-            if layer.name in alive:
-                spent[layer.part] += layer_macs(
-                    graph, layer, step, schedule.share_text, first=i == 0
-                )
-        macs.append(spent)
-        nbytes.append(sum(_kept_nbytes(graph.by_name[n], step.branches) for n in keep[i]))
+    keep, macs, nbytes = kept(graph, schedule), [], []
+    projected: set[str] = set()
+    stored: dict[str, list[int]] = {}
+    for step, names in zip(schedule.steps, keep, strict=True):
+        alive = live(graph, step, lossless=schedule.lossless)
+        spent = site_macs(graph, step, alive, schedule, projected)
+        projected |= alive.attended
+        macs.append(by_part(spent))
+        for name, branches in made(graph, step, alive).items():
+            stored.setdefault(name, []).append(branches)
+        nbytes.append(
+            sum(_nbytes(graph, name, stored[name][-depth:]) for name, depth in names.items())
+        )
     return Cost(tuple(macs), tuple(nbytes))
 
 
-def kept(graph: BlockGraph, schedule: Schedule) -> tuple[frozenset[str], ...]:
-    """For every step the outputs that are in the store when it ends, because a later step reads them."""
-    held: list[frozenset[str]] = []
-    later: frozenset[str] = frozenset()
-    for step in reversed(schedule.steps):
-        held.append(later)
-        later = (later - graph.alive(step.reuse)) | graph.read(step.reuse)
-    return tuple(reversed(held))
+def by_part(spent: Mapping[str, int]) -> dict[str, int]:
+    """MACs summed by part."""
+    totals = dict.fromkeys(PARTS, 0)
+    for name, macs in spent.items():
+        totals[name.partition(".")[0]] += macs
+    return totals
 
 
-def _kept_nbytes(layer: Layer, branches: int) -> int:
-    return layer.nbytes if layer.kind == "hint" else layer.nbytes * branches
+def site_macs(
+    graph: BlockGraph, step: StepPlan, alive: Live, schedule: Schedule, projected: set[str]
+) -> dict[str, int]:
+    """MACs of everything that runs at a step: layers without their attentions, and attentions.
+
+    `projected` names the attentions that have run before, whose text need not be projected again.
+    """
+    spent: dict[str, int] = {}
+    for name in alive.computed:
+        layer = graph.by_name[name]
+        own = layer.macs - sum(a.macs for a in layer.attentions)
+        # Both branches see the same control clip, so one of them is encoded.
+        shared = layer.kind == "hint" and schedule.lossless
+        spent[name] = own if shared else own * step.branches
+        for attention in layer.attentions:
+            if attention.name in alive.attended:
+                share = _share(layer, attention.kind, schedule.anchors, graph.num_frames)
+                text = attention.text_macs
+                if schedule.lossless:
+                    first = attention.name not in projected
+                    text = attention.text_macs // graph.num_frames if first else 0
+                elif share < 1:
+                    text = round(text * share)
+                own = round((attention.macs - attention.text_macs) * share)
+                spent[attention.name] = (own + text) * step.branches
+    return spent
 
 
-def layer_macs(
-    graph: BlockGraph, layer: Layer, step: StepPlan, share_text: bool, *, first: bool
-) -> int:
-    """MACs of computing one layer at one step."""
-    if layer.kind == "hint" and share_text:
-        return layer.macs  # both branches see the same control clip, so one of them is encoded
-    if layer.part == "unet" and step.cross == "fused":
-        return (layer.macs - layer.cross_macs) * step.branches
-    if not share_text or not layer.text_macs:
-        return layer.macs * step.branches
-    once = layer.text_macs // graph.num_frames if first else 0
-    return (layer.macs - layer.text_macs + once) * step.branches
+def _share(layer: Layer, kind: str, anchors: Anchors | None, num_frames: int) -> float:
+    """The share of the frames for which an attention is computed."""
+    if anchors is None or kind != "cross" or layer.part != "unet":
+        return 1.0
+    return len(anchors.frames(num_frames)) / num_frames
+
+
+def _nbytes(graph: BlockGraph, name: str, branches: list[int]) -> int:
+    if name == DIFFERENCE:
+        return graph.by_name[graph.output].nbytes
+    name = name.removesuffix("+")
+    if name in graph.attentions:
+        return graph.attentions[name].nbytes * sum(branches)
+    layer = graph.by_name.get(name, graph.layers[-1])  # the whole UNet's is its last layer's
+    return layer.nbytes if layer.kind == "hint" else layer.nbytes * sum(branches)

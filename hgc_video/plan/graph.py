@@ -1,24 +1,43 @@
-"""The block graph: a UNet with its ControlNet as layers that read each other's outputs.
+"""The block graph: a UNet with its ControlNets as layers that read each other's outputs.
 
-Pure data. Does not know how layers are found in a model, nor how they are run.
+Pure data. Does not know how layers are found in a model, how they are run, nor what a step reuses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import PlanError
 
+WHOLE = "unet"  # names the UNet itself where a step reuses the whole prediction
+ATTENTION_KINDS = ("spatial", "temporal", "cross")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """An attention inside a layer; its output, before the residual is added, can be reused by itself.
+
+    MACs and output bytes are of one guidance branch. `text_macs` is the share of `macs` that projects
+    the text to keys and values. A `constant` one reads a single token, so that its softmax is 1 and
+    its output depends neither on the latents nor on the step.
+    """
+
+    name: str
+    kind: str
+    macs: int = 0
+    nbytes: int = 0
+    text_macs: int = 0
+    constant: bool = False
+
 
 @dataclass(frozen=True)
 class Layer:
-    """One node: a module of the model, or a `join` where a skip meets a ControlNet residual.
+    """One node: a module of the model, or a `join` where a skip meets the ControlNets' residuals.
 
     `name` is the part ("unet" or "controlnet") and the module's path. MACs and output bytes are of
-    one guidance branch; `cross_macs` is the share of `macs` that cross-attention takes, `text_macs`
-    the share of it that projects the text to keys and values; `cross` names those attentions.
+    one guidance branch; the attentions' MACs are part of the layer's.
     """
 
     name: str
@@ -26,25 +45,32 @@ class Layer:
     inputs: tuple[str, ...]
     macs: int = 0
     nbytes: int = 0
-    cross_macs: int = 0
-    text_macs: int = 0
-    cross: tuple[str, ...] = ()
+    attentions: tuple[Attention, ...] = ()
 
     @property
     def part(self) -> str:
         """unet or controlnet."""
         return self.name.partition(".")[0]
 
+    @property
+    def has_contribution(self) -> bool:
+        """Whether the layer adds to its input, so that out - in can be kept instead of the output."""
+        return self.kind in ("attention", "motion")
+
 
 @dataclass(frozen=True)
 class BlockGraph:
     """Layers in execution order; the last one is the prediction. `cuts[d - 1]` is the tensor that
-    a step may take from the store to keep only the last d layers of the up path alive."""
+    a step may take from the store to keep only the last d layers of the up path alive; `blocks` are
+    how many of these layers each up block has, outermost first; `frames_axis` is where the UNet's
+    input has its frames: 2 of (b c f h w), 1 of (b f c h w)."""
 
     layers: tuple[Layer, ...]
     cuts: tuple[str, ...]
     branches: int
     num_frames: int
+    blocks: tuple[int, ...] = ()
+    frames_axis: int = 2
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -59,30 +85,35 @@ class BlockGraph:
         """Layers by name."""
         return {layer.name: layer for layer in self.layers}
 
+    @cached_property
+    def owners(self) -> dict[str, Layer]:
+        """The layer that each attention lies in, by the attention's name."""
+        return {a.name: layer for layer in self.layers for a in layer.attentions}
+
+    @cached_property
+    def attentions(self) -> dict[str, Attention]:
+        """Attentions by name."""
+        return {a.name: a for layer in self.layers for a in layer.attentions}
+
     @property
     def output(self) -> str:
         """The layer whose output is the prediction."""
         return self.layers[-1].name
 
-    def names(self, kind: str) -> tuple[str, ...]:
-        """Names of all layers of a kind."""
-        return tuple(layer.name for layer in self.layers if layer.kind == kind)
+    def names(self, kind: str, part: str = "") -> tuple[str, ...]:
+        """Names of all layers of a kind, of one part or of all."""
+        return tuple(la.name for la in self.layers if la.kind == kind and part in ("", la.part))
 
-    def alive(self, reused: Iterable[str] = ()) -> frozenset[str]:
-        """The layers that must be computed when the outputs of `reused` come from the store."""
-        held = set(reused)
-        alive: set[str] = set()
-        waiting = [self.output]
-        while waiting:
-            name = waiting.pop()
-            if name not in alive and name not in held:
-                alive.add(name)
-                waiting.extend(self.by_name[name].inputs)
-        return frozenset(alive)
+    def attention_names(self, *kinds: str, part: str = "unet") -> frozenset[str]:
+        """Names of a part's attentions of these kinds: spatial, temporal, cross."""
+        found = self._attentions_of(part)
+        return frozenset(a.name for a in found if a.kind in kinds)
 
-    def read(self, reused: Iterable[str] = ()) -> frozenset[str]:
-        """The stored outputs that a step with these reuses really reads."""
-        held = set(reused)
-        alive = self.alive(held)
-        inputs = {name for layer in alive for name in self.by_name[layer].inputs}
-        return frozenset(inputs & held)
+    def residuals(self) -> tuple[str, ...]:
+        """Names of what the ControlNets hand to the UNet."""
+        return self.names("zero_conv")
+
+    def _attentions_of(self, part: str) -> Iterator[Attention]:
+        for layer in self.layers:
+            if layer.part == part:
+                yield from layer.attentions

@@ -1,100 +1,149 @@
-"""A schedule: per step, which outputs come from the store and how guidance is computed.
+"""A schedule: per step, what comes from the store and how guidance is computed.
 
-Pure data with a text chart and a YAML round trip. Which schedule is good is the policies' business.
+Pure data with a YAML and JSON round trip. Which schedule is good is the policies' business, what it
+makes alive and dead is liveness's, what it costs is cost's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import json
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import yaml
 
-from ..errors import PlanError, nearest
-from .graph import BlockGraph
-
-Cross = Literal["compute", "fuse", "fused"]
+from ..errors import PlanError
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One denoising step.
+    """One denoising step; the default computes everything.
 
-    reuse: names of the layers whose outputs are taken from the store (hold).
-    branches: 2 computes the prompt-free branch too, 1 is after the gate (or without guidance).
-    cross: cross-attention of the UNet is computed; computed and its mean over both branches kept
-        (`fuse`, the gate step); or that mean is used instead (`fused`), T-GATE eq. 6 (2404.02747).
+    reuse: names of layers and attentions whose stored outputs are used.
+    contributions: names of layers whose stored contribution (out - in) is added to their fresh input
+        (Block Caching eq. 5, 2312.03209), or "unet" for the whole prediction (EasyCache 2507.02860).
+    merge: attentions computed here of which the mean over both branches is kept, T-GATE eq. 6
+        (2404.02747): what the steps after the gate use.
+    branches: 2 computes the prompt-free branch too, 1 does not (or there is no guidance).
+    difference: on a step of one branch, weights of the low and high frequencies of the last guidance
+        difference (uncond - cond) that is added again (FasterCache 2410.19355); None drops guidance.
+    extrapolate, slope: of these names F1 + slope * (F1 - F2) is used, from the last two stored
+        values; of all others the last one, F1.
+    silent: ControlNets ("controlnet", "controlnet.nets.1") that add nothing at this step.
+    also: layers that are computed although nobody reads them, where a method's release does so.
+    label: a word for the chart.
     """
 
     reuse: frozenset[str] = frozenset()
+    contributions: frozenset[str] = frozenset()
+    merge: frozenset[str] = frozenset()
     branches: int = 2
-    cross: Cross = "compute"
+    difference: tuple[float, float] | None = None
+    extrapolate: frozenset[str] = frozenset()
+    slope: float = 0.0
+    silent: frozenset[str] = frozenset()
+    also: frozenset[str] = frozenset()
     label: str = "full"
+
+    def with_reuse(self, names: frozenset[str]) -> StepPlan:
+        """The same step with more outputs reused."""
+        return replace(self, reuse=self.reuse | names)
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Cross-attention is computed for every `stride`-th frame and shared with the frames around it:
+    the nearest anchor's, or (`linear`) a mixture of the two beside it."""
+
+    stride: int
+    linear: bool = True
+
+    def frames(self, num_frames: int) -> tuple[int, ...]:
+        """The anchor frames; the last frame is one of them, so that nothing is extrapolated."""
+        chosen = {*range(0, num_frames, self.stride), num_frames - 1}
+        return tuple(sorted(chosen))
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The plan of a whole run: `name`, its steps, and whether text keys and values are projected once."""
+    """The plan of a whole run.
+
+    lossless: the exact savings are made: hint and text are encoded once, what nobody reads is not
+    run (the ControlNet's deeper part, a silent ControlNet, `also`). Without it the run is the one
+    that a method's release would make.
+    """
 
     name: str
     steps: tuple[StepPlan, ...]
-    share_text: bool = True
-    notes: tuple[str, ...] = field(default=())
+    lossless: bool = True
+    anchors: Anchors | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
 
-    def check(self, graph: BlockGraph) -> Schedule:
-        """The schedule itself, or PlanError: unknown names, reuse of what was never computed."""
-        stored: set[str] = set()
-        branches = graph.branches
-        fused = False
-        for i, step in enumerate(self.steps):
-            _check_names(step, graph, i)
-            if step.branches > branches:
-                raise PlanError(
-                    f"step {i} computes {step.branches} branches after the gate; keep {branches}"
-                )
-            reads = graph.read(step.reuse)
-            if step.branches < branches:
-                stored = {name for name in stored if graph.by_name[name].kind == "hint"}
-            branches = step.branches
-            missing = sorted(reads - stored)
-            if missing:
-                raise PlanError(
-                    f"step {i} reuses {missing[0]}, which no step before it has computed"
-                )
-            if step.cross == "fused" and not fused:
-                raise PlanError(f"step {i} uses fused cross-attention before a step has fused it")
-            fused = fused or step.cross == "fuse"
-            stored |= graph.alive(step.reuse)
-        return self
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and words; `from_dict` reads them back. Defaults are left out."""
+        steps = [_told(step) for step in self.steps]
+        data: dict[str, Any] = {"name": self.name, "lossless": self.lossless}
+        if self.anchors is not None:
+            data["anchors"] = {"stride": self.anchors.stride, "linear": self.anchors.linear}
+        return {**data, "steps": steps}
 
     def to_yaml(self) -> str:
-        """The schedule as text; `from_yaml` reads it back."""
-        steps = [
-            {"label": s.label, "branches": s.branches, "cross": s.cross, "reuse": sorted(s.reuse)}
-            for s in self.steps
-        ]
-        data = {"name": self.name, "share_text": self.share_text, "steps": steps}
-        return str(yaml.safe_dump(data, sort_keys=False))
+        """The schedule as YAML."""
+        return str(yaml.safe_dump(self.to_dict(), sort_keys=False))
+
+    def to_json(self) -> str:
+        """The schedule as JSON."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Schedule:
+        """The schedule that `to_dict` told; PlanError says what is wrong with another."""
+        try:
+            anchors = Anchors(**data["anchors"]) if "anchors" in data else None
+            steps = tuple(_read(step) for step in data["steps"])
+            return cls(str(data["name"]), steps, bool(data["lossless"]), anchors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise PlanError(
+                f"this is no schedule: {error!r}; give what to_yaml or to_json wrote"
+            ) from error
 
     @classmethod
     def from_yaml(cls, text: str) -> Schedule:
-        """The schedule that `to_yaml` wrote; PlanError says what is wrong with another."""
+        """The schedule that `to_yaml` or `to_json` wrote (JSON is YAML)."""
         try:
-            data: dict[str, Any] = yaml.safe_load(text)
-            steps = tuple(
-                StepPlan(frozenset(s["reuse"]), int(s["branches"]), s["cross"], s["label"])
-                for s in data["steps"]
-            )
-            return cls(data["name"], steps, bool(data["share_text"]))
-        except (yaml.YAMLError, KeyError, TypeError) as error:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
             raise PlanError(f"this is no schedule: {error!r}; give what to_yaml wrote") from error
+        return cls.from_dict(data)
 
 
-def _check_names(step: StepPlan, graph: BlockGraph, index: int) -> None:
-    for name in step.reuse:
-        if name not in graph.by_name:
-            close = nearest(name, graph.by_name).split("(")[0]
-            raise PlanError(f"step {index} reuses {name}, which the model has not; {close}")
+_DEFAULT = StepPlan()
+
+
+def _told(step: StepPlan) -> dict[str, Any]:
+    told: dict[str, Any] = {"label": step.label}
+    for field in fields(step):
+        value = getattr(step, field.name)
+        if value != getattr(_DEFAULT, field.name):
+            told[field.name] = (
+                sorted(value) if isinstance(value, frozenset)
+                else list(value) if isinstance(value, tuple) else value
+            )  # fmt: skip
+    return told
+
+
+def _read(told: dict[str, Any]) -> StepPlan:
+    values: dict[str, Any] = {}
+    for key, value in told.items():
+        default = getattr(_DEFAULT, key, ...)
+        if default is ...:
+            raise ValueError(f"a step has no {key}")
+        if isinstance(default, frozenset):
+            value = frozenset(value)
+        elif key == "difference" and value is not None:
+            low, high = value
+            value = (float(low), float(high))
+        values[key] = value
+    return StepPlan(**values)

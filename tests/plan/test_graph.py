@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from hgc_video.errors import PlanError
-from hgc_video.plan.graph import BlockGraph, Layer
+from hgc_video.plan.graph import Attention, BlockGraph, Layer
+
+SELF = Attention("unet.deep.attn1", "spatial", macs=20, nbytes=6)
+CROSS = Attention("unet.deep.attn2", "cross", macs=30, nbytes=6, text_macs=12)
 
 
 def ladder() -> BlockGraph:
@@ -15,30 +18,19 @@ def ladder() -> BlockGraph:
         Layer("controlnet.zero", "zero_conv", ("controlnet.hint",), macs=7, nbytes=4),
         Layer("unet.in", "conv_in", (), macs=1, nbytes=8),
         Layer("unet.skip", "join", ("unet.in", "controlnet.zero")),
-        Layer(
-            "unet.deep", "attention", ("unet.in",), macs=100, nbytes=16, cross_macs=30, text_macs=12
-        ),
+        Layer("unet.deep", "attention", ("unet.in",), 100, 16, (SELF, CROSS)),
         Layer("unet.up", "resnet", ("unet.deep", "unet.skip"), macs=10, nbytes=8),
     )
-    return BlockGraph(layers, cuts=("unet.deep",), branches=2, num_frames=4)
+    return BlockGraph(layers, cuts=("unet.deep",), branches=2, num_frames=4, blocks=(1,))
 
 
-def test_everything_is_alive_without_reuse():
+def test_names_by_kind_and_part():
     graph = ladder()
-    assert graph.alive() == {layer.name for layer in graph.layers}
-
-
-def test_what_only_feeds_a_reused_output_is_dead():
-    graph = ladder()
-    assert graph.alive({"unet.deep"}) == set(graph.by_name) - {"unet.deep"}
-    assert graph.alive({"unet.up"}) == set()
-    assert graph.alive({"unet.skip"}) == {"unet.up", "unet.deep", "unet.in"}
-
-
-def test_only_what_a_live_layer_reads_is_read():
-    graph = ladder()
-    assert graph.read({"unet.deep", "controlnet.hint"}) == {"unet.deep", "controlnet.hint"}
-    assert graph.read({"controlnet.zero", "controlnet.hint"}) == {"controlnet.zero"}
+    assert graph.names("join") == ("unet.skip",)
+    assert graph.residuals() == ("controlnet.zero",)
+    assert graph.attention_names("cross") == {"unet.deep.attn2"}
+    assert graph.attention_names("cross", part="controlnet") == set()
+    assert graph.owners["unet.deep.attn1"].name == "unet.deep"
 
 
 def test_a_layer_that_reads_what_is_not_made_yet_is_refused():

@@ -24,7 +24,7 @@ def test_every_name_makes_a_valid_schedule_of_every_length(name, steps):
 
 
 def test_fields_reach_the_policy():
-    assert resolve("hgc:interval=4,cut=1,gate=0.25").fill == HGC(interval=4, cut=1, gate=0.25)
+    assert resolve("hgc:interval=4,cut=1,gate=0.25").fills == (HGC(interval=4, cut=1, gate=0.25),)
     assert resolve("fewer-steps:steps=13").steps == 13
 
 
@@ -58,4 +58,4 @@ def test_the_gate_is_between_two_key_steps():
     schedule = HGC(dense=0.1, interval=4, cut=1, gate=0.5)(ladder(), 12)
     assert [s.label for s in schedule.steps][5:7] == ["key", "key gated"]
     assert [s.branches for s in schedule.steps] == [2] * 6 + [1] * 6
-    assert schedule.steps[5].cross == "fuse"
+    assert schedule.steps[5].merge == {"unet.deep.attn2"}

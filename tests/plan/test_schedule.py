@@ -1,40 +1,60 @@
-"""Validation, cost and the text forms of schedules."""
+"""Validation, cost, composition and the text forms of schedules."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hgc_video.errors import PlanError
 from hgc_video.plan.chart import chart
-from hgc_video.plan.cost import cost, full_cost, kept
-from hgc_video.plan.schedule import Schedule, StepPlan
+from hgc_video.plan.check import check
+from hgc_video.plan.compose import compose
+from hgc_video.plan.cost import cost, full_cost
+from hgc_video.plan.exact import add_exact, silence
+from hgc_video.plan.graph import WHOLE
+from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
 from tests.plan.test_graph import ladder
 
 DEEP = frozenset({"unet.deep"})
+CROSS = frozenset({"unet.deep.attn2"})
+
+
+def refused(*steps, says, lossless=True):
+    with pytest.raises(PlanError, match=says):
+        check(Schedule("x", steps, lossless), ladder())
 
 
 def test_reuse_before_anything_was_computed_is_refused():
-    with pytest.raises(PlanError, match=r"step 0 reuses unet\.deep"):
-        Schedule("x", (StepPlan(DEEP),)).check(ladder())
+    refused(StepPlan(DEEP), says=r"step 0 reuses unet\.deep")
+    refused(StepPlan(contributions=frozenset({WHOLE})), says="step 0 reuses")
+    refused(StepPlan(branches=1, difference=(1, 1)), says="guidance_difference")
 
 
 def test_unknown_names_name_the_nearest():
-    with pytest.raises(PlanError, match=r'unet\.dep.*did you mean "unet\.deep"'):
-        Schedule("x", (StepPlan(frozenset({"unet.dep"})),)).check(ladder())
+    refused(StepPlan(frozenset({"unet.dep"})), says=r'unet\.dep.*did you mean "unet\.deep"')
 
 
-def test_two_branch_tensors_are_gone_after_the_gate_and_branches_do_not_come_back():
-    with pytest.raises(PlanError, match="step 1 reuses"):
-        Schedule("x", (StepPlan(), StepPlan(DEEP, branches=1))).check(ladder())
-    with pytest.raises(PlanError, match="after the gate"):
-        Schedule("x", (StepPlan(branches=1), StepPlan())).check(ladder())
+def test_what_was_made_for_one_branch_does_not_do_for_both():
+    check(Schedule("x", (StepPlan(), StepPlan(DEEP, branches=1))), ladder())
+    refused(StepPlan(branches=1), StepPlan(DEEP), says="made for one")
+    refused(StepPlan(merge=CROSS), StepPlan(CROSS), says="made for one")
+    refused(StepPlan(branches=3), says="this run has 2")
 
 
-def test_fused_before_fuse_is_refused():
-    with pytest.raises(PlanError, match="fused"):
-        Schedule("x", (StepPlan(cross="fused"),)).check(ladder())
+def test_extrapolation_needs_two_values():
+    sloped = StepPlan(DEEP, extrapolate=DEEP, slope=0.5)
+    refused(StepPlan(), sloped, says="only one was computed")
+    check(Schedule("x", (StepPlan(), StepPlan(), sloped)), ladder())
+
+
+def test_what_does_not_add_to_its_input_has_no_contribution():
+    refused(
+        StepPlan(), StepPlan(contributions=frozenset({"unet.up"})), says="only attention and motion"
+    )
+
+
+def test_merging_and_differences_have_their_steps():
+    refused(StepPlan(merge=CROSS, branches=1), says="only attentions of two branches")
+    refused(StepPlan(), StepPlan(difference=(1, 1)), says="computes both branches")
 
 
 def test_cost_by_hand():
@@ -42,49 +62,78 @@ def test_cost_by_hand():
     steps = (
         StepPlan(),
         StepPlan(DEEP),
-        StepPlan(cross="fuse"),
-        StepPlan(branches=1, cross="fused"),
+        StepPlan(merge=CROSS),
+        StepPlan(CROSS, branches=1),
     )
-    plain = cost(graph, Schedule("x", steps, share_text=False))
+    plain = cost(graph, Schedule("x", steps, lossless=False))
     assert [m["unet"] for m in plain.macs] == [222, 22, 222, 81]
     assert [m["controlnet"] for m in plain.macs] == [24, 24, 24, 12]
-    assert plain.nbytes == (32, 0, 0, 0)
+    assert plain.nbytes == (32, 0, 6, 0)
     shared = cost(graph, Schedule("x", steps))
     assert [m["unet"] for m in shared.macs] == [222 - 2 * 9, 22, 222 - 2 * 12, 81]
+    assert [m["controlnet"] for m in shared.macs] == [19, 19, 19, 12]
     assert full_cost(graph, 2).by_part() == {"unet": 444, "controlnet": 48}
+
+
+def test_exact_savings_reuse_the_hint_once_it_is_made():
+    graph = ladder()
+    plain = Schedule("x", (StepPlan(),) * 3, lossless=False)
+    exact = add_exact(plain, graph)
+    assert [m["controlnet"] for m in cost(graph, exact).macs] == [19, 14, 14]
+    late = add_exact(silence(plain, {0: ["controlnet"]}), graph)
+    assert [m["controlnet"] for m in cost(graph, late).macs] == [0, 19, 14]
+    assert cost(graph, silence(plain, {0: ["controlnet"]})).total == cost(graph, plain).total
+
+
+def test_anchors_pay_for_their_frames_only():
+    graph = ladder()
+    plain = Schedule("x", (StepPlan(),), lossless=False)
+    anchored = Schedule("x", (StepPlan(),), lossless=False, anchors=Anchors(3))
+    assert Anchors(3).frames(4) == (0, 3)
+    assert cost(graph, plain).total - cost(graph, anchored).total == 30  # half of 2 x 30
+
+
+def test_composition_takes_what_any_policy_spares():
+    gate = Schedule("gate", (StepPlan(), StepPlan(branches=1, label="gated")), lossless=False)
+    cut = Schedule("cut", (StepPlan(), StepPlan(DEEP, label="cut 1")), lossless=False)
+    both = compose([cut, gate])
+    assert both.name == "cut+gate" and not both.lossless
+    assert both.steps[1] == StepPlan(DEEP, branches=1, label="cut 1 gated")
+    assert check(both, ladder())
+    assert compose([both, Schedule("lossless", (StepPlan(),) * 2)]).lossless
+
+
+def test_contradictions_are_refused():
+    one = Schedule("one", (StepPlan(),))
+    with pytest.raises(PlanError, match="one length"):
+        compose([one, Schedule("two", (StepPlan(),) * 2)])
+    held = Schedule("a", (StepPlan(DEEP, extrapolate=DEEP, slope=0.5),))
+    with pytest.raises(PlanError, match="extrapolate differently"):
+        compose([held, Schedule("b", (StepPlan(CROSS, extrapolate=CROSS, slope=1.0),))])
+    dropped = Schedule("a", (StepPlan(branches=1),))
+    with pytest.raises(PlanError, match="treat guidance differently"):
+        compose([dropped, Schedule("b", (StepPlan(branches=1, difference=(1.0, 1.0)),))])
 
 
 def test_the_text_forms():
     graph = ladder()
     schedule = Schedule("x", (StepPlan(), StepPlan(DEEP, label="cut 1")))
     assert Schedule.from_yaml(schedule.to_yaml()) == schedule
+    rich = StepPlan(
+        DEEP, DEEP, CROSS, 1, (1.0, 1.2), DEEP, 0.25, frozenset({"controlnet"}), DEEP, "x"
+    )
+    full = Schedule("y", (rich, StepPlan()), lossless=False, anchors=Anchors(2, linear=False))
+    assert Schedule.from_yaml(full.to_yaml()) == full
+    assert Schedule.from_yaml(full.to_json()) == full
     lines = chart(graph, schedule)
     assert len(lines) == 2
     assert "cut 1" in lines[1] and "controlnet  1/1" in lines[1]
 
 
-@pytest.mark.parametrize("text", ["", "name: x", "steps: 3\nname: x", "- 1", "{"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "name: x", "steps: 3\nname: x", "- 1", "{", "{name: x, lossless: 1, steps: [{wat: 1}]}"],
+)
 def test_what_is_no_schedule_is_refused(text):
     with pytest.raises(PlanError, match="no schedule"):
         Schedule.from_yaml(text)
-
-
-reuses = st.sets(
-    st.sampled_from(["unet.deep", "unet.skip", "controlnet.hint", "controlnet.zero", "unet.in"])
-)
-
-
-@given(st.lists(reuses, min_size=1, max_size=8))
-def test_kept_is_exactly_what_makes_every_read_possible(all_reuses):
-    """Plays the schedule with a set as the store; every read is there, and nothing is kept in vain."""
-    graph = ladder()
-    schedule = Schedule("x", (StepPlan(), *(StepPlan(frozenset(r)) for r in all_reuses))).check(
-        graph
-    )
-    stored: set[str] = set()
-    for i, (step, keep) in enumerate(zip(schedule.steps, kept(graph, schedule), strict=True)):
-        assert graph.read(step.reuse) <= stored
-        stored = (stored | graph.alive(step.reuse)) & keep
-        assert stored == keep
-        later = [graph.read(s.reuse) for s in schedule.steps[i + 1 :]]
-        assert all(any(name in read for read in later) for name in keep)

@@ -1,0 +1,125 @@
+"""The places in a model where a plan acts: a layer, or an attention inside one.
+
+A site is told before the forward what to do, does it, and holds what it made until it is collected.
+Only plain attributes are read on the way, so that a compiled model stays compiled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..plan.graph import Attention, Layer
+
+RUN, GIVE, ADD = "run", "give", "add"
+
+
+class Site:
+    """What layers and attentions have in common.
+
+    mode: run the module; give `value` in its place; or add `value` to its input.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.mode, self.value = RUN, torch.empty(0)
+        self.keep = False
+        self.made: Tensor | None = None
+        self.ran = False
+
+    def give(self, value: Tensor) -> None:
+        """Has `value` handed on instead of running the module."""
+        self.mode, self.value = GIVE, value
+
+    def forget(self) -> None:
+        """Lets go of all tensors."""
+        self.made, self.value = None, torch.empty(0)
+
+
+class LayerSite(Site):
+    """A layer: resnet, transformer, motion module, sampler …"""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.name)
+        self.layer = layer
+        # Transformers are asked for a tuple by every block; a run that was seen tells better.
+        self.in_tuple = layer.kind == "attention"
+        self.shape: torch.Size | None = None
+        self.keep_contribution = False
+        self.contribution: Tensor | None = None
+
+    def __call__(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
+        """In place of the module's forward."""
+        if self.mode == GIVE:
+            return (self.value,) if self.in_tuple else self.value
+        if self.mode == ADD:
+            out = _input(args, kwargs) + self.value
+            return (out,) if self.in_tuple else out
+        out = forward(*args, **kwargs)
+        first = out[0] if isinstance(out, tuple) else out
+        self.in_tuple, self.shape, self.ran = isinstance(out, tuple), first.shape, True
+        if self.keep:
+            self.made = first
+        if self.keep_contribution:
+            self.contribution = first - _input(args, kwargs)
+        return out
+
+    def stand_in(self, zero: Tensor, rows: int) -> Tensor:
+        """A tensor of the layer's shape for who must be handed something that nobody reads."""
+        if self.shape is None:  # never run: only a ControlNet's, where no shapes meet
+            return zero.expand(0, 1, 1, 1)
+        return zero.expand(rows, *self.shape[1:])
+
+    def forget(self) -> None:
+        """Lets go of all tensors."""
+        super().forget()
+        self.contribution = None
+
+
+class AttentionSite(Site):
+    """An attention; its output is kept before the residual is added.
+
+    merge: the mean over both branches is kept, T-GATE eq. 6 (2404.02747). anchors: rows of the frames
+    that are computed, and for every row the two of them it is mixed from, with the second's weight.
+    """
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__(attention.name)
+        self.attention = attention
+        self.merge = False
+        self.anchors: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+
+    def __call__(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
+        """In place of the attention's forward."""
+        if self.mode == GIVE:
+            return self._whole(self.value, _input(args, kwargs))
+        out = (
+            self._at_anchors(forward, *args, **kwargs) if self.anchors else forward(*args, **kwargs)
+        )
+        self.ran = True
+        if self.keep:
+            made: Tensor = out.unflatten(0, (2, -1)).mean(0) if self.merge else out
+            self.made = made[:, :1].contiguous() if self.attention.constant else made
+        return out
+
+    def _whole(self, value: Tensor, like: Tensor) -> Tensor:
+        """The value for all positions; a constant attention is kept for one."""
+        return value.expand(-1, like.shape[1], -1) if self.attention.constant else value
+
+    def _at_anchors(self, forward: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        assert self.anchors is not None
+        rows, first, second, weight = self.anchors
+        kwargs = {
+            k: v[rows] if isinstance(v, Tensor) and v.shape[:1] == hidden_states.shape[:1] else v
+            for k, v in kwargs.items()
+        }
+        out = forward(hidden_states[rows], *args, **kwargs)
+        return torch.lerp(out[first], out[second], weight.to(out.dtype))
+
+
+def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The hidden states that a block hands its layer, by place or by name."""
+    tensor: Tensor = args[0] if args else kwargs["hidden_states"]
+    return tensor

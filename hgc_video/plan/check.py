@@ -1,0 +1,60 @@
+"""Refuses a schedule that could not be carried out on a graph, before anything runs."""
+
+from __future__ import annotations
+
+from ..errors import PlanError, nearest
+from .graph import WHOLE, BlockGraph
+from .liveness import DIFFERENCE, live, made, reads
+from .schedule import Schedule, StepPlan
+
+
+def check(schedule: Schedule, graph: BlockGraph) -> Schedule:
+    """The schedule itself, or PlanError: unknown names, reuse of what was never computed."""
+    stored: dict[str, list[int]] = {}  # the branches of the values so far, newest last
+    for i, step in enumerate(schedule.steps):
+        _check_names(step, graph, i)
+        if not 1 <= step.branches <= graph.branches:
+            raise PlanError(
+                f"step {i} computes {step.branches} branches; this run has {graph.branches}"
+            )
+        alive = live(graph, step, lossless=schedule.lossless)
+        for name, depth in sorted(reads(step, alive).items()):
+            once = name == DIFFERENCE or (
+                name in graph.by_name and graph.by_name[name].kind == "hint"
+            )
+            _check_read(name, depth, stored.get(name, []), 1 if once else step.branches, i)
+        for name, branches in made(graph, step, alive).items():
+            stored.setdefault(name, []).append(branches)
+    return schedule
+
+
+def _check_read(name: str, depth: int, values: list[int], branches: int, index: int) -> None:
+    if not values:
+        raise PlanError(f"step {index} reuses {name}, which no step before it has computed")
+    if len(values) < depth:
+        raise PlanError(
+            f"step {index} extrapolates {name} from two values, but only one was computed; hold it"
+        )
+    if min(values[-depth:]) < branches:
+        raise PlanError(f"step {index} reuses {name} for both branches, but it was made for one")
+
+
+def _check_names(step: StepPlan, graph: BlockGraph, index: int) -> None:
+    for name in step.reuse | step.contributions | step.merge | step.also | step.extrapolate:
+        known = name in graph.by_name or name in graph.attentions or name == WHOLE
+        if not known:
+            close = nearest(name, [*graph.by_name, *graph.attentions]).split("(")[0]
+            raise PlanError(f"step {index} names {name}, which the model has not; {close}")
+    for name in step.contributions - {WHOLE}:
+        if name not in graph.by_name or not graph.by_name[name].has_contribution:
+            raise PlanError(
+                f"step {index} reuses the contribution of {name}; only attention and motion layers "
+                "add to their input"
+            )
+    for name in step.merge:
+        if name not in graph.attentions or step.branches != 2:
+            raise PlanError(f"step {index} merges {name}; only attentions of two branches can be")
+    if step.difference is not None and step.branches != 1:
+        raise PlanError(
+            f"step {index} adds a guidance difference although it computes both branches"
+        )

@@ -1,0 +1,60 @@
+"""Several policies at once: what any of them reuses is reused, and a branch that one drops is dropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+
+from ..errors import PlanError
+from .schedule import Schedule, StepPlan
+
+
+def compose(schedules: list[Schedule]) -> Schedule:
+    """One schedule of several for the same run; PlanError where they contradict each other."""
+    first, *others = schedules
+    for other in others:
+        if len(other) != len(first):
+            raise PlanError(
+                f"{first.name} has {len(first)} steps and {other.name} {len(other)}; "
+                "only schedules of one length can be composed"
+            )
+    steps = tuple(
+        reduce(_both, at_once) for at_once in zip(*(s.steps for s in schedules), strict=True)
+    )
+    anchors = {s.anchors for s in schedules} - {None}
+    if len(anchors) > 1:
+        raise PlanError(f"{' and '.join(s.name for s in schedules)} choose different anchor frames")
+    return Schedule(
+        "+".join(s.name for s in schedules),
+        steps,
+        lossless=any(s.lossless for s in schedules),
+        anchors=anchors.pop() if anchors else None,
+    )
+
+
+def _both(one: StepPlan, other: StepPlan) -> StepPlan:
+    slopes = {step.slope for step in (one, other) if step.extrapolate}
+    if len(slopes) > 1:
+        raise PlanError(
+            f'"{one.label}" and "{other.label}" extrapolate differently at the same step'
+        )
+    differences = {s.difference for s in (one, other) if s.branches == 1}
+    if len(differences) > 1:
+        raise PlanError(
+            f'"{one.label}" and "{other.label}" treat guidance differently at the same step'
+        )
+    labels = dict.fromkeys(s.label for s in (one, other) if s.label != "full")
+    branches = min(one.branches, other.branches)
+    return replace(
+        one,
+        reuse=one.reuse | other.reuse,
+        contributions=one.contributions | other.contributions,
+        merge=one.merge | other.merge,
+        branches=branches,
+        difference=differences.pop() if differences else None,
+        extrapolate=one.extrapolate | other.extrapolate,
+        slope=slopes.pop() if slopes else 0.0,
+        silent=one.silent | other.silent,
+        also=one.also | other.also,
+        label=" ".join(labels) or "full",
+    )

@@ -1,0 +1,117 @@
+"""What a step computes, reads and leaves out, and what the store must hold from step to step.
+
+Everything that only feeds a reused output is dead; nothing else needs to know the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .graph import WHOLE, BlockGraph
+from .schedule import Schedule, StepPlan
+
+DIFFERENCE = f"{WHOLE}.guidance_difference"  # the store's name for uncond - cond
+
+
+def contribution(name: str) -> str:
+    """The store's name for a layer's contribution, beside its output's, which is the layer's own."""
+    return f"{name}+"
+
+
+@dataclass(frozen=True)
+class Live:
+    """Layers whose modules run; layers whose stored contribution is added to their input; stored
+    outputs of layers and attentions that are read; attentions that run."""
+
+    computed: frozenset[str]
+    added: frozenset[str]
+    held: frozenset[str]
+    attended: frozenset[str]
+
+    @property
+    def read(self) -> frozenset[str]:
+        """The store's names of all that is read."""
+        return self.held | {contribution(name) for name in self.added}
+
+
+def live(graph: BlockGraph, step: StepPlan, *, lossless: bool = True) -> Live:
+    """The liveness of one step."""
+    computed: set[str] = set()
+    added, held = set(step.contributions & {WHOLE}), set()
+    waiting = [] if added else [graph.output]
+    if not lossless:
+        waiting += [name for name in graph.residuals() if name not in step.reuse]
+        waiting += step.also
+    seen: set[str] = set()
+    parts: set[str] = set()
+    silent = tuple(f"{net}." for net in step.silent) if lossless else ()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or (silent and name.startswith(silent)):
+            continue
+        seen.add(name)
+        if name in step.reuse or name in parts:
+            if graph.by_name[name].kind == "join":  # a sum; what it adds up is held
+                parts.update(graph.by_name[name].inputs)
+                waiting.extend(graph.by_name[name].inputs)
+            else:
+                held.add(name)
+            continue
+        (added if name in step.contributions else computed).add(name)
+        waiting.extend(graph.by_name[name].inputs)
+    inner = {a.name for name in computed for a in graph.by_name[name].attentions}
+    reused = inner & step.reuse
+    return Live(
+        frozenset(computed),
+        frozenset(added),
+        frozenset(held | reused),
+        frozenset(inner - reused),
+    )
+
+
+def made(graph: BlockGraph, step: StepPlan, alive: Live) -> dict[str, int]:
+    """The store's names of all that this step could put there, with the branches they are made for."""
+    names: dict[str, int] = {}
+    for name in alive.computed:
+        layer = graph.by_name[name]
+        if layer.kind != "join":
+            names[name] = step.branches
+        if layer.has_contribution:
+            names[contribution(name)] = step.branches
+    for name in alive.attended:
+        names[name] = 1 if name in step.merge else step.branches
+    if graph.output in alive.computed:
+        names[contribution(WHOLE)] = step.branches
+        if step.branches == 2:
+            names[DIFFERENCE] = 1
+    return names
+
+
+def reads(step: StepPlan, alive: Live) -> dict[str, int]:
+    """The store's names that this step reads, with how many of the last values it needs."""
+    sloped = step.extrapolate | {contribution(name) for name in step.extrapolate}
+    names = {name: 2 if name in sloped else 1 for name in alive.read}
+    if step.difference is not None:
+        names[DIFFERENCE] = 1
+    return names
+
+
+def kept(graph: BlockGraph, schedule: Schedule) -> tuple[Mapping[str, int], ...]:
+    """For every step what the store holds when it ends, because a later step reads it: the names and
+    how many of their last values."""
+    later: dict[str, int] = {}
+    held: list[Mapping[str, int]] = []
+    for step in reversed(schedule.steps):
+        held.append(later)
+        alive = live(graph, step, lossless=schedule.lossless)
+        here = made(graph, step, alive)
+        before = {
+            name: depth - 1 if name in here else depth
+            for name, depth in later.items()
+            if name not in here or depth > 1
+        }
+        for name, depth in reads(step, alive).items():
+            before[name] = max(before.get(name, 0), depth)
+        later = before
+    return tuple(reversed(held))

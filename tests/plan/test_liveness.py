@@ -1,0 +1,122 @@
+"""What is alive, read, made and kept, on the graph that can be worked out by hand."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hgc_video.plan.check import check
+from hgc_video.plan.graph import WHOLE
+from hgc_video.plan.liveness import DIFFERENCE, contribution, kept, live, made, reads
+from hgc_video.plan.schedule import Schedule, StepPlan
+from tests.plan.test_graph import ladder
+
+DEEP = frozenset({"unet.deep"})
+
+
+def computed(lossless=True, **options):
+    return live(ladder(), StepPlan(**options), lossless=lossless).computed
+
+
+def test_everything_is_alive_without_reuse():
+    alive = live(ladder(), StepPlan())
+    assert alive.computed == {layer.name for layer in ladder().layers}
+    assert alive.attended == {"unet.deep.attn1", "unet.deep.attn2"}
+    assert not alive.read
+
+
+def test_what_only_feeds_a_reused_output_is_dead():
+    assert computed(reuse=DEEP) == set(ladder().by_name) - {"unet.deep"}
+    assert computed(reuse=frozenset({"unet.up"})) == set()
+    assert computed(reuse=frozenset({"controlnet.zero"})) == {
+        "unet.up", "unet.deep", "unet.in", "unet.skip",
+    }  # fmt: skip
+
+
+def test_a_sum_is_reused_by_holding_what_it_adds_up():
+    alive = live(ladder(), StepPlan(frozenset({"unet.skip"})))
+    assert alive.held == {"unet.in", "controlnet.zero"}
+    assert alive.computed == {"unet.up", "unet.deep"}
+
+
+def test_only_what_a_live_layer_reads_is_read():
+    both = StepPlan(frozenset({"controlnet.zero", "controlnet.hint"}))
+    assert live(ladder(), both).read == {"controlnet.zero"}
+    inside = StepPlan(frozenset({"unet.deep", "unet.deep.attn2"}))
+    assert live(ladder(), inside).read == {"unet.deep"}
+
+
+def test_a_reused_attention_leaves_its_layer_alive():
+    alive = live(ladder(), StepPlan(frozenset({"unet.deep.attn2"})))
+    assert "unet.deep" in alive.computed
+    assert alive.attended == {"unet.deep.attn1"}
+    assert alive.held == {"unet.deep.attn2"}
+
+
+def test_a_contribution_keeps_its_input_alive():
+    alive = live(ladder(), StepPlan(frozenset({"controlnet.zero"}), contributions=DEEP))
+    assert alive.added == DEEP
+    assert alive.computed == {"unet.up", "unet.in", "unet.skip"}
+    assert alive.read == {"controlnet.zero", contribution("unet.deep")}
+
+
+def test_the_whole_prediction_leaves_nothing():
+    step = StepPlan(frozenset({"controlnet.zero"}), contributions=frozenset({WHOLE}))
+    alive = live(ladder(), step, lossless=False)
+    assert not alive.computed and alive.read >= {contribution(WHOLE)}
+
+
+def test_a_published_method_runs_the_controlnet_that_nobody_reads():
+    step = {"reuse": frozenset({"unet.up"})}
+    assert computed(**step) == set()
+    assert computed(lossless=False, **step) == {"controlnet.zero", "controlnet.hint"}
+
+
+def test_a_silent_controlnet_is_dead_where_savings_are_exact():
+    silent = frozenset({"controlnet"})
+    assert not any(n.startswith("controlnet") for n in computed(silent=silent))
+    assert "controlnet.hint" in computed(lossless=False, silent=silent)
+
+
+def test_what_a_step_makes_and_for_which_branches():
+    step = StepPlan(merge=frozenset({"unet.deep.attn2"}))
+    names = made(ladder(), step, live(ladder(), step))
+    assert names["unet.deep"] == names[contribution("unet.deep")] == 2
+    assert names["unet.deep.attn1"] == 2 and names["unet.deep.attn2"] == 1
+    assert names[DIFFERENCE] == 1 and contribution(WHOLE) in names
+    assert "unet.skip" not in names
+
+
+def test_an_extrapolated_value_needs_the_one_before_it():
+    step = StepPlan(DEEP, extrapolate=DEEP, slope=0.5)
+    schedule = Schedule("x", (StepPlan(), StepPlan(), step))
+    assert [dict(keep) for keep in kept(ladder(), schedule)] == [
+        {"unet.deep": 1}, {"unet.deep": 2}, {},
+    ]  # fmt: skip
+
+
+NAMES = ["unet.deep", "unet.in", "unet.up", "controlnet.hint", "controlnet.zero", "unet.deep.attn2"]
+steps = st.builds(
+    lambda reuse, contributions, slope: StepPlan(
+        frozenset(reuse), frozenset(contributions), extrapolate=frozenset(reuse), slope=slope
+    ),
+    st.sets(st.sampled_from(NAMES)),
+    st.sets(st.sampled_from(["unet.deep"])),
+    st.sampled_from([0.0, 0.5]),
+)
+
+
+@given(st.lists(steps, min_size=1, max_size=8), st.booleans())
+def test_kept_is_exactly_what_makes_every_read_possible(later, lossless):
+    """Plays the schedule with lists as the store: every read is there, and nothing is kept in vain."""
+    graph = ladder()
+    schedule = check(Schedule("x", (StepPlan(), StepPlan(), *later), lossless), graph)
+    stored: dict[str, int] = {}
+    wanted = [reads(s, live(graph, s, lossless=lossless)) for s in schedule.steps]
+    for i, (step, keep) in enumerate(zip(schedule.steps, kept(graph, schedule), strict=True)):
+        assert all(stored.get(name, 0) >= depth for name, depth in wanted[i].items())
+        for name in made(graph, step, live(graph, step, lossless=lossless)):
+            stored[name] = stored.get(name, 0) + 1
+        stored = {n: min(depth, keep[n]) for n, depth in stored.items() if n in keep}
+        assert stored == dict(keep)
+        assert all(any(name in later for later in wanted[i + 1 :]) for name in keep)
