@@ -11,7 +11,7 @@ import cmath
 from dataclasses import dataclass
 
 from ...errors import PresetError
-from ..graph import BlockGraph
+from ..graph import BlockGraph, Layer
 from ..schedule import Schedule, StepPlan
 
 
@@ -83,12 +83,29 @@ def _partial(graph: BlockGraph, branch: int) -> StepPlan:
     reuse, also = {cut.name}, set()
     if cut.kind == "motion":  # the plug-in does not wrap motion modules
         reuse = {cut.inputs[0]}
-        block = cut.name.rsplit(".", 2)[0]
-        before = graph.layers[: graph.layers.index(cut)]
-        for layer in before:
-            if layer.kind == "motion" and layer.name.startswith(f"{block}."):
-                reuse.add(layer.inputs[0])
-                also.add(layer.name)
+        for layer in (*_before(graph, cut), *_mirrored(graph, branch)):
+            reuse.add(layer.inputs[0])
+            also.add(layer.name)
     return StepPlan(
         frozenset(reuse), branches=graph.branches, also=frozenset(also), label=f"cut {branch + 1}"
     )
+
+
+def _before(graph: BlockGraph, cut: Layer) -> list[Layer]:
+    """The motion modules of the cut's up block that come before it."""
+    block = cut.name.rsplit(".", 2)[0]
+    before = graph.layers[: graph.layers.index(cut)]
+    return [la for la in before if la.kind == "motion" and la.name.startswith(f"{block}.")]
+
+
+def _mirrored(graph: BlockGraph, branch: int) -> list[Layer]:
+    """The motion modules behind the cut in the down block on the other side, if that block is entered."""
+    block, layer = 0, branch
+    while layer >= graph.blocks[block]:
+        layer -= graph.blocks[block]
+        block += 1
+    motions = [
+        la for la in graph.layers
+        if la.kind == "motion" and la.name.startswith(f"unet.down_blocks.{block}.")
+    ]  # fmt: skip
+    return motions[layer:] if layer else []
