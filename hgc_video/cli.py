@@ -1,4 +1,4 @@
-"""The command line: `hgc-video generate | plan | models | doctor`.
+"""The command line: `hgc-video generate | plan | policies | models | doctor`.
 
 The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
 for what the user can mend, 1 for what we must, 130 for cancelled. Nobody imports it.
@@ -141,38 +141,75 @@ def generate(
 @app.command()
 def plan(
     context: typer.Context,
-    preset: Annotated[str, typer.Option(help="As for generate.")] = "balanced",
-    model: Annotated[str, typer.Option(help="As for generate.")] = "puppet",
-    control: Annotated[str, typer.Option(help="pose or depth.")] = "pose",
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            "--preset",
+            help="A preset, or policies as name:field=value,...+name (hgc-video policies lists them). "
+            "Repeat it to compare.",
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="puppet, a folder, or a configuration that hgc-video models lists.")
+    ] = "puppet",
+    control: Annotated[str, typer.Option(help="pose or depth (of a folder).")] = "pose",
+    controlnet: Annotated[
+        int | None,
+        typer.Option(help="How many ControlNets. Default: one where the model takes any."),
+    ] = None,
     num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
-    num_frames: Annotated[int, typer.Option(help="Frames to make.")] = 16,
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames to make. Default: the model's own.")
+    ] = None,
     height: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
+    guidance: Annotated[bool, typer.Option(help="Classifier-free guidance.")] = True,
+    convention: Annotated[
+        str, typer.Option(help="all, or no-attention-products as older tables count.")
+    ] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Shows what would be computed and reused at every step, and what that costs; runs nothing.
 
-    Counts UNet and ControlNet with guidance on, from the model's configuration alone.
+    Counts UNet and ControlNet from the model's configuration alone.
+
+    Example:  hgc-video plan --model animatediff-sd15 --policy balanced --policy deepcache:interval=3
     """
     with _told_in_one_line(debug=context.obj):
         from .forecast import forecast
 
-        told = forecast(
-            model=model,
-            control=control,
-            preset=preset,
-            num_inference_steps=num_inference_steps,
-            num_frames=num_frames,
-            height=height,
-            width=width,
-        )
-        typer.echo(told.to_json() if as_json else str(told))
+        for preset in policy or ["balanced"]:
+            told = forecast(
+                model=model, control=control, preset=preset, num_controlnets=controlnet,
+                num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
+                width=width, guided=guidance, convention=convention,
+            )  # fmt: skip
+            if not as_json and policy and len(policy) > 1:
+                typer.secho(preset, bold=True)
+            typer.echo(told.to_json() if as_json else str(told))
+
+
+@app.command()
+def policies(context: typer.Context) -> None:
+    """Lists the presets, and the policies with their fields, defaults and sources."""
+    with _told_in_one_line(debug=context.obj):
+        from .plan.presets import PRESETS
+        from .plan.registry import POLICIES
+
+        typer.echo(f"presets       {', '.join(PRESETS)}; fewer-steps:steps=N goes with any")
+        for name, entry in POLICIES.items():
+            typer.echo(f"{name:<17} {entry.about} ({entry.source})")
+            fields = ", ".join(f"{key}={value}" for key, value in entry.options().items())
+            if fields:
+                typer.echo(f"{'':<17} {fields}")
 
 
 @app.command()
 def models(context: typer.Context) -> None:
     """Lists the models that `--model` takes."""
     with _told_in_one_line(debug=context.obj):
+        from .models.known_models import known_models
         from .models.load import EMBEDDED, read_facts
 
         facts = read_facts(EMBEDDED)
@@ -182,7 +219,8 @@ def models(context: typer.Context) -> None:
             f"{facts.max_frames} frames, sizes in multiples of {facts.multiple}, "
             f"guidance {facts.guidance_scale:g}\n"
             "FOLDER    any AnimateDiff ControlNet model that pipe.save_pretrained wrote, "
-            "with controlnet_pose/ or controlnet_depth/ in it"
+            "with controlnet_pose/ or controlnet_depth/ in it\n"
+            f"for hgc-video plan alone, by configuration: {', '.join(known_models())}"
         )
 
 

@@ -64,40 +64,38 @@ def forecast(
     control: str = "pose",
     preset: str = "balanced",
     num_inference_steps: int = 25,
-    num_frames: int = 16,
+    num_frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
+    num_controlnets: int | None = None,
+    convention: str = "all",
     guided: bool = True,
     dtype_nbytes: int = 4,
 ) -> Forecast:
-    """The forecast for one clip; height and width default to the model's own frame size.
+    """The forecast for one clip; what is None is the model's own.
+
+    Args:
+        model: the embedded model, a folder in diffusers format, or a configuration that is known by
+            name (`hgc-video models`), which needs no files at all.
+        convention: "all", or "no-attention-products" as older tables count.
 
     Raises:
         InputError: an unknown preset or control, a count or size that is not possible.
         ModelError: the model's configuration cannot be read.
     """
-    from .media.control import plan_size
     from .models.graph import build_graph
 
-    if control not in CONTROLS:
-        raise InputError(f'unknown control "{control}": {nearest(control, CONTROLS)}')
-    for name, count in (("num_inference_steps", num_inference_steps), ("num_frames", num_frames)):
-        if count < 1:
+    counts = {"num_inference_steps": num_inference_steps, "num_frames": num_frames}
+    for name, count in counts.items():
+        if count is not None and count < 1:
             raise InputError(f"{name}={count} is not possible; give at least 1")
-    chosen, facts = resolve(preset), read_facts(model)
-    rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
-    unet = _on_meta(facts.folder / "unet")
-    factor = round(facts.default_area**0.5) // int(unet.config.sample_size)
+    chosen = resolve(preset)
+    scene = _scene(model, control, height, width, num_controlnets)
     graph = build_graph(
-        unet,
-        _on_meta(facts.folder / f"controlnet_{control}"),
-        num_frames=num_frames,
-        height=rows // factor,
-        width=columns // factor,
-        num_tokens=_config(facts.folder / "text_encoder")["max_position_embeddings"],
-        branches=2 if guided else 1,
-        dtype_nbytes=dtype_nbytes,
-    )
+        scene.unet, scene.controlnet, num_frames=num_frames or scene.num_frames,
+        height=scene.height, width=scene.width, num_tokens=scene.num_tokens,
+        branches=2 if guided else 1, dtype_nbytes=dtype_nbytes, convention=convention,
+    )  # fmt: skip
     baseline = full_cost(graph, num_inference_steps)
     steps = chosen.steps or num_inference_steps
     schedule = chosen.schedule(graph, steps)
@@ -107,6 +105,64 @@ def forecast(
     if isinstance(schedule, AdaptivePlan):  # the most it can cost; it decides at run time
         schedule = schedule.extreme(fullest=True)
     return Forecast(cost(graph, schedule), baseline, chart(graph, schedule))
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Models without weights, and a clip's measures: frames, latent height and width, tokens."""
+
+    unet: Any
+    controlnet: Any
+    num_frames: int
+    height: int
+    width: int
+    num_tokens: int
+
+
+def _scene(
+    model: str, control: str, height: int | None, width: int | None, num_controlnets: int | None
+) -> _Scene:
+    from .models.known_models import known_models
+
+    if model in known_models():
+        return _known_scene(model, height, width, num_controlnets)
+    return _folder_scene(model, control, height, width, num_controlnets)
+
+
+def _known_scene(
+    model: str, height: int | None, width: int | None, num_controlnets: int | None
+) -> _Scene:
+    from .models.known_models import known_model
+
+    known = known_model(model)
+    default = 1 if known.controlnet else 0
+    unet, controlnet = known.build(default if num_controlnets is None else num_controlnets)
+    rows, columns = height or known.height, width or known.width
+    for name, pixels in (("height", rows), ("width", columns)):
+        if pixels < 64 or pixels % 64:
+            raise InputError(f"{name}={pixels} is not possible; give a multiple of 64")
+    factor = known.latent_factor
+    return _Scene(
+        unet, controlnet, known.num_frames, rows // factor, columns // factor, known.num_tokens
+    )
+
+
+def _folder_scene(
+    model: str, control: str, height: int | None, width: int | None, num_controlnets: int | None
+) -> _Scene:
+    from .media.control import plan_size
+
+    if control not in CONTROLS:
+        raise InputError(f'unknown control "{control}": {nearest(control, CONTROLS)}')
+    if num_controlnets not in (None, 0, 1):
+        raise InputError(f"controlnet={num_controlnets} is not possible for a folder; give 0 or 1")
+    facts = read_facts(model)
+    rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
+    unet = _on_meta(facts.folder / "unet")
+    factor = round(facts.default_area**0.5) // int(unet.config.sample_size)
+    net = None if num_controlnets == 0 else _on_meta(facts.folder / f"controlnet_{control}")
+    tokens = _config(facts.folder / "text_encoder")["max_position_embeddings"]
+    return _Scene(unet, net, facts.max_frames, rows // factor, columns // factor, tokens)
 
 
 def _config(folder: Path) -> dict[str, Any]:

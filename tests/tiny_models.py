@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel, UNetMotionModel
+from diffusers import (
+    ControlNetModel,
+    MultiControlNetModel,
+    UNet2DConditionModel,
+    UNetMotionModel,
+    UNetSpatioTemporalConditionModel,
+)
 
 TOKENS, TEXT_WIDTH, FRAMES, SIZE = 7, 16, 3, 8
 
@@ -37,6 +43,10 @@ def controlnet() -> ControlNetModel:
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=2, conditioning_embedding_out_channels=(8, 16),
     ).eval()  # fmt: skip
+    return _not_silent(model)
+
+
+def _not_silent(model: ControlNetModel) -> ControlNetModel:
     zero = [
         *model.controlnet_down_blocks,
         model.controlnet_mid_block,
@@ -45,6 +55,46 @@ def controlnet() -> ControlNetModel:
     for conv in zero:
         torch.nn.init.normal_(conv.weight, std=0.2)
     return model
+
+
+def multi_controlnet() -> MultiControlNetModel:
+    """Two different ones."""
+    second = controlnet()
+    for conv in second.controlnet_down_blocks:
+        torch.nn.init.normal_(conv.weight, std=0.3)
+    return MultiControlNetModel([controlnet(), second])
+
+
+SDXL = {
+    "in_channels": 4, "block_out_channels": (32, 64), "layers_per_block": 2, "attention_head_dim": 2,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "cross_attention_dim": TEXT_WIDTH,
+    "transformer_layers_per_block": (1, 2), "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 16 + 6 * 8,
+    "use_linear_projection": True,
+}  # fmt: skip
+
+
+def sdxl_unet() -> UNet2DConditionModel:
+    torch.manual_seed(3)
+    return UNet2DConditionModel(
+        **SDXL, sample_size=SIZE, up_block_types=("CrossAttnUpBlock2D", "UpBlock2D")
+    ).eval()
+
+
+def sdxl_controlnet() -> ControlNetModel:
+    torch.manual_seed(4)
+    return _not_silent(ControlNetModel(**SDXL, conditioning_embedding_out_channels=(8, 16)).eval())
+
+
+def svd_unet() -> UNetSpatioTemporalConditionModel:
+    torch.manual_seed(6)
+    return UNetSpatioTemporalConditionModel(
+        sample_size=SIZE, in_channels=8, out_channels=4, block_out_channels=(32, 64), layers_per_block=2,
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        cross_attention_dim=TEXT_WIDTH, num_attention_heads=(2, 4), num_frames=FRAMES,
+        addition_time_embed_dim=8, projection_class_embeddings_input_dim=24,
+    ).eval()  # fmt: skip
 
 
 class Clip:
@@ -59,22 +109,33 @@ class Clip:
         hint = torch.rand(FRAMES, 3, 2 * SIZE, 2 * SIZE, generator=generator)
         self.hint = hint.repeat(self.branches, 1, 1, 1)
         self.timesteps = torch.tensor([900, 700, 500, 300, 100])
+        self.pooled = torch.randn(self.branches, 16, generator=generator).repeat_interleave(
+            FRAMES, 0
+        )
+        self.tokens = TOKENS
 
     @torch.no_grad()
     def step(self, t, scale: float = 0.7):
         """Both branches' predictions at t."""
         sample = self.latents.repeat(self.branches, 1, 1, 1, 1) * (0.5 + t / 1000)
         flat = sample.transpose(1, 2).flatten(0, 1)
-        down = mid = None
+        down = mid = added = None
+        if getattr(self.unet.config, "addition_embed_type", None) == "text_time":
+            ids = torch.arange(6.0).repeat(len(flat), 1)
+            added = {"text_embeds": self.pooled, "time_ids": ids}
         if self.controlnet is not None:
+            several = isinstance(self.controlnet, MultiControlNetModel)
             down, mid = self.controlnet(
-                flat, t, encoder_hidden_states=self.text, controlnet_cond=self.hint,
-                conditioning_scale=scale, return_dict=False,
+                flat, t, encoder_hidden_states=self.text,
+                controlnet_cond=[self.hint, self.hint.flip(-1)] if several else self.hint,
+                conditioning_scale=[scale, 0.5] if several else scale, return_dict=False,
+                added_cond_kwargs=added,
             )  # fmt: skip
-        is_motion = isinstance(self.unet, UNetMotionModel)
+        is_motion = isinstance(getattr(self.unet, "_orig_mod", self.unet), UNetMotionModel)
         return self.unet(
             sample if is_motion else flat, t, encoder_hidden_states=self.text,
             down_block_additional_residuals=down, mid_block_additional_residual=mid,
+            added_cond_kwargs=added,
         ).sample  # fmt: skip
 
     def run(self, engine=None):
@@ -87,11 +148,30 @@ class Clip:
         return outputs
 
 
+class ImageClip(Clip):
+    """Inputs of a tiny guided run of the image-to-video UNet: one context token, latents (b f c h w)."""
+
+    def __init__(self, unet) -> None:
+        generator = torch.Generator().manual_seed(7)
+        self.unet, self.controlnet, self.branches = unet, None, 2
+        self.latents = torch.randn(1, FRAMES, 8, SIZE, SIZE, generator=generator)
+        self.text = torch.randn(2, 1, TEXT_WIDTH, generator=generator)
+        self.timesteps = torch.tensor([900, 700, 500, 300, 100])
+        self.tokens = 1
+
+    @torch.no_grad()
+    def step(self, t, scale: float = 0.0):
+        """Both branches' predictions at t."""
+        sample = self.latents.repeat(2, 1, 1, 1, 1) * (0.5 + t / 1000)
+        ids = torch.tensor([[6.0, 127.0, 0.02]] * 2)
+        return self.unet(sample, t, self.text, added_time_ids=ids).sample
+
+
 def graph_of(clip: Clip):
     """The block graph of a tiny clip."""
     from hgc_video.models.graph import build_graph
 
     return build_graph(
-        clip.unet, clip.controlnet, num_frames=FRAMES, height=SIZE, width=SIZE, num_tokens=TOKENS,
+        clip.unet, clip.controlnet, num_frames=FRAMES, height=SIZE, width=SIZE, num_tokens=clip.tokens,
         branches=clip.branches,
     )  # fmt: skip

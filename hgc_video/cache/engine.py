@@ -22,6 +22,7 @@ from ..plan.graph import WHOLE, BlockGraph, Layer
 from ..plan.liveness import DIFFERENCE, contribution
 from ..plan.schedule import Schedule, StepPlan
 from .anchors import anchor_rows
+from .calls import latents_of, prompt_half, transforms_skips, with_prediction
 from .guidance import both_branches
 from .patch import Patch, is_wrapped, undo_all
 from .shared import HintSite, TextSite
@@ -60,6 +61,7 @@ class Engine:
         self._attentions = {name: AttentionSite(a) for name, a in graph.attentions.items()}
         self._hints = {name: HintSite(graph.branches) for name in graph.names("hint")}
         self._texts: list[TextSite] = []
+        self._sites: dict[str, tuple[list[LayerSite], list[AttentionSite]]] = {}
         self._patches: list[Patch] = []
         # The outermost up layer, which every partial step computes.
         self._probe = graph.layers[-2].name if self._works.adaptive else None
@@ -67,6 +69,7 @@ class Engine:
         self._index: int | None = None
         self._work: StepWork | None = None
         self._run, self._window, self._frames = 0, 0, 0
+        self._whole_stand_ins = False
         self._output_type: Any = None
         self.executed: list[dict[str, int]] = []
         self._steps: list[StepPlan] = []
@@ -153,9 +156,15 @@ class Engine:
                 )
             around = self._unet(inner) if part == "unet" else self._controlnet(net, prefix)
             self._patches.append(Patch(top, around))
-            for layer in self.graph.layers:
-                if layer.name.startswith(f"{prefix}.") and layer.kind != "join":
+            layers = [la for la in self.graph.layers if la.name.startswith(f"{prefix}.")]
+            for layer in layers:
+                if layer.kind != "join":
                     self._wrap_layer(inner, layer)
+            names = {la.name for la in layers} | {a.name for la in layers for a in la.attentions}
+            self._sites[prefix] = (
+                [site for name, site in self._layers.items() if name in names],
+                [site for name, site in self._attentions.items() if name in names],
+            )
 
     def _models(self, part: str) -> list[str]:
         """The names of a part's models: its own, or those of several ControlNets."""
@@ -190,7 +199,7 @@ class Engine:
             if name in work.live.held:
                 return site.rows(self._rows(work))
             if name not in work.live.computed:
-                return self._zero.expand(0, 1, 1, 1)
+                return self._zero.expand(self._dead_rows(work), 1, 1, 1)
             self._count(work, name)
             if not self.schedule.lossless:
                 site.made = forward(conditioning)
@@ -205,10 +214,11 @@ class Engine:
         def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
             call = signature.bind(None, *args, **kwargs).arguments
             del call["self"]
+            self._whole_stand_ins = transforms_skips(unet)
             work = self._enter("unet", call["sample"])
             gated = work.step.branches < self.graph.branches
             if gated:
-                _prompt_half(call)
+                prompt_half(call)
             if WHOLE in work.live.added:
                 out = self._same_as_before(call["sample"], work)
             else:
@@ -230,7 +240,7 @@ class Engine:
             if work.idle(prefix):
                 return (self._zero,) * several, self._zero
             if work.step.branches < self.graph.branches:
-                _prompt_half(call)
+                prompt_half(call)
             out = forward(**call)
             self._leave(prefix, work)
             return out
@@ -256,12 +266,11 @@ class Engine:
         clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
         self._frames = sample.shape[0] * clips // self.graph.branches
         self._zero = torch.zeros((), dtype=sample.dtype, device=sample.device)
-        for name, site in self._layers.items():
-            if name.startswith(f"{prefix}."):
-                self._prepare(site, work)
-        for name, attention in self._attentions.items():
-            if name.startswith(f"{prefix}.") and name in work.live.held | work.live.attended:
-                self._prepare_attention(attention, work, sample)
+        layers, attentions = self._sites[prefix]
+        for site in layers:
+            self._prepare(site, work)
+        for attention in attentions:
+            self._prepare_attention(attention, work, sample)
         for text in self._texts:
             text.branches = work.step.branches
         return work
@@ -278,6 +287,7 @@ class Engine:
     def _prepare(self, site: LayerSite, work: StepWork) -> None:
         name = site.name
         site.ran, site.keep, site.keep_contribution = False, False, False
+        site.copies = self._whole_stand_ins
         if name in work.live.computed:
             site.mode = RUN
             site.keep = name in work.keep or name == self._probe
@@ -287,8 +297,7 @@ class Engine:
         elif name in work.live.added:
             site.mode, site.value = ADD, self._stored(contribution(name), name, work)
         else:
-            rows = self._rows(work) if work.mixed else 0
-            site.give(site.stand_in(self._zero, rows))
+            site.give(site.stand_in(self._zero, self._dead_rows(work)))
 
     def _prepare_attention(self, site: AttentionSite, work: StepWork, sample: Tensor) -> None:
         name = site.name
@@ -296,9 +305,11 @@ class Engine:
         if name in work.live.held:
             site.give(self._stored(name, name, work))
             return
+        if name not in work.live.attended:
+            return
         site.mode, site.merge = RUN, name in work.step.merge
         anchors = self.schedule.anchors if isinstance(self.schedule, Schedule) else None
-        if anchors is not None and site.attention.kind == "cross" and name.startswith("unet."):
+        if anchors is not None and name.startswith("unet.") and site.attention.per_frame:
             site.anchors = anchor_rows(anchors, work.step.branches, self._frames, sample.device)
 
     def _stored(self, stored_name: str, name: str, work: StepWork) -> Tensor:
@@ -309,32 +320,31 @@ class Engine:
 
     def _leave(self, prefix: str, work: StepWork) -> None:
         """Collects what a model's sites made."""
-        for name, site in self._layers.items():
-            if name.startswith(f"{prefix}.") and site.ran:
+        layers, attentions = self._sites[prefix]
+        for site in layers:
+            name = site.name
+            if site.ran:
                 self._count(work, name)
-                if site.made is not None and name in work.keep:
-                    self._put(name, site.made, work)
-                if site.made is not None and name == self._probe:
-                    self.observer.see_outermost(site.made, self._fullest)
-                if site.contribution is not None:
-                    self._put(contribution(name), site.contribution, work)
-            if name.startswith(f"{prefix}."):
-                site.forget()
-        for name, attention in self._attentions.items():
-            if name.startswith(f"{prefix}."):
-                if attention.ran:
-                    self._count(work, name)
-                    attention.ran = False
-                    if attention.made is not None:
-                        self._put(name, attention.made, work, 1 if attention.merge else None)
-                attention.forget()
+            if site.made is not None and name in work.keep:
+                self._put(name, site.made, work)
+            if site.made is not None and name == self._probe:
+                self.observer.see_outermost(site.made, self._fullest)
+            if site.contribution is not None:
+                self._put(contribution(name), site.contribution, work)
+            site.forget()
+        for attention in attentions:
+            if attention.ran:
+                self._count(work, attention.name)
+            if attention.made is not None:
+                self._put(attention.name, attention.made, work, 1 if attention.merge else None)
+            attention.forget()
 
     def _finish(self, out: Any, sample: Tensor, work: StepWork, gated: bool) -> Any:
         """Keeps what concerns the whole prediction, and gives both branches back where one was run."""
         prediction = out[0] if isinstance(out, tuple) else out.sample
         computed = self.graph.output in work.live.computed
         if computed and contribution(WHOLE) in work.keep:
-            self._put(contribution(WHOLE), prediction - sample, work)
+            self._put(contribution(WHOLE), prediction - latents_of(sample, prediction), work)
             self._output_type = type(out)
         if computed and DIFFERENCE in work.keep and work.step.branches == 2:
             uncond, cond = prediction.chunk(2)
@@ -347,11 +357,12 @@ class Engine:
         self.store.keep_only(self._window, work.keep)
         if not gated:
             return out
-        return _with_prediction(out, both_branches(prediction, difference, weights or (1.0, 1.0)))
+        return with_prediction(out, both_branches(prediction, difference, weights or (1.0, 1.0)))
 
     def _same_as_before(self, sample: Tensor, work: StepWork) -> Any:
         """The whole prediction from its kept contribution, in the host's own type of output."""
-        value = sample + self._stored(contribution(WHOLE), WHOLE, work)
+        kept = self._stored(contribution(WHOLE), WHOLE, work)
+        value = latents_of(sample, kept) + kept
         return (value,) if self._output_type is tuple else self._output_type(sample=value)
 
     def _key(self, name: str) -> Key:
@@ -364,6 +375,10 @@ class Engine:
     def _rows(self, work: StepWork) -> int:
         return self._frames * work.step.branches
 
+    def _dead_rows(self, work: StepWork) -> int:
+        """The rows of stand-ins: none, unless the host joins them with live tensors."""
+        return self._rows(work) if work.mixed or self._whole_stand_ins else 0
+
     def _count(self, work: StepWork, name: str) -> None:
         self.executed[-1][name.partition(".")[0]] += work.macs[name]
 
@@ -371,33 +386,3 @@ class Engine:
 def _module(model: nn.Module, name: str) -> nn.Module:
     """The module of a layer's name, which begins with the part."""
     return model.get_submodule(name.partition(".")[2])
-
-
-_DOUBLED = (
-    "sample", "timestep", "encoder_hidden_states", "controlnet_cond", "timestep_cond",
-    "added_time_ids", "added_cond_kwargs",
-)  # fmt: skip
-
-
-def _prompt_half(call: dict[str, Any]) -> None:
-    """Leaves the prompt's branch of everything that comes doubled: uncond is first, cond second."""
-    for name in _DOUBLED:
-        if name in call:
-            call[name] = _half(call[name])
-
-
-def _half(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _half(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_half(item) for item in value)
-    doubled = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] % 2 == 0
-    return value.chunk(2)[1] if doubled else value
-
-
-def _with_prediction(out: Any, prediction: Tensor) -> Any:
-    """The host's output with another prediction."""
-    if isinstance(out, tuple):
-        return (prediction, *out[1:])
-    out.sample = prediction
-    return out

@@ -39,7 +39,10 @@ class Site:
 
 
 class LayerSite(Site):
-    """A layer: resnet, transformer, motion module, sampler …"""
+    """A layer: resnet, transformer, motion module, sampler …
+
+    copies: the host changes what it is handed in place (FreeU does), so that it gets copies.
+    """
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer.name)
@@ -47,13 +50,14 @@ class LayerSite(Site):
         # Transformers are asked for a tuple by every block; a run that was seen tells better.
         self.in_tuple = layer.kind == "attention"
         self.shape: torch.Size | None = None
-        self.keep_contribution = False
+        self.keep_contribution = self.copies = False
         self.contribution: Tensor | None = None
 
     def __call__(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
         """In place of the module's forward."""
         if self.mode == GIVE:
-            return (self.value,) if self.in_tuple else self.value
+            value = self._own(self.value)
+            return (value,) if self.in_tuple else value
         if self.mode == ADD:
             out = _input(args, kwargs) + self.value
             return (out,) if self.in_tuple else out
@@ -61,10 +65,13 @@ class LayerSite(Site):
         first = out[0] if isinstance(out, tuple) else out
         self.in_tuple, self.shape, self.ran = isinstance(out, tuple), first.shape, True
         if self.keep:
-            self.made = first
+            self.made = self._own(first)
         if self.keep_contribution:
             self.contribution = first - _input(args, kwargs)
         return out
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        return tensor.clone(memory_format=torch.contiguous_format) if self.copies else tensor
 
     def stand_in(self, zero: Tensor, rows: int) -> Tensor:
         """A tensor of the layer's shape for who must be handed something that nobody reads."""

@@ -22,6 +22,10 @@ def _cpu_attention(
 _EXTRA = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
 
 
+def _is_product(operator: str) -> bool:
+    return "scaled_dot_product" in operator or "bmm" in operator
+
+
 class MacCounter:
     """`with MacCounter() as counter: ...; counter.macs` — MACs of every operator run inside."""
 
@@ -44,6 +48,15 @@ class MacCounter:
     def macs(self) -> int:
         """MACs so far."""
         return int(self._mode.get_total_flops()) // 2
+
+    @property
+    def attention_products(self) -> int:
+        """The share of them in products of queries with keys and of weights with values.
+
+        Every batched matrix product is one: nothing else in these models multiplies two activations.
+        """
+        counts = self._mode.get_flop_counts().get("Global", {})
+        return int(sum(n for op, n in counts.items() if _is_product(str(op)))) // 2
 
 
 def module_macs(module: Any, *args: Any, method: str = "forward", **kwargs: Any) -> int:

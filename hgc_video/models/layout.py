@@ -1,108 +1,110 @@
-"""Names the layers of a live or meta UNet and ControlNet and what each reads.
+"""Names the layers of a live or meta UNet and its ControlNets and what each reads.
 
 Knows the layout of diffusers' UNets and probes it; an unknown one is refused. Does not run anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import AdapterError
-
-_UNETS = ("UNetMotionModel", "UNet2DConditionModel")
+from .probe import is_a, probe_controlnet, probe_unet
 
 
 @dataclass(frozen=True)
 class Node:
-    """A layer before its cost is known: `path` is the module's path in its model, None for a join."""
+    """A layer before its cost is known: `model` is "unet", "controlnet" or "controlnet.nets.1",
+    `path` the module's path in it, None for a join."""
 
     name: str
     kind: str
-    path: str | None
     inputs: tuple[str, ...]
+    model: str
+    path: str | None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The nodes in execution order, the cuts of the up path, and the blocks that hold each layer."""
+    """The nodes in execution order, the cuts of the up path outermost first, the layers of each up
+    block outermost first, and the axis of the UNet's input that counts the frames."""
 
     nodes: tuple[Node, ...]
     cuts: tuple[str, ...]
+    blocks: tuple[int, ...]
+    frames_axis: int
 
-    def paths(self, part: str) -> dict[str, str]:
-        """Layer name to module path, for "unet" or "controlnet"."""
-        return {
-            n.name: n.path
-            for n in self.nodes
-            if n.path is not None and n.name.startswith(part + ".")
-        }
+
+def read_layout(unet: Any, controlnet: Any = None) -> Layout:
+    """The layout of a UNet and what controls it; AdapterError names what was expected and found."""
+    probe_unet(unet)
+    controls = [_ControlChain(prefix, net) for prefix, net in controlnets(controlnet).items()]
+    if controls and is_a(unet, "UNetSpatioTemporalConditionModel"):
+        raise AdapterError("this UNet takes no ControlNet residuals; leave the ControlNet out")
+    chain = _Chain("unet")
+    times = _times(chain, unet)
+    skips = [chain.add("conv_in", "conv_in", *times, reads_last=False)]
+    for i, block in enumerate(unet.down_blocks):
+        skips += _down(chain, block, f"down_blocks.{i}")
+    _mid(chain, unet.mid_block)
+    if controls:
+        residuals = zip(*(control.down for control in controls), strict=True)
+        skips = [
+            chain.join(f"skip.{k}", skip, *added)
+            for k, (skip, added) in enumerate(zip(skips, residuals, strict=True))
+        ]
+        chain.last = chain.join("skip.mid", str(chain.last), *(control.mid for control in controls))
+    cuts = _up(chain, unet.up_blocks, skips)
+    chain.add("conv_out", "conv_out", *times)
+    nodes = [node for control in controls for node in control.chain.nodes] + chain.nodes
+    blocks = tuple(len(block.resnets) for block in reversed(unet.up_blocks))
+    axis = 1 if is_a(unet, "UNetSpatioTemporalConditionModel") else 2
+    return Layout(tuple(nodes), tuple(cuts), blocks, axis)
+
+
+def controlnets(controlnet: Any) -> dict[str, Any]:
+    """The ControlNets by the prefix of their layers' names: none, one, or those of several."""
+    if controlnet is None:
+        return {}
+    if is_a(controlnet, "MultiControlNetModel"):
+        return {f"controlnet.nets.{k}": net for k, net in enumerate(controlnet.nets)}
+    return {"controlnet": controlnet}
 
 
 class _Chain:
     """Collects nodes that follow each other."""
 
-    def __init__(self, part: str) -> None:
-        self.part = part
+    def __init__(self, model: str) -> None:
+        self.model = model
         self.nodes: list[Node] = []
         self.last: str | None = None
 
     def add(self, kind: str, path: str, *more: str, reads_last: bool = True) -> str:
         """Adds the layer at `path`, which reads the last one and `more`; returns its name."""
-        name = f"{self.part}.{path}"
+        name = f"{self.model}.{path}"
         first = (self.last,) if reads_last and self.last is not None else ()
-        self.nodes.append(Node(name, kind, path, (*first, *more)))
+        self.nodes.append(Node(name, kind, (*first, *more), self.model, path))
         self.last = name
         return name
 
     def join(self, name: str, *inputs: str) -> str:
         """Adds a node without a module, off the chain."""
-        self.nodes.append(Node(f"{self.part}.{name}", "join", None, inputs))
-        return f"{self.part}.{name}"
-
-
-def read_layout(unet: Any, controlnet: Any = None) -> Layout:
-    """The layout of a UNet, with a ControlNet if there is one; AdapterError names what was expected."""
-    _probe(unet)
-    residuals = _ControlChain(controlnet) if controlnet is not None else None
-    chain = _Chain("unet")
-    time = chain.add("time", "time_embedding")
-    skips = [chain.add("conv_in", "conv_in", time, reads_last=False)]
-    for i, block in enumerate(unet.down_blocks):
-        for j in range(len(block.resnets)):
-            skips.append(_layers(chain, block, f"down_blocks.{i}", j))
-        if block.downsamplers is not None:
-            skips.append(chain.add("sampler", f"down_blocks.{i}.downsamplers.0"))
-    _mid(chain, unet.mid_block)
-    if residuals is not None:
-        skips = [
-            chain.join(f"skip.{k}", s, r)
-            for k, (s, r) in enumerate(zip(skips, residuals.down, strict=True))
-        ]
-        chain.last = chain.join("skip.mid", str(chain.last), residuals.mid)
-    cuts = _up(chain, unet.up_blocks, skips)
-    chain.add("conv_out", "conv_out", time)
-    nodes = (*(residuals.chain.nodes if residuals else ()), *chain.nodes)
-    return Layout(nodes, tuple(cuts))
+        self.nodes.append(Node(f"{self.model}.{name}", "join", inputs, self.model, None))
+        return f"{self.model}.{name}"
 
 
 class _ControlChain:
-    """The ControlNet's nodes and the names of its residuals."""
+    """A ControlNet's nodes and the names of its residuals."""
 
-    def __init__(self, controlnet: Any) -> None:
-        _probe_controlnet(controlnet)
-        self.chain = chain = _Chain("controlnet")
+    def __init__(self, prefix: str, controlnet: Any) -> None:
+        probe_controlnet(controlnet)
+        self.chain = chain = _Chain(prefix)
         hint = chain.add("hint", "controlnet_cond_embedding")
-        time = chain.add("time", "time_embedding", reads_last=False)
-        latents = chain.add("conv_in", "conv_in", time, reads_last=False)
+        latents = chain.add("conv_in", "conv_in", *_times(chain, controlnet), reads_last=False)
         outputs = [chain.join("conditioned", latents, hint)]
         chain.last = outputs[0]
         for i, block in enumerate(controlnet.down_blocks):
-            for j in range(len(block.resnets)):
-                outputs.append(_layers(chain, block, f"down_blocks.{i}", j))
-            if block.downsamplers is not None:
-                outputs.append(chain.add("sampler", f"down_blocks.{i}.downsamplers.0"))
+            outputs += _down(chain, block, f"down_blocks.{i}")
         _mid(chain, controlnet.mid_block)
         middle = str(chain.last)
         self.down = [self._zero(f"controlnet_down_blocks.{k}", o) for k, o in enumerate(outputs)]
@@ -113,6 +115,14 @@ class _ControlChain:
         return self.chain.add("zero_conv", path)
 
 
+def _times(chain: _Chain, model: Any) -> list[str]:
+    """The embeddings of the timestep and of what is added to it; fresh at every step."""
+    paths = ["time_embedding"]
+    if getattr(model, "add_embedding", None) is not None:
+        paths.append("add_embedding")
+    return [chain.add("time", path, reads_last=False) for path in paths]
+
+
 def _layers(chain: _Chain, block: Any, path: str, index: int, *reads: str) -> str:
     """One layer of a block: resnet, then spatial attention and motion module where there are such."""
     name = chain.add("resnet", f"{path}.resnets.{index}", *reads)
@@ -121,6 +131,14 @@ def _layers(chain: _Chain, block: Any, path: str, index: int, *reads: str) -> st
         if modules is not None and index < len(modules) and modules[index] is not None:
             name = chain.add(kind, f"{path}.{attribute}.{index}")
     return name
+
+
+def _down(chain: _Chain, block: Any, path: str) -> list[str]:
+    """A down block; returns the tensors that it hands to the skips."""
+    skips = [_layers(chain, block, path, j) for j in range(len(block.resnets))]
+    if block.downsamplers is not None:
+        skips.append(chain.add("sampler", f"{path}.downsamplers.0"))
+    return skips
 
 
 def _mid(chain: _Chain, block: Any) -> None:
@@ -145,37 +163,3 @@ def _up(chain: _Chain, blocks: Any, skips: list[str]) -> list[str]:
     if skips:
         raise AdapterError(f"{len(skips)} skip connections of this UNet are read by no up layer")
     return before[::-1]
-
-
-def _probe(unet: Any) -> None:
-    kinds = [c.__name__ for c in type(unet).__mro__]
-    if not any(name in kinds for name in _UNETS):
-        raise AdapterError(
-            f"{type(unet).__name__} is not supported; supported are {', '.join(_UNETS)}"
-        )
-    _expect(
-        unet, ("time_embedding", "conv_in", "down_blocks", "mid_block", "up_blocks", "conv_out")
-    )
-    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
-        _expect(block, ("resnets",))
-
-
-def _probe_controlnet(controlnet: Any) -> None:
-    if "ControlNetModel" not in [c.__name__ for c in type(controlnet).__mro__]:
-        raise AdapterError(
-            f"{type(controlnet).__name__} is not supported; supported is ControlNetModel"
-        )
-    _expect(
-        controlnet,
-        ("controlnet_cond_embedding", "time_embedding", "conv_in", "down_blocks", "mid_block",
-         "controlnet_down_blocks", "controlnet_mid_block"),
-    )  # fmt: skip
-
-
-def _expect(module: Any, attributes: Iterator[str] | tuple[str, ...]) -> None:
-    missing = [a for a in attributes if getattr(module, a, None) is None]
-    if missing:
-        raise AdapterError(
-            f"{type(module).__name__} was expected to have {', '.join(missing)}; "
-            "this diffusers lays its models out differently"
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .graph import BlockGraph, Layer
+from .graph import Attention, BlockGraph, Layer
 from .liveness import DIFFERENCE, Live, kept, live, made
 from .schedule import Anchors, Schedule, StepPlan
 
@@ -85,7 +85,7 @@ def site_macs(
         spent[name] = own if shared else own * step.branches
         for attention in layer.attentions:
             if attention.name in alive.attended:
-                share = _share(layer, attention.kind, schedule.anchors, graph.num_frames)
+                share = _share(layer, attention, schedule.anchors, graph.num_frames)
                 text = attention.text_macs
                 if schedule.lossless:
                     first = attention.name not in projected
@@ -97,9 +97,9 @@ def site_macs(
     return spent
 
 
-def _share(layer: Layer, kind: str, anchors: Anchors | None, num_frames: int) -> float:
+def _share(layer: Layer, attention: Attention, anchors: Anchors | None, num_frames: int) -> float:
     """The share of the frames for which an attention is computed."""
-    if anchors is None or kind != "cross" or layer.part != "unet":
+    if anchors is None or not attention.per_frame or layer.part != "unet":
         return 1.0
     return len(anchors.frames(num_frames)) / num_frames
 

@@ -31,6 +31,11 @@ class Attention:
     text_macs: int = 0
     constant: bool = False
 
+    @property
+    def per_frame(self) -> bool:
+        """Whether it reads the text anew for every frame, so that some frames can stand for others."""
+        return self.kind == "cross" and not self.constant
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -6,11 +6,26 @@ import pytest
 import torch
 from diffusers import ControlNetModel, UNetMotionModel
 
-from hgc_video.errors import AdapterError
+from hgc_video.errors import AdapterError, ModelError, PlanError
+from hgc_video.measure.macs import MacCounter
 from hgc_video.models.graph import build_graph
+from hgc_video.models.known_models import known_model, known_models
 from hgc_video.models.layout import read_layout
 from hgc_video.plan.cost import full_cost
-from tests.tiny_models import Clip, controlnet, graph_of, motion_unet
+from hgc_video.plan.liveness import live
+from hgc_video.plan.schedule import StepPlan
+from tests.tiny_models import (
+    Clip,
+    ImageClip,
+    controlnet,
+    graph_of,
+    image_unet,
+    motion_unet,
+    multi_controlnet,
+    sdxl_controlnet,
+    sdxl_unet,
+    svd_unet,
+)  # fmt: skip
 
 
 def full_size(**options):
@@ -30,7 +45,7 @@ def test_animatediff_sd15_with_controlnet_at_full_size():
     assert step["controlnet"] == pytest.approx(4.533e12, rel=1e-4)
     shares = []
     for cut in graph.cuts[:3]:
-        alive = graph.alive({cut, *graph.names("hint")})
+        alive = live(graph, StepPlan(frozenset({cut, *graph.names("hint")}))).computed
         shares.append(2 * sum(graph.by_name[n].macs for n in alive) / sum(step.values()))
     assert shares == pytest.approx([0.0595, 0.2094, 0.3654], abs=1e-3)
     assert len(graph.names("zero_conv")) == 13
@@ -55,7 +70,8 @@ def test_shares_of_the_embedded_model():
     )
     step = full_cost(graph, 1).by_part()
     total = sum(step.values())
-    outermost = graph.alive({graph.cuts[0], *graph.names("hint")})
+    held = StepPlan(frozenset({graph.cuts[0], *graph.names("hint")}))
+    outermost = live(graph, held).computed
     assert 2 * sum(graph.by_name[n].macs for n in outermost) / total <= 0.12
     assert 0.15 <= step["controlnet"] / total <= 0.25
     outer = ("down_blocks.0", "up_blocks.2", "conv_in", "conv_out")
@@ -93,4 +109,60 @@ def test_every_layer_has_a_cost_and_a_size():
     graph = graph_of(Clip(motion_unet(), controlnet()))
     for layer in graph.layers:
         assert layer.kind == "join" or (layer.macs > 0 and layer.nbytes > 0), layer
-    assert sum(la.cross_macs for la in graph.layers) > sum(la.text_macs for la in graph.layers) > 0
+    attentions = graph.attentions.values()
+    assert all(a.macs > a.text_macs and a.nbytes > 0 for a in attentions)
+    assert {a.kind for a in attentions} == {"spatial", "temporal", "cross"}
+    assert all((a.text_macs > 0) == (a.kind == "cross") for a in attentions)
+
+
+EVERY = {
+    "motion": lambda: Clip(motion_unet(), controlnet()),
+    "image": lambda: Clip(image_unet(), controlnet()),
+    "two controlnets": lambda: Clip(motion_unet(), multi_controlnet()),
+    "sdxl": lambda: Clip(sdxl_unet(), sdxl_controlnet()),
+    "svd": lambda: ImageClip(svd_unet()),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_layers_macs_are_what_the_host_runs(name):
+    clip = EVERY[name]()
+    with MacCounter() as counter:
+        clip.step(clip.timesteps[0])
+    assert counter.macs == full_cost(graph_of(clip), 1).total
+
+
+def test_two_controlnets_feed_every_skip():
+    graph = graph_of(Clip(motion_unet(), multi_controlnet()))
+    joins = [graph.by_name[name] for name in graph.names("join", "unet")]
+    assert all([i.split(".")[2] for i in join.inputs[1:]] == ["0", "1"] for join in joins)
+
+
+def test_what_is_known_without_files_builds_in_seconds():
+    assert {"sd15", "sd21", "sdxl", "svd", "animatediff-sd15"} <= set(known_models())
+    svd = known_model("svd")
+    graph = build_graph(
+        *svd.build(), num_frames=25, height=72, width=128, num_tokens=svd.num_tokens
+    )
+    assert full_cost(graph, 1).total == pytest.approx(79.95e12, rel=5e-3)
+    constant = [a for a in graph.attentions.values() if a.constant]
+    assert len(constant) == 2 * 16 and all(a.kind == "cross" for a in constant)
+    assert sum(a.macs for a in constant) * 2 == pytest.approx(2.99e12, rel=5e-3)
+    with pytest.raises(ModelError, match="takes no ControlNet"):
+        svd.build(1)
+    with pytest.raises(ModelError, match="sd15"):
+        known_model("sd-15")
+
+
+def test_conventions():
+    clip = Clip(image_unet(), None)
+    sizes = {"num_frames": 1, "height": 8, "width": 8, "num_tokens": 7}
+    whole = build_graph(clip.unet, **sizes)
+    older = build_graph(clip.unet, **sizes, convention="no-attention-products")
+    missing = sum(a.macs for a in whole.layers) - sum(a.macs for a in older.layers)
+    # Queries x keys and weights x values: positions see positions, or tokens, in so many channels.
+    outer = sum(2 * 64 * n * 32 for n in (64, 7)) * (2 + 3)
+    middle = sum(2 * 16 * n * 64 for n in (16, 7))
+    assert missing == outer + middle
+    with pytest.raises(PlanError, match="no-attention-products"):
+        build_graph(clip.unet, **sizes, convention="thop")

@@ -36,7 +36,7 @@ class HGCOnline:
                 f"hgc-online: this model has cuts 1 to {len(graph.cuts)}, got {self.cut}"
             )
         gated = graph.branches == 2 and self.gate < 1
-        gate = max(1, round(self.gate * num_inference_steps)) if gated else num_inference_steps
+        gate = max(1, round(self.gate * num_inference_steps)) if gated else num_inference_steps + 1
         choices = tuple(
             self._choices(graph, i, num_inference_steps, gate) for i in range(num_inference_steps)
         )

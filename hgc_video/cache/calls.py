@@ -1,0 +1,48 @@
+"""What a model is called with and what it gives back: the prompt's half of it, the prediction in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+_DOUBLED = (
+    "sample", "timestep", "encoder_hidden_states", "controlnet_cond", "timestep_cond",
+    "added_time_ids", "added_cond_kwargs",
+)  # fmt: skip
+
+
+def prompt_half(call: dict[str, Any]) -> None:
+    """Leaves the prompt's branch of everything that comes doubled: uncond is first, cond second."""
+    for name in _DOUBLED:
+        if name in call:
+            call[name] = _half(call[name])
+
+
+def _half(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _half(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_half(item) for item in value)
+    doubled = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] % 2 == 0
+    return value.chunk(2)[1] if doubled else value
+
+
+def latents_of(sample: Tensor, prediction: Tensor) -> Tensor:
+    """The latents among a UNet's input channels, which come first; an image's may follow them."""
+    axis = 2 if sample.ndim == 5 and sample.shape[2] != prediction.shape[2] else 1
+    return sample.narrow(axis, 0, prediction.shape[axis])
+
+
+def with_prediction(out: Any, prediction: Tensor) -> Any:
+    """The host's output with another prediction."""
+    if isinstance(out, tuple):
+        return (prediction, *out[1:])
+    out.sample = prediction
+    return out
+
+
+def transforms_skips(unet: Any) -> bool:
+    """Whether the UNet's blocks work on what they are handed beyond concatenating it: FreeU (2309.11497)
+    scales it in place, and its Fourier transforms refuse stand-ins without rows."""
+    return any(getattr(block, "s1", None) is not None for block in unet.up_blocks)

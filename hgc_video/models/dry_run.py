@@ -1,0 +1,123 @@
+"""Runs a model once on the meta device and notes what every module of it costs; no weights, no numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..measure.macs import MacCounter
+from .probe import is_a
+
+
+@dataclass
+class Seen:
+    """Per module path: MACs, the share of them that attention's two products take, output shape."""
+
+    macs: dict[str, int] = field(default_factory=dict)
+    products: dict[str, int] = field(default_factory=dict)
+    shapes: dict[str, torch.Size] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Size:
+    """One clip of one guidance branch: frames, latent height and width, tokens of the prompt."""
+
+    num_frames: int
+    height: int
+    width: int
+    num_tokens: int
+
+
+@torch.no_grad()
+def dry_run_unet(unet: Any, size: Size) -> Seen:
+    """What a UNet does for one clip."""
+    copy, f = _on_meta(unet), size.num_frames
+    channels = unet.config.in_channels
+    frame = (size.height, size.width)
+    with _watching(copy) as seen:
+        if is_a(unet, "UNetSpatioTemporalConditionModel"):
+            copy(_meta(1, f, channels, *frame), _meta().long(), _text(unet, 1, size), _meta(1, 3))
+        elif is_a(unet, "UNetMotionModel"):
+            added = _added(unet, 1)
+            copy(_meta(1, channels, f, *frame), _meta().long(), _text(unet, f, size), **added)
+        else:
+            copy(
+                _meta(f, channels, *frame), _meta().long(), _text(unet, f, size), **_added(unet, f)
+            )
+    return seen
+
+
+@torch.no_grad()
+def dry_run_controlnet(net: Any, size: Size) -> Seen:
+    """What a ControlNet does for one clip."""
+    copy, f = _on_meta(net), size.num_frames
+    factor = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
+    hint = _meta(f, net.config.conditioning_channels, size.height * factor, size.width * factor)
+    latents = _meta(f, net.config.in_channels, size.height, size.width)
+    with _watching(copy) as seen:
+        copy(latents, _meta().long(), _text(net, f, size), hint, **_added(net, f))
+    return seen
+
+
+def _added(model: Any, rows: int) -> dict[str, Any]:
+    """SDXL's pooled text and sizes."""
+    if model.config.get("addition_embed_type") != "text_time":
+        return {}
+    ids = 6
+    width = model.config.projection_class_embeddings_input_dim
+    pooled = width - ids * model.config.addition_time_embed_dim
+    return {"added_cond_kwargs": {"text_embeds": _meta(rows, pooled), "time_ids": _meta(rows, ids)}}
+
+
+def _on_meta(model: Any) -> Any:
+    inner = getattr(model, "_orig_mod", model)
+    with torch.device("meta"):
+        copy = type(inner).from_config(inner.config)
+    return copy.to("meta").eval()  # SVD's blenders make CPU tensors whatever the device
+
+
+@contextmanager
+def _watching(model: nn.Module) -> Iterator[Seen]:
+    seen, handles = Seen(), []
+    with MacCounter() as counter:
+        for path, module in model.named_modules():
+            begun: list[tuple[int, int]] = []
+
+            def before(_module: Any, _args: Any, begun: list[tuple[int, int]] = begun) -> None:
+                begun.append((counter.macs, counter.attention_products))
+
+            def after(
+                _module: Any, _args: Any, out: Any, path: str = path,
+                begun: list[tuple[int, int]] = begun,
+            ) -> None:  # fmt: skip
+                macs, products = begun.pop()
+                seen.macs[path] = seen.macs.get(path, 0) + counter.macs - macs
+                gained = counter.attention_products - products
+                seen.products[path] = seen.products.get(path, 0) + gained
+                first = out[0] if isinstance(out, tuple) else out
+                if isinstance(first, torch.Tensor):
+                    seen.shapes[path] = first.shape
+
+            handles += [
+                module.register_forward_pre_hook(before),
+                module.register_forward_hook(after),
+            ]
+        try:
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _text(model: Any, rows: int, size: Size) -> torch.Tensor:
+    width = model.config.cross_attention_dim
+    return _meta(rows, size.num_tokens, width if isinstance(width, int) else width[0])
+
+
+def _meta(*shape: int) -> torch.Tensor:
+    return torch.empty(shape, device="meta")

@@ -1,0 +1,57 @@
+"""Models that can be planned for without their weights: their configurations lie beside this file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from ..errors import ModelError, nearest
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """Configurations of UNet and ControlNet (None: it takes none), and what a clip of it is like."""
+
+    name: str
+    height: int
+    width: int
+    num_frames: int
+    num_tokens: int
+    unet: dict[str, Any]
+    controlnet: dict[str, Any] | None
+
+    latent_factor = 8
+
+    def build(self, num_controlnets: int = 0) -> tuple[Any, Any]:
+        """UNet and ControlNet (several, or None) on the meta device."""
+        import diffusers
+        import torch
+
+        if num_controlnets and self.controlnet is None:
+            raise ModelError(f"{self.name} takes no ControlNet; plan it with none")
+        unet = dict(self.unet)
+        with torch.device("meta"):
+            made = getattr(diffusers, unet.pop("_class_name"))(**unet).to("meta")
+            nets = [
+                diffusers.ControlNetModel(**self.controlnet or {}) for _ in range(num_controlnets)
+            ]
+        if len(nets) < 2:
+            return made, nets[0] if nets else None
+        return made, diffusers.MultiControlNetModel(nets)
+
+
+def known_models() -> tuple[str, ...]:
+    """Their names."""
+    found = resources.files(__package__).joinpath("known").iterdir()
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in found if f.name.endswith(".yaml")))
+
+
+def known_model(name: str) -> KnownModel:
+    """A model by name; ModelError names the nearest."""
+    if name not in known_models():
+        raise ModelError(f'no configuration of "{name}" is known: {nearest(name, known_models())}')
+    file = resources.files(__package__).joinpath("known").joinpath(f"{name}.yaml")
+    return KnownModel(name=name, **yaml.safe_load(file.read_text()))

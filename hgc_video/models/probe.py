@@ -1,0 +1,60 @@
+"""Refuses models whose layout is not known, with what was expected and what was found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import AdapterError
+
+UNETS = ("UNetMotionModel", "UNet2DConditionModel", "UNetSpatioTemporalConditionModel")
+_ADDED = (None, "text_time")  # what SDXL adds to the timestep; others need inputs we do not know
+
+
+def is_a(model: Any, name: str) -> bool:
+    """Whether a model is of the diffusers class of this name, also wrapped by torch.compile."""
+    inner = getattr(model, "_orig_mod", model)
+    return name in [c.__name__ for c in type(inner).__mro__]
+
+
+def probe_unet(unet: Any) -> None:
+    """AdapterError unless this is a UNet that can be laid out."""
+    if not any(is_a(unet, name) for name in UNETS):
+        raise AdapterError(
+            f"{type(unet).__name__} is not supported; supported are {', '.join(UNETS)}"
+        )
+    _expect(unet, "time_embedding", "conv_in", "down_blocks", "mid_block", "up_blocks", "conv_out")
+    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+        _expect(block, "resnets")
+    _probe_embeddings(unet)
+
+
+def probe_controlnet(controlnet: Any) -> None:
+    """AdapterError unless this is a ControlNet that can be laid out."""
+    if not is_a(controlnet, "ControlNetModel"):
+        raise AdapterError(
+            f"{type(controlnet).__name__} is not supported; supported are ControlNetModel and "
+            "MultiControlNetModel"
+        )
+    _expect(
+        controlnet, "controlnet_cond_embedding", "time_embedding", "conv_in", "down_blocks",
+        "mid_block", "controlnet_down_blocks", "controlnet_mid_block",
+    )  # fmt: skip
+    _probe_embeddings(controlnet)
+
+
+def _probe_embeddings(model: Any) -> None:
+    added = model.config.get("addition_embed_type")
+    if added not in _ADDED or model.config.get("class_embed_type") is not None:
+        raise AdapterError(
+            f"{type(model).__name__} adds {added or model.config.class_embed_type} embeddings to its "
+            "timestep; only SDXL's (text_time) are known"
+        )
+
+
+def _expect(module: Any, *attributes: str) -> None:
+    missing = [a for a in attributes if getattr(module, a, None) is None]
+    if missing:
+        raise AdapterError(
+            f"{type(module).__name__} was expected to have {', '.join(missing)}; "
+            "this diffusers lays its models out differently"
+        )
