@@ -179,15 +179,23 @@ def plan(
     with _told_in_one_line(debug=context.obj):
         from .forecast import forecast
 
-        for preset in policy or ["balanced"]:
-            told = forecast(
+        chosen = policy or ["balanced"]
+        told = [
+            forecast(
                 model=model, control=control, preset=preset, num_controlnets=controlnet,
                 num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
                 width=width, guided=guidance, convention=convention,
-            )  # fmt: skip
-            if not as_json and policy and len(policy) > 1:
+            )
+            for preset in chosen
+        ]  # fmt: skip
+        if as_json:
+            texts = [one.to_json() for one in told]
+            typer.echo(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
+            return
+        for preset, one in zip(chosen, told, strict=True):
+            if len(chosen) > 1:
                 typer.secho(preset, bold=True)
-            typer.echo(told.to_json() if as_json else str(told))
+            typer.echo(str(one))
 
 
 @app.command()

@@ -22,6 +22,7 @@ from .plan.presets import resolve
 class Forecast:
     """The cost of UNet and ControlNet with and without the cache; `steps` is one line per step."""
 
+    preset: str
     spent: Cost
     baseline: Cost
     steps: tuple[str, ...]
@@ -34,6 +35,7 @@ class Forecast:
     def to_json(self) -> str:
         """The figures under the names that a report uses."""
         told = {
+            "preset": self.preset,
             "macs": self.spent.total,
             "macs_baseline": self.baseline.total,
             "macs_saved": self.macs_saved,
@@ -101,10 +103,10 @@ def forecast(
     schedule = chosen.schedule(graph, steps)
     if schedule is None:
         plain = full_cost(graph, steps)
-        return Forecast(plain, baseline, tuple(f"{i:3d}  stock" for i in range(steps)))
+        return Forecast(preset, plain, baseline, tuple(f"{i:3d}  stock" for i in range(steps)))
     if isinstance(schedule, AdaptivePlan):  # the most it can cost; it decides at run time
         schedule = schedule.extreme(fullest=True)
-    return Forecast(cost(graph, schedule), baseline, chart(graph, schedule))
+    return Forecast(preset, cost(graph, schedule), baseline, chart(graph, schedule))
 
 
 @dataclass(frozen=True)

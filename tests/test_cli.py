@@ -247,3 +247,36 @@ def test_an_error_of_ours_is_one_line_and_debug_shows_where(monkeypatch, pose_cl
     shown = invoke("--debug", *arguments)
     assert isinstance(shown.exception, RuntimeError)
     assert list(folder.iterdir()) == []
+
+
+def test_plan_compares_policies_at_full_size_without_any_files():
+    done = invoke(
+        "plan", "--model", "sd15", "--policy", "full", "--policy", "deepcache:interval=2+lossless",
+        "--controlnet", "0", "--num-inference-steps", "4", "--json",
+    )  # fmt: skip
+    full, cached = json.loads(done.stdout)
+    assert full["macs"] == full["macs_baseline"] == cached["macs_baseline"]
+    assert 0.4 < cached["macs_saved"] < 0.5 and cached["cache_peak_nbytes"] > 0
+    table = invoke("plan", "--policy", "hgc:cut=1", "--num-inference-steps", "5")
+    assert table.exit_code == 0 and len(table.stdout.splitlines()) == 7
+
+
+def test_policies_are_listed_with_fields_and_sources():
+    told = invoke("policies").stdout
+    for word in ("deepcache", "2312.00858", "interval=3", "tgate", "balanced", "fewer-steps"):
+        assert word in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "sd51"], "sd51"), (["--policy", "deepcashe"], "deepcache"),
+        (["--policy", "deepcache:intervall=2"], "interval"), (["--convention", "thop"], "no-attention"),
+        (["--model", "svd", "--controlnet", "1"], "takes no ControlNet"),
+        (["--model", "sd15", "--height", "500"], "multiple of 64"), (["--num-frames", "0"], "at least 1"),
+        (["--policy", "block-caching"], "record_similarity"),
+    ],
+)  # fmt: skip
+def test_plan_refuses_in_one_line(arguments, says):
+    done = invoke("plan", *arguments)
+    assert done.exit_code == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1

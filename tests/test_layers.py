@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "plan": set(),
     "cache": {"plan"},
     "models": {"plan", "measure"},
-    "measure": set(),
+    "measure": {"plan"},
     "media": set(),
     "report": {"atomic"},
     "clip": {"report", "media"},

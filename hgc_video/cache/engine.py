@@ -21,6 +21,7 @@ from ..plan.cost import by_part
 from ..plan.graph import WHOLE, BlockGraph, Layer
 from ..plan.liveness import DIFFERENCE, contribution
 from ..plan.schedule import Schedule, StepPlan
+from .adjust import load_adjustments
 from .anchors import anchor_rows
 from .calls import latents_of, prompt_half, transforms_skips, with_prediction
 from .guidance import both_branches
@@ -53,6 +54,7 @@ class Engine:
 
     def __init__(self, schedule: Schedule | AdaptivePlan, graph: BlockGraph) -> None:
         self.schedule, self.graph = schedule, graph
+        self._adjust = load_adjustments(getattr(schedule, "adjust", ""))
         self.store, self.observer = Store(), Observer()
         self._works = Works(schedule, graph)
         self._layers = {
@@ -136,6 +138,7 @@ class Engine:
     def _clear(self) -> None:
         self.store.clear()
         self.observer.begin()
+        self._zero = torch.empty(0)
         for sites in (self._layers, self._attentions, self._hints):
             for site in sites.values():
                 site.forget()
@@ -295,7 +298,8 @@ class Engine:
         elif name in work.live.held:
             site.give(self._stored(name, name, work))
         elif name in work.live.added:
-            site.mode, site.value = ADD, self._stored(contribution(name), name, work)
+            kept = self._stored(contribution(name), name, work)
+            site.mode, site.value = ADD, self._adjust(name, work.index, kept)
         else:
             site.give(site.stand_in(self._zero, self._dead_rows(work)))
 

@@ -5,7 +5,6 @@ A number is read back only when it is asked for; until then it is a pending scal
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -21,7 +20,9 @@ class Observer:
         self._input: Tensor | None = None
         self._output: Tensor | None = None
         self._at_refresh: Tensor | None = None
-        self._input_change = self._output_change = self._drift = torch.zeros(())
+        self._input_change: Tensor | float = 0.0
+        self._output_change: Tensor | float = 0.0
+        self._drift: Tensor | float = 0.0
 
     def see_input(self, sample: Tensor) -> None:
         """A step's latents as its first model sees them."""
@@ -42,7 +43,7 @@ class Observer:
         """The outermost block's output at a step."""
         before = self._at_refresh
         if refreshed or before is None or before.shape != features.shape:
-            self._at_refresh, self._drift = features, torch.zeros(())
+            self._at_refresh, self._drift = features, 0.0
         else:
             self._drift = (features - before).abs().mean() / before.abs().mean()
 

@@ -29,6 +29,7 @@ def compose(schedules: list[Schedule]) -> Schedule:
         steps,
         lossless=any(s.lossless for s in schedules),
         anchors=anchors.pop() if anchors else None,
+        adjust=next((s.adjust for s in schedules if s.adjust), ""),
     )
 
 

@@ -77,6 +77,7 @@ class Schedule:
     steps: tuple[StepPlan, ...]
     lossless: bool = True
     anchors: Anchors | None = None
+    adjust: str = ""
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -87,6 +88,8 @@ class Schedule:
         data: dict[str, Any] = {"name": self.name, "lossless": self.lossless}
         if self.anchors is not None:
             data["anchors"] = {"stride": self.anchors.stride, "linear": self.anchors.linear}
+        if self.adjust:
+            data["adjust"] = self.adjust
         return {**data, "steps": steps}
 
     def to_yaml(self) -> str:
@@ -103,7 +106,13 @@ class Schedule:
         try:
             anchors = Anchors(**data["anchors"]) if "anchors" in data else None
             steps = tuple(_read(step) for step in data["steps"])
-            return cls(str(data["name"]), steps, bool(data["lossless"]), anchors)
+            return cls(
+                str(data["name"]),
+                steps,
+                bool(data["lossless"]),
+                anchors,
+                str(data.get("adjust", "")),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(
                 f"this is no schedule: {error!r}; give what to_yaml or to_json wrote"

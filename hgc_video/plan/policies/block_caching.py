@@ -14,11 +14,12 @@ from ..similarity import load_similarity, refresh_moments
 @dataclass(frozen=True)
 class BlockCaching:
     """threshold: delta of eq. 7; calibration: the file of measured changes; temporal: whether motion
-    modules are kept too (the paper has none)."""
+    modules are kept too (the paper has none); adjust: a file of fitted scales and shifts."""
 
     threshold: float = 0.5
     calibration: str = ""
     temporal: bool = False
+    adjust: str = ""
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
@@ -38,4 +39,4 @@ class BlockCaching:
             held = frozenset(name for name, keys in moments.items() if i not in keys)
             label = f"held {len(held)}/{len(moments)}" if held else "full"
             steps.append(StepPlan(contributions=held, branches=graph.branches, label=label))
-        return Schedule("block-caching", tuple(steps), lossless=False)
+        return Schedule("block-caching", tuple(steps), lossless=False, adjust=self.adjust)
