@@ -1,33 +1,37 @@
-"""The denoising loop, and UNet, ControlNet and guidance as the one callable that it steps.
+"""The denoising loop, and UNet, ControlNet and guidance over windows of frames as the one callable
+that it steps.
 
-The loop does exactly what AnimateDiffControlNetPipeline does, so that without a cache the result is
-the same to the bit; it tells the engine the position before each step. It never learns what is cached.
+A clip of one window goes exactly the way of AnimateDiffControlNetPipeline, so that without a cache
+the result is the same to the bit. Whoever must know where the run is, is told before the models run;
+the loop never learns what is cached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from .plan.windows import Window, Windows
+
 StepCallback = Callable[[int, int, Tensor], "bool | None"]
 
 
 class Position(Protocol):
-    """Whoever must know where the run is: the engine, the control."""
+    """Whoever must know where the run is: the engine, a recorder."""
 
     def at(self, step_index: int, window: int = 0) -> object:
-        """Called before the models of a step run."""
+        """Called before the models of a step run on a window."""
 
 
 @dataclass(frozen=True)
 class Guidance:
     """What steers a clip: prompt_embeds (2f n d), uncond first, or (f n d) without guidance;
-    controlnet_cond (2f 3 H W) or (f 3 H W) in 0..1; the two scales; the share of the run at which
-    the control begins and at which it ends."""
+    controlnet_cond (f 3 H W) uint8, or float in 0..1, the same for both branches; the two scales; the
+    share of the run at which the control begins and at which it ends."""
 
     prompt_embeds: Tensor
     controlnet_cond: Tensor
@@ -43,58 +47,125 @@ class Guidance:
         return 0.0 if before or after else self.conditioning_scale
 
     @property
-    def classifier_free(self) -> bool:
-        """Whether a prompt-free branch is computed (Ho & Salimans 2207.12598)."""
-        return self.guidance_scale > 1
+    def branches(self) -> int:
+        """2 where a prompt-free branch is computed (Ho & Salimans 2207.12598), else 1."""
+        return 2 if self.guidance_scale > 1 else 1
+
+    def text(self, frames: slice) -> Tensor:
+        """prompt_embeds of these frames, of both branches."""
+        rows: Tensor = self.prompt_embeds.unflatten(0, (self.branches, -1))
+        return rows[:, frames].flatten(0, 1)
+
+    def control(self, frames: slice, like: Tensor) -> Tensor:
+        """controlnet_cond (branches·f 3 H W) of these frames in 0..1; only they are ever converted."""
+        cond = self.controlnet_cond[frames]
+        if cond.dtype == torch.uint8:
+            cond = (
+                cond.contiguous().float() / 255
+            )  # the layout decides the last bits of a convolution
+        return torch.cat([cond.to(like.device, like.dtype)] * self.branches)
 
 
 class ControlledUNet:
     """`unet` steered by `controlnet`: latents (b c f h w) at t give the guided prediction, same shape.
 
-    Without a `controlnet` (None) the UNet runs alone.
+    Without a `controlnet` (None) the UNet runs alone. With `windows` a long clip goes through the UNet
+    window by window, the ControlNet once per frame, and predictions are blended; only one window's
+    residuals are there at a time. `moves` says per step whether the shifted windows are taken.
     """
 
     def __init__(
-        self, unet: Any, controlnet: Any, guidance: Guidance, num_inference_steps: int
-    ) -> None:
+        self, unet: Any, controlnet: Any, guidance: Guidance, num_inference_steps: int,
+        *, windows: Windows | None = None, moves: Sequence[bool] = (), engine: Any = None,
+    ) -> None:  # fmt: skip
         self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
-        self.num_inference_steps = num_inference_steps
-        self._scale = guidance.conditioning_scale
+        self.num_inference_steps, self.windows, self.moves = num_inference_steps, windows, moves
+        self.positions: list[Any] = [] if engine is None else [engine]
+        self._step, self._scale = 0, guidance.conditioning_scale
 
     def at(self, step_index: int, window: int = 0) -> None:
-        """Tells the position: the control may have a window."""
+        """Tells the step: the control may have a window in time."""
+        self._step = step_index
         self._scale = self.guidance.scale_at(step_index, self.num_inference_steps)
 
     def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
+        clip = self.windows or Windows(latents.shape[2], latents.shape[2])
+        windows = clip.at(bool(self.moves) and self.moves[self._step])
+        self._only({window.number for window in windows})
+        if len(windows) == 1:
+            return self._window(windows[0], latents, t, None)[0]
+        blended, residuals = torch.zeros_like(latents), None
+        for window, weights in zip(windows, clip.weights(windows), strict=True):
+            part = latents[:, :, window.frames]
+            noise_pred, residuals = self._window(window, part, t, residuals)
+            weight = torch.tensor(weights, device=latents.device, dtype=latents.dtype)
+            blended[:, :, window.frames] += noise_pred * weight[:, None, None]
+        return blended
+
+    def _only(self, numbers: Collection[int]) -> None:
+        for position in self.positions:
+            position.only_windows(numbers)
+
+    def _window(
+        self, window: Window, latents: Tensor, t: Tensor, before: Any
+    ) -> tuple[Tensor, Any]:
+        """The guided prediction of a window (b c l h w), and its residuals for the next one."""
         guidance = self.guidance
-        both = torch.cat([latents] * 2) if guidance.classifier_free else latents
-        down, mid = self._residuals(both, t)
+        for position in self.positions:
+            position.at(self._step, window.number)
+        both = torch.cat([latents] * 2) if guidance.branches == 2 else latents
+        down, mid = self._residuals(window, both, t, before)
         noise_pred: Tensor = self.unet(
             both,
             t,
-            encoder_hidden_states=guidance.prompt_embeds,
+            encoder_hidden_states=guidance.text(window.frames),
             down_block_additional_residuals=down,
             mid_block_additional_residual=mid,
         ).sample
-        if not guidance.classifier_free:
-            return noise_pred
+        if guidance.branches == 1:
+            return noise_pred, (down, mid)
         uncond, cond = noise_pred.chunk(2)
-        return uncond + guidance.guidance_scale * (cond - uncond)
+        return uncond + guidance.guidance_scale * (cond - uncond), (down, mid)
 
-    def _residuals(self, latents: Tensor, t: Tensor) -> tuple[Any, Any]:
-        """The ControlNet's residuals for latents (b c f h w); none without a ControlNet."""
+    def _residuals(
+        self, window: Window, latents: Tensor, t: Tensor, before: Any
+    ) -> tuple[Any, Any]:
+        """The ControlNet's residuals for a window's latents (b c l h w): those of the frames that it
+        shares with the window before, and fresh ones for the rest. None without a ControlNet."""
         if self.controlnet is None:
             return None, None
-        residuals: tuple[Any, Any] = self.controlnet(
-            latents.transpose(1, 2).flatten(0, 1),
+        fresh = latents[:, :, window.length - window.fresh :]
+        down, mid = self.controlnet(
+            fresh.transpose(1, 2).flatten(0, 1),
             t,
-            encoder_hidden_states=self.guidance.prompt_embeds,
-            controlnet_cond=self.guidance.controlnet_cond,
+            encoder_hidden_states=self.guidance.text(window.fresh_frames),
+            controlnet_cond=self.guidance.control(window.fresh_frames, latents),
             conditioning_scale=self._scale,
             guess_mode=False,
             return_dict=False,
         )
-        return residuals
+        if before is None or window.fresh == window.length:
+            return down, mid
+        shared = window.length - window.fresh
+        old_down, old_mid = before
+        joined = tuple(_joined(a, b, shared) for a, b in zip(old_down, down, strict=True))
+        return joined, _joined(old_mid, mid, shared)
+
+
+def _joined(before: Tensor, fresh: Tensor, shared: int) -> Tensor:
+    """A residual of a window: the last `shared` frames of the one before, then the fresh ones, per
+    guidance branch. Stand-ins of residuals that nobody reads stay what they are."""
+    if fresh.ndim == 0 or len(fresh) == 0 or before.ndim == 0 or len(before) == 0:
+        return fresh
+    branches = _branches(before, fresh, shared)
+    old = before.unflatten(0, (branches, -1))[:, -shared:]
+    return torch.cat([old, fresh.unflatten(0, (branches, -1))], 1).flatten(0, 1)
+
+
+def _branches(before: Tensor, fresh: Tensor, shared: int) -> int:
+    """How many guidance branches residuals have: after a gate there is one, however many came in."""
+    # Windows have one length l: before has b·l rows, fresh b·(l - shared).
+    return (len(before) - len(fresh)) // shared
 
 
 @torch.no_grad()

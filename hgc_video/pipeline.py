@@ -38,6 +38,8 @@ def generate(
     control_guidance_start: float = 0.0,
     control_guidance_end: float = 1.0,
     num_frames: int | None = None,
+    context_length: int | None = None,
+    context_overlap: int | None = None,
     height: int | None = None,
     width: int | None = None,
     fps: float | None = None,
@@ -61,7 +63,9 @@ def generate(
         conditioning_scale: how strongly the control pulls; 0 leaves the control out.
         control_guidance_start, control_guidance_end: shares of the run between which the control
             pulls; the ControlNet does not run outside of them.
-        num_frames: None takes what the clip has, at most what the model holds.
+        num_frames: None takes what the clip has, at most what the model holds at once. More than that is
+            made in overlapping windows of `context_length` frames (None: what the model holds) that
+            share `context_overlap` frames (None: a quarter of them).
         height, width, fps: None follows the control clip.
         callback: called after each step with (step_index, num_inference_steps, latents (1 c f h w));
             returning False stops the run.
@@ -81,10 +85,12 @@ def generate(
         guidance_scale=guidance_scale, conditioning_scale=conditioning_scale, num_frames=num_frames,
         height=height, width=width, fps=fps, seed=seed, extract=extract,
         control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
+        context_length=context_length, context_overlap=context_overlap,
     )  # fmt: skip
     chosen = resolve(preset)
     clock = Stopwatch()
     facts = read_facts(model)
+    context = request.context(facts.max_frames)
     with clock("control"):
         clip = _read_control(request, facts)
     with clock("load"):
@@ -94,7 +100,7 @@ def generate(
     check_prompt_length(pipe.tokenizer, prompt)
     check_prompt_length(pipe.tokenizer, negative_prompt or "", "negative prompt")
     scale = facts.guidance_scale if guidance_scale is None else guidance_scale
-    run = Run(request, chosen, scale, clip, pipe, clock)
+    run = Run(request, chosen, scale, clip, pipe, clock, context)
     with _watched(callback, run.num_evaluations, progress) as on_step:
         frames = run.frames(on_step)
     return Clip(frames=frames, fps=clip.fps, report=run.report(), control=clip.frames)
@@ -104,7 +110,7 @@ def _read_control(request: Request, facts: ModelFacts) -> ControlClip:
     options: dict[str, Any] = {
         "num_frames": request.num_frames, "height": request.height, "width": request.width,
         "fps": request.fps, "multiple": facts.multiple, "default_area": facts.default_area,
-        "max_frames": facts.max_frames,
+        "max_frames": facts.max_frames if request.num_frames is None else None,
     }  # fmt: skip
     if request.extract:
         from .media.pose import extract_control

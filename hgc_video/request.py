@@ -30,6 +30,8 @@ class Request:
     extract: bool
     control_guidance_start: float = 0.0
     control_guidance_end: float = 1.0
+    context_length: int | None = None
+    context_overlap: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
@@ -64,6 +66,19 @@ class Request:
             "two shares of the run in 0..1, the first one smaller",
         )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2**63 - 1")
+
+    def context(self, max_frames: int) -> tuple[int, int]:
+        """Length of a window and the frames that neighbours share, for a model that holds so many."""
+        length = max_frames if self.context_length is None else self.context_length
+        _require(
+            1 <= length <= max_frames,
+            "context_length",
+            length,
+            f"1 to {max_frames}, what the model holds",
+        )
+        overlap = length // 4 if self.context_overlap is None else self.context_overlap
+        _require(0 <= overlap < length, "context_overlap", overlap, f"0 to {length - 1}")
+        return length, overlap
 
 
 def _require(holds: bool, name: str, given: object, allowed: str) -> None:

@@ -14,19 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from .cache.engine import Engine, attach
-from .denoise import ControlledUNet, Guidance, Position, denoise
+from .denoise import ControlledUNet, Guidance, denoise
 from .measure.macs import module_macs
 from .measure.memory import PeakMemory
 from .media.control import ControlClip
 from .models.graph import build_graph
+from .plan.adaptive import AdaptivePlan
 from .plan.chart import chart
-from .plan.cost import full_cost
+from .plan.cost import full_cost, windowed
 from .plan.graph import BlockGraph
 from .plan.presets import Preset
+from .plan.shifts import shifts
+from .plan.windows import Windows
 from .report import Report
 from .request import Request
 from .stopwatch import Stopwatch
@@ -39,19 +41,23 @@ class Run:
 
     def __init__(
         self, request: Request, preset: Preset, guidance_scale: float, control: ControlClip, pipe: Any,
-        clock: Stopwatch,
+        clock: Stopwatch, context: tuple[int, int],
     ) -> None:  # fmt: skip
         self.request, self.preset, self.guidance_scale = request, preset, guidance_scale
         self.control, self.pipe, self.clock = control, pipe, clock
         self.num_inference_steps = preset.steps or request.num_inference_steps
         self.num_frames, self.height, self.width = control.frames.shape[:3]
         self.device = str(pipe.unet.device)
+        self.windows = Windows(self.num_frames, *context)
         # A scheduler of second order evaluates the models twice in most steps.
         pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
         self.num_evaluations = len(pipe.scheduler.timesteps)
         with clock("plan"):
             self.graph = self._graph()
             self.schedule = preset.schedule(self.graph, self.num_evaluations, self._silent())
+            self.moves: tuple[bool, ...] = ()
+            if len(self.windows.plain) > 1 and not isinstance(self.schedule, AdaptivePlan):
+                self.moves = shifts(self.schedule, self.graph, self.num_evaluations)
         self.engine: Engine | None = None
         self.memory = PeakMemory(self.device)
 
@@ -62,30 +68,34 @@ class Run:
                 guidance, latents, timesteps, options = self._encode()
             with self.clock("denoise"), ExitStack() as stack:
                 unet, controlnet = self.pipe.unet, self.pipe.controlnet
-                models = ControlledUNet(unet, controlnet, guidance, len(timesteps))
-                positions: list[Position] = [models]
                 if self.schedule is not None:
                     attached = attach(
                         self.schedule, graph=self.graph, unet=unet, controlnet=controlnet
                     )
                     self.engine = stack.enter_context(attached)
-                    positions.append(self.engine)
+                models = ControlledUNet(
+                    unet, controlnet, guidance, len(timesteps), windows=self.windows,
+                    moves=self.moves, engine=self.engine,
+                )  # fmt: skip
                 latents = denoise(
-                    models, self.pipe.scheduler, latents, timesteps, positions=positions,
+                    models, self.pipe.scheduler, latents, timesteps, positions=[models],
                     on_step=on_step, **options,
                 )  # fmt: skip
             with self.clock("decode"):
-                video = self.pipe.decode_latents(latents, _DECODE_CHUNK)
-                pixels = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[
-                    0
-                ]
+                chunks = latents.split(_DECODE_CHUNK, dim=2)
+                return np.concatenate([self._decode(chunk) for chunk in chunks])
+
+    def _decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Frames (f H W 3) uint8 of latents (1 c f h w), few at a time."""
+        video = self.pipe.decode_latents(latents, _DECODE_CHUNK)
+        pixels = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]
         return np.asarray(np.round(pixels * 255), np.uint8)
 
     def report(self) -> Report:
         """What the run took; call it after `frames`."""
         request, shared = self.request, self._other_macs()
-        baseline = full_cost(self.graph, self._baseline_evaluations()).by_part()
-        uncached = full_cost(self.graph, self.num_evaluations).by_part()
+        baseline = self._uncached(self._baseline_evaluations())
+        uncached = self._uncached(self.num_evaluations)
         spent = self.engine.macs_by_part() if self.engine else uncached
         return Report(
             prompt=request.prompt, negative_prompt=request.negative_prompt, model=request.model,
@@ -107,12 +117,7 @@ class Run:
             request.prompt, pipe.device, 1, guided, request.negative_prompt
         )
         embeds = torch.cat([negative, embeds]) if guided else embeds
-        cond = pipe.prepare_video(
-            video=[Image.fromarray(frame) for frame in self.control.frames],
-            width=self.width, height=self.height, batch_size=self.num_frames,
-            num_videos_per_prompt=1, device=pipe.device, dtype=pipe.controlnet.dtype,
-            do_classifier_free_guidance=guided, guess_mode=False,
-        )  # fmt: skip
+        cond = torch.from_numpy(np.ascontiguousarray(self.control.frames)).permute(0, 3, 1, 2)
         pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
         latents = pipe.prepare_latents(
             1, pipe.unet.config.in_channels, self.num_frames, self.height, self.width, embeds.dtype,
@@ -133,6 +138,11 @@ class Run:
             pipe.prepare_extra_step_kwargs(generator, 0.0),
         )
 
+    def _uncached(self, evaluations: int) -> dict[str, int]:
+        """MACs by part without a policy, in the same windows."""
+        plain = (self.moves[:evaluations] + (False,) * evaluations)[:evaluations]
+        return windowed(full_cost(self.graph, evaluations), self.windows, plain)
+
     def _baseline_evaluations(self) -> int:
         """How often the models would run without a policy: of the steps that were asked for."""
         if self.preset.steps is None:
@@ -149,7 +159,7 @@ class Run:
     def _graph(self) -> BlockGraph:
         pipe = self.pipe
         return build_graph(
-            pipe.unet, pipe.controlnet, num_frames=self.num_frames,
+            pipe.unet, pipe.controlnet, num_frames=self.windows.plain[0].length,
             height=self.height // pipe.vae_scale_factor, width=self.width // pipe.vae_scale_factor,
             num_tokens=pipe.tokenizer.model_max_length, branches=2 if self.guidance_scale > 1 else 1,
             dtype_nbytes=pipe.unet.dtype.itemsize,

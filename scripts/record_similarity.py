@@ -42,20 +42,22 @@ class Runs:
         """One clip; `see` gets every layer's features."""
         pipe, case = self.pipe, held_out(FIRST_CLIP + clip, self.num_frames)
         text, negative = pipe.encode_prompt(plain_prompt(case.spec), "cpu", 1, True, None)
-        cond = torch.from_numpy(case.truth.pose).permute(0, 3, 1, 2).float() / 255
+        cond = torch.from_numpy(case.truth.pose).permute(0, 3, 1, 2)
         guidance = Guidance(
             torch.cat([negative, text]).repeat_interleave(self.num_frames, 0),
-            cond.repeat(2, 1, 1, 1), default_guidance_scale("puppet"), 1.0,
+            cond, default_guidance_scale("puppet"), 1.0,
         )  # fmt: skip
         generator = torch.Generator().manual_seed(clip)
         shape = (1, pipe.unet.config.in_channels, self.num_frames, 16, 16)
         pipe.scheduler.set_timesteps(self.num_inference_steps)
         timesteps = pipe.scheduler.timesteps
-        models = ControlledUNet(pipe.unet, pipe.controlnet, guidance, len(timesteps))
         parts = {"unet": pipe.unet, "controlnet": pipe.controlnet}
         with Recorder(self.graph, parts, see) as recorder:  # type: ignore[arg-type]
+            models = ControlledUNet(
+                pipe.unet, pipe.controlnet, guidance, len(timesteps), engine=recorder
+            )
             noise = torch.randn(shape, generator=generator)
-            denoise(models, pipe.scheduler, noise, timesteps, positions=[models, recorder])
+            denoise(models, pipe.scheduler, noise, timesteps, positions=[models])
 
 
 class Fits:

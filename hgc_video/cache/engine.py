@@ -7,7 +7,7 @@ stand-ins without rows, so that the host's own forward keeps working and costs n
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -55,7 +55,8 @@ class Engine:
     def __init__(self, schedule: Schedule | AdaptivePlan, graph: BlockGraph) -> None:
         self.schedule, self.graph = schedule, graph
         self._adjust = load_adjustments(getattr(schedule, "adjust", ""))
-        self.store, self.observer = Store(), Observer()
+        self.store = Store()
+        self._observers: dict[int, Observer] = {}
         self._works = Works(schedule, graph)
         self._layers = {
             la.name: LayerSite(la) for la in graph.layers if la.kind not in ("join", "hint")
@@ -114,6 +115,14 @@ class Engine:
         if step_index == 0 and window == 0:
             self.begin_run()
         self._index, self._window, self._work = step_index, window, None
+        for sites in (self._texts, self._hints.values()):
+            for site in sites:
+                site.window = window
+
+    def only_windows(self, windows: Collection[int]) -> None:
+        """Lets go of what is kept from step to step for any other window."""
+        self.store.only_windows(windows)
+        self._observers = {w: seen for w, seen in self._observers.items() if w in windows}
 
     def macs_by_part(self) -> dict[str, int]:
         """MACs executed since the run began."""
@@ -137,7 +146,7 @@ class Engine:
 
     def _clear(self) -> None:
         self.store.clear()
-        self.observer.begin()
+        self._observers.clear()
         self._zero = torch.empty(0)
         for sites in (self._layers, self._attentions, self._hints):
             for site in sites.values():
@@ -179,7 +188,7 @@ class Engine:
         return [f"{part}.nets.{k}" for k in sorted(several, key=int)] or [part]
 
     def _wrap_layer(self, model: nn.Module, layer: Layer) -> None:
-        around = self._hint(layer.name) if layer.kind == "hint" else self._layers[layer.name]
+        around = self._hint(layer) if layer.kind == "hint" else self._layers[layer.name]
         module = _module(model, layer.name)
         self._patches.append(Patch(module, around))
         for attention in layer.attentions:
@@ -194,19 +203,19 @@ class Engine:
                         Patch(_module(model, f"{attention.name}.{projection}"), site)
                     )
 
-    def _hint(self, name: str) -> Any:
-        site = self._hints[name]
+    def _hint(self, layer: Layer) -> Any:
+        name, site = layer.name, self._hints[layer.name]
 
         def around(forward: Any, conditioning: Tensor) -> Any:
             work = self._current()
-            if name in work.live.held:
+            if name in work.live.held and site.known:
                 return site.rows(self._rows(work))
-            if name not in work.live.computed:
+            if name not in work.live.computed | work.live.held:
                 return self._zero.expand(self._dead_rows(work), 1, 1, 1)
-            self._count(work, name)
             if not self.schedule.lossless:
-                site.made = forward(conditioning)
-                return site.made
+                self._count(name, layer.macs * work.step.branches)
+                return site.keep(forward(conditioning))
+            self._count(name, layer.macs)
             return site.encode(forward, conditioning)
 
         return around
@@ -280,12 +289,18 @@ class Engine:
 
     def _decide(self, sample: Tensor) -> None:
         assert self._index is not None
+        observer = self._observer
         if self._works.adaptive:
-            self.observer.see_input(sample)
-        self._work, self._fullest = self._works.at(self._index, self.observer)
-        self._steps.append(self._work.step)
-        self.executed.append(by_part({}))
+            observer.see_input(sample)
+        self._work, self._fullest = self._works.at(self._index, self._window, observer)
+        if len(self._steps) == self._index:  # the first window speaks for the step
+            self._steps.append(self._work.step)
+            self.executed.append(by_part({}))
         self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
+
+    @property
+    def _observer(self) -> Observer:
+        return self._observers.setdefault(self._window, Observer())
 
     def _prepare(self, site: LayerSite, work: StepWork) -> None:
         name = site.name
@@ -328,17 +343,17 @@ class Engine:
         for site in layers:
             name = site.name
             if site.ran:
-                self._count(work, name)
+                self._count(name, work.macs[name])
             if site.made is not None and name in work.keep:
                 self._put(name, site.made, work)
             if site.made is not None and name == self._probe:
-                self.observer.see_outermost(site.made, self._fullest)
+                self._observer.see_outermost(site.made, self._fullest)
             if site.contribution is not None:
                 self._put(contribution(name), site.contribution, work)
             site.forget()
         for attention in attentions:
             if attention.ran:
-                self._count(work, attention.name)
+                self._count(attention.name, work.macs[attention.name])
             if attention.made is not None:
                 self._put(attention.name, attention.made, work, 1 if attention.merge else None)
             attention.forget()
@@ -354,7 +369,7 @@ class Engine:
             uncond, cond = prediction.chunk(2)
             self._put(DIFFERENCE, uncond - cond, work, 1)
         if self._works.adaptive:
-            self.observer.see_output(prediction if computed else None)
+            self._observer.see_output(prediction if computed else None)
         weights, difference = work.step.difference, None
         if weights is not None:
             difference = self.store.get(self._key(DIFFERENCE), branches=1, frames=self._frames)
@@ -383,8 +398,12 @@ class Engine:
         """The rows of stand-ins: none, unless the host joins them with live tensors."""
         return self._rows(work) if work.mixed or self._whole_stand_ins else 0
 
-    def _count(self, work: StepWork, name: str) -> None:
-        self.executed[-1][name.partition(".")[0]] += work.macs[name]
+    def _count(self, name: str, macs: int) -> None:
+        """Adds MACs that are told for the graph's frames; a ControlNet may have got fewer."""
+        part = name.partition(".")[0]
+        if part == "controlnet" and self._frames != self.graph.num_frames:
+            macs = macs * self._frames // self.graph.num_frames
+        self.executed[-1][part] += macs
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:

@@ -6,70 +6,100 @@ equal is looked at once per run, when they are first computed.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
 class TextSite:
-    """A projection of the text to keys or values: once per prompt, for all frames and steps.
+    """A projection of the text to keys or values: once per prompt, for all frames, steps and windows.
 
-    `branches` tells how many guidance branches the rows of the coming call are of.
+    `branches` and `window` tell whose rows the coming call brings.
     """
 
     def __init__(self) -> None:
-        self.branches = 1
-        self.made: Tensor | None = None
-        self.same = False
+        self.branches, self.window = 1, 0
+        self._made: dict[int, _Projected] = {}
 
     def __call__(self, forward: Any, states: Tensor) -> Tensor:
         """`forward(states)` for states (branches·f n d) in which all frames of a branch may be equal."""
         rows = len(states)
-        if self.made is None or len(self.made) < (self.branches if self.same else rows):
-            grouped = states.unflatten(0, (self.branches, -1))
-            self.same = bool((grouped == grouped[:, :1]).all())
-            self.made = forward(grouped[:, 0].contiguous() if self.same else states)
-        if not self.same:
-            return self.made[-rows:]  # after the gate the prompt's branch is left, which is last
-        return self.made[-self.branches :].repeat_interleave(rows // self.branches, 0)
+        known = self._made.get(self.window)
+        if known is None or len(known.out) < (self.branches if known.same else rows):
+            known = self._made[self.window] = self._project(forward, states)
+        if not known.same:
+            return known.out[-rows:]  # after the gate the prompt's branch is left, which is last
+        return known.out[-self.branches :].repeat_interleave(rows // self.branches, 0)
+
+    def _project(self, forward: Any, states: Tensor) -> _Projected:
+        grouped = states.unflatten(0, (self.branches, -1))
+        same = bool((grouped == grouped[:, :1]).all())
+        rows = grouped[:, 0].contiguous() if same else states
+        for other in self._made.values():
+            if other.same and same and torch.equal(other.rows, rows):
+                return other
+        return _Projected(rows, forward(rows), same)
 
     def forget(self) -> None:
         """Lets go of what was made, for a new run."""
-        self.made = None
+        self._made.clear()
 
     @property
     def nbytes(self) -> int:
         """Bytes kept."""
-        return 0 if self.made is None else self.made.untyped_storage().nbytes()
+        return _nbytes(known.out for known in self._made.values())
+
+
+class _Projected(NamedTuple):
+    rows: Tensor
+    out: Tensor
+    same: bool
 
 
 class HintSite:
-    """The control clip's encoder: once for both branches, which see the same clip as a rule."""
+    """The control clip's encoder: once per window, and for both branches, which see the same clip as
+    a rule. `window` tells whose frames the coming call brings."""
 
     def __init__(self, branches: int) -> None:
-        self.branches = branches
-        self.made: Tensor | None = None
+        self.branches, self.window = branches, 0
+        self._made: dict[int, Tensor] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether this window's frames have been encoded."""
+        return self.window in self._made
+
+    def keep(self, encoded: Tensor) -> Tensor:
+        """Keeps what was encoded for all rows."""
+        self._made[self.window] = encoded
+        return encoded
 
     def encode(self, forward: Any, conditioning: Tensor) -> Tensor:
         """`forward(conditioning)` for conditioning (branches·f 3 H W)."""
         first, *others = conditioning.chunk(self.branches)
         same = all(torch.equal(first, other) for other in others)
-        self.made = forward(first) if same else forward(conditioning)
+        self.keep(forward(first) if same else forward(conditioning))
         return self.rows(len(conditioning))
 
     def rows(self, rows: int) -> Tensor:
         """What was encoded, for so many rows."""
-        assert self.made is not None
-        if rows > len(self.made):
-            return torch.cat([self.made] * (rows // len(self.made)))
-        return self.made[-rows:]
+        made = self._made[self.window]
+        if rows > len(made):
+            return torch.cat([made] * (rows // len(made)))
+        return made[-rows:]
 
     def forget(self) -> None:
         """Lets go of what was made, for a new run."""
-        self.made = None
+        self._made.clear()
 
     @property
     def nbytes(self) -> int:
         """Bytes kept."""
-        return 0 if self.made is None else self.made.untyped_storage().nbytes()
+        return _nbytes(self._made.values())
+
+
+def _nbytes(tensors: Iterable[Tensor]) -> int:
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())

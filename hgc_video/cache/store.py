@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -77,6 +77,10 @@ class Store:
             for key, values in self._values.items()
             if key.window != window or key.name in names
         }
+
+    def only_windows(self, windows: Collection[int]) -> None:
+        """Forgets all values of other windows."""
+        self._values = {key: v for key, v in self._values.items() if key.window in windows}
 
     def clear(self) -> None:
         """Forgets everything."""

@@ -48,7 +48,7 @@ class Works:
             self._choices, self._keep = tuple((s,) for s in plan.steps), kept(graph, plan)
             self._told = plan
         self._projected: set[str] = set()
-        self._decide: Decide | None = None
+        self._deciders: dict[int, Decide] = {}
 
     def __len__(self) -> int:
         return len(self._choices)
@@ -61,12 +61,15 @@ class Works:
     def begin(self) -> None:
         """Starts a run."""
         self._projected.clear()
-        self._decide = self.plan.start() if isinstance(self.plan, AdaptivePlan) else None
+        self._deciders.clear()
 
-    def at(self, index: int, signals: Signals) -> tuple[StepWork, bool]:
-        """The work of a step, and whether it is the fullest that could be chosen."""
-        choices = self._choices[index]
-        place = 0 if self._decide is None else self._decide(len(choices), signals)
+    def at(self, index: int, window: int, signals: Signals) -> tuple[StepWork, bool]:
+        """The work of a window's step, and whether it is the fullest that could be chosen."""
+        choices, place = self._choices[index], 0
+        if isinstance(self.plan, AdaptivePlan):
+            if window not in self._deciders:
+                self._deciders[window] = self.plan.start()
+            place = self._deciders[window](len(choices), signals)
         return self._work(index, choices[place]), place == 0
 
     def _work(self, index: int, step: StepPlan) -> StepWork:

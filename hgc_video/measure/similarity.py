@@ -30,6 +30,9 @@ class Recorder:
         """Tells the position."""
         self._index = step_index
 
+    def only_windows(self, windows: object) -> None:
+        """Nothing is kept for windows."""
+
     def __enter__(self) -> Recorder:
         for layer in self.graph.layers:
             model = self.models.get(layer.part)

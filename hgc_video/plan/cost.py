@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .graph import Attention, BlockGraph, Layer
 from .liveness import DIFFERENCE, Live, kept, live, made
 from .schedule import Anchors, Schedule, StepPlan
+from .windows import Windows
 
 PARTS = ("unet", "controlnet")
 
@@ -59,6 +60,17 @@ def cost(graph: BlockGraph, schedule: Schedule) -> Cost:
             sum(_nbytes(graph, name, stored[name][-depth:]) for name, depth in names.items())
         )
     return Cost(tuple(macs), tuple(nbytes))
+
+
+def windowed(spent: Cost, windows: Windows, moves: Sequence[bool] = ()) -> dict[str, int]:
+    """MACs by part of a run whose windows each cost `spent`; the ControlNet runs once per frame."""
+    totals = dict.fromkeys(PARTS, 0)
+    length = windows.plain[0].length
+    for i, step in enumerate(spent.macs):
+        count = len(windows.at(bool(moves) and moves[i]))
+        totals["unet"] += step["unet"] * count
+        totals["controlnet"] += step["controlnet"] * windows.num_frames // length
+    return totals
 
 
 def by_part(spent: Mapping[str, int]) -> dict[str, int]:

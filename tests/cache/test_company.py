@@ -35,18 +35,20 @@ def sample(clip, scheduler, policy=None):
     scheduler.set_timesteps(4)
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(1, 4, FRAMES, SIZE, SIZE, generator=generator) * scheduler.init_noise_sigma
-    guidance = Guidance(clip.text, clip.hint, 2.0, 0.7)
+    guidance = Guidance(clip.text, clip.hint.chunk(2)[0], 2.0, 0.7)
     timesteps = scheduler.timesteps
-    models = ControlledUNet(clip.unet, clip.controlnet, guidance, len(timesteps))
+    count = len(timesteps)
     takes_noise = type(scheduler).__name__ in ("EulerAncestralDiscreteScheduler", "LCMScheduler")
     options = {"generator": generator} if takes_noise else {}
+
+    def run(engine=None):
+        models = ControlledUNet(clip.unet, clip.controlnet, guidance, count, engine=engine)
+        return denoise(models, scheduler, noise, timesteps, positions=[models], **options), engine
+
     if policy is None:
-        return denoise(models, scheduler, noise, timesteps, positions=[models], **options), None
-    with attached(clip, policy, len(timesteps)) as engine:
-        latents = denoise(
-            models, scheduler, noise, timesteps, positions=[models, engine], **options
-        )
-        return latents, engine
+        return run()
+    with attached(clip, policy, count) as engine:
+        return run(engine)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -1,0 +1,110 @@
+"""Overlapping windows of frames for clips longer than the motion modules hold, and how they blend.
+
+Pure numbers. Every window has the same length, so that one graph and one schedule serve them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..errors import InputError
+
+WEIGHTINGS = ("pyramid", "uniform")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames start .. start + length; `number` names its cache; `fresh` of them, the last ones, are in
+    no window before it, so that the ControlNet runs on these only."""
+
+    number: int
+    start: int
+    length: int
+    fresh: int
+
+    @property
+    def frames(self) -> slice:
+        """All frames of the window."""
+        return slice(self.start, self.start + self.length)
+
+    @property
+    def fresh_frames(self) -> slice:
+        """The frames that come up first in this window."""
+        return slice(self.start + self.length - self.fresh, self.start + self.length)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A clip of `num_frames` in windows of `length` frames, neighbours sharing at least `overlap`.
+
+    `weighting` says how a frame's predictions are mixed: "pyramid" trusts the middle of a window most
+    (as diffusers' FreeNoise does), "uniform" all places alike.
+    """
+
+    num_frames: int
+    length: int
+    overlap: int = 0
+    weighting: str = "pyramid"
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or self.length < 1:
+            raise InputError(
+                f"{self.num_frames} frames in windows of {self.length} are not possible"
+            )
+        if self.num_frames > self.length and not 0 <= self.overlap < self.length:
+            raise InputError(
+                f"context_overlap={self.overlap} is not possible with context_length={self.length}; "
+                f"give 0 to {self.length - 1}"
+            )
+        if self.weighting not in WEIGHTINGS:
+            raise InputError(
+                f'unknown weighting "{self.weighting}"; choose {" or ".join(WEIGHTINGS)}'
+            )
+
+    @cached_property
+    def plain(self) -> tuple[Window, ...]:
+        """The windows, in order."""
+        return self._made(self._starts(0), 0)
+
+    @cached_property
+    def shifted(self) -> tuple[Window, ...]:
+        """The windows moved by half a stride, so that seams do not stand still."""
+        stride = self.length - self.overlap
+        return self._made(self._starts(stride // 2), len(self.plain))
+
+    def at(self, shifted: bool) -> tuple[Window, ...]:
+        """The windows of a step."""
+        return self.shifted if shifted else self.plain
+
+    def weights(self, windows: Sequence[Window]) -> tuple[tuple[float, ...], ...]:
+        """Per window the weight of each of its frames; over all windows they sum to 1 for every frame."""
+        raw = [self._raw(window.length) for window in windows]
+        totals = [0.0] * self.num_frames
+        for window, weights in zip(windows, raw, strict=True):
+            for k, weight in enumerate(weights):
+                totals[window.start + k] += weight
+        return tuple(
+            tuple(weight / totals[window.start + k] for k, weight in enumerate(weights))
+            for window, weights in zip(windows, raw, strict=True)
+        )
+
+    def _raw(self, length: int) -> list[float]:
+        if self.weighting == "uniform":
+            return [1.0] * length
+        return [float(min(k + 1, length - k)) for k in range(length)]
+
+    def _starts(self, offset: int) -> list[int]:
+        last = self.num_frames - self.length
+        if last <= 0:
+            return [0]
+        stride = self.length - self.overlap
+        return sorted({0, *range(offset, last, stride), last})
+
+    def _made(self, starts: list[int], first_number: int) -> tuple[Window, ...]:
+        length, done, windows = min(self.length, self.num_frames), 0, []
+        for k, start in enumerate(starts):
+            windows.append(Window(first_number + k, start, length, start + length - done))
+            done = start + length
+        return tuple(windows)
