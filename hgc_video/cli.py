@@ -96,6 +96,16 @@ def generate(
     fps: Annotated[
         float | None, typer.Option(help="Frames per second. Default: as the control clip.")
     ] = None,
+    context_length: Annotated[
+        int | None,
+        typer.Option(help="Frames of a window of a long clip. Default: what the model holds."),
+    ] = None,
+    context_overlap: Annotated[
+        int | None, typer.Option(help="Frames that windows share. Default: a quarter of a window.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="What the run may take, as 8GiB. Default: what is free.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="JSON file for what the run cost.")] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 ... Default: cuda where there is one.")
@@ -128,6 +138,9 @@ def generate(
             fps=fps,
             seed=seed,
             extract=extract,
+            context_length=context_length,
+            context_overlap=context_overlap,
+            memory=memory,
             device=device,
             progress=not quiet,
         )
@@ -168,6 +181,10 @@ def plan(
     convention: Annotated[
         str, typer.Option(help="all, or no-attention-products as older tables count.")
     ] = "all",
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Also show how a run in half precision is cut to fit, as 8GiB."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Shows what would be computed and reused at every step, and what that costs; runs nothing.
@@ -184,7 +201,7 @@ def plan(
             forecast(
                 model=model, control=control, preset=preset, num_controlnets=controlnet,
                 num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
-                width=width, guided=guidance, convention=convention,
+                width=width, guided=guidance, convention=convention, memory=memory,
             )
             for preset in chosen
         ]  # fmt: skip

@@ -6,6 +6,7 @@ Composes models and plan; knows nothing about tensors that hold numbers.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,49 +15,67 @@ from .errors import InputError, ModelError, nearest
 from .models.load import CONTROLS, read_facts
 from .plan.adaptive import AdaptivePlan
 from .plan.chart import chart
-from .plan.cost import Cost, cost, full_cost
-from .plan.presets import resolve
+from .plan.chunks import ChunkPlan, choose_chunks, parse_nbytes
+from .plan.cost import Cost, cost, full_cost, windowed
+from .plan.presets import Preset, resolve
+from .plan.windows import Windows
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The cost of UNet and ControlNet with and without the cache; `steps` is one line per step."""
+    """The cost of UNet and ControlNet with and without the cache, `spent` and `baseline` for one window of
+    the clip, the MACs for all; `steps` is one line per step; `cut` how the clip fits a told memory."""
 
     preset: str
     spent: Cost
     baseline: Cost
     steps: tuple[str, ...]
+    windows: Windows
+    cut: ChunkPlan | None = None
+
+    @property
+    def macs_by_part(self) -> dict[str, int]:
+        """MACs of UNet and ControlNet over all windows."""
+        return windowed(self.spent, self.windows)
+
+    @property
+    def macs_baseline_by_part(self) -> dict[str, int]:
+        """The same without the cache."""
+        return windowed(self.baseline, self.windows)
 
     @property
     def macs_saved(self) -> float:
         """The share of the baseline that would not be executed, 0..1."""
-        return 1 - self.spent.total / self.baseline.total
+        return 1 - sum(self.macs_by_part.values()) / sum(self.macs_baseline_by_part.values())
 
     def to_json(self) -> str:
         """The figures under the names that a report uses."""
         told = {
             "preset": self.preset,
-            "macs": self.spent.total,
-            "macs_baseline": self.baseline.total,
+            "macs": sum(self.macs_by_part.values()),
+            "macs_baseline": sum(self.macs_baseline_by_part.values()),
             "macs_saved": self.macs_saved,
-            "macs_by_part": self.spent.by_part(),
-            "macs_baseline_by_part": self.baseline.by_part(),
+            "macs_by_part": self.macs_by_part,
+            "macs_baseline_by_part": self.macs_baseline_by_part,
             "cache_peak_nbytes": self.spent.peak_nbytes,
             "steps": self.steps,
         }
+        if self.cut is not None:
+            told |= {"memory": str(self.cut), "predicted_peak_nbytes": self.cut.peak.nbytes}
         return json.dumps(told, indent=2)
 
     def __str__(self) -> str:
-        baseline = self.baseline.by_part()
+        spent, baseline = self.macs_by_part, self.macs_baseline_by_part
         parts = ", ".join(
             f"{part} {macs / 1e12:.3g} of {baseline[part] / 1e12:.3g}"
-            for part, macs in self.spent.by_part().items()
+            for part, macs in spent.items()
         )
         return "\n".join([
             *self.steps,
-            f"MACs   {self.spent.total / 1e12:.3g} of {self.baseline.total / 1e12:.3g} T: "
+            f"MACs   {sum(spent.values()) / 1e12:.3g} of {sum(baseline.values()) / 1e12:.3g} T: "
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
-            f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most",
+            f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most for a window",
+            *([f"memory {self.cut}"] if self.cut is not None else []),
         ])  # fmt: skip
 
 
@@ -73,6 +92,7 @@ def forecast(
     convention: str = "all",
     guided: bool = True,
     dtype_nbytes: int = 4,
+    memory: str | int | None = None,
 ) -> Forecast:
     """The forecast for one clip; what is None is the model's own.
 
@@ -80,6 +100,7 @@ def forecast(
         model: the embedded model, a folder in diffusers format, or a configuration that is known by
             name (`hgc-video models`), which needs no files at all.
         convention: "all", or "no-attention-products" as older tables count.
+        memory: also choose the cut of a run in half precision that fits this much.
 
     Raises:
         InputError: an unknown preset or control, a count or size that is not possible.
@@ -93,20 +114,52 @@ def forecast(
             raise InputError(f"{name}={count} is not possible; give at least 1")
     chosen = resolve(preset)
     scene = _scene(model, control, height, width, num_controlnets)
+    frames, branches = num_frames or scene.num_frames, 2 if guided else 1
+    cut = (
+        None
+        if memory is None
+        else _cut(scene, chosen, frames, branches, num_inference_steps, memory)
+    )
+    length = cut.context if cut else min(frames, scene.max_frames)
+    windows = Windows(frames, length, length // 4)
     graph = build_graph(
-        scene.unet, scene.controlnet, num_frames=num_frames or scene.num_frames,
-        height=scene.height, width=scene.width, num_tokens=scene.num_tokens,
-        branches=2 if guided else 1, dtype_nbytes=dtype_nbytes, convention=convention,
+        scene.unet, scene.controlnet, num_frames=windows.plain[0].length, height=scene.height,
+        width=scene.width, num_tokens=scene.num_tokens, branches=branches,
+        dtype_nbytes=2 if memory is not None else dtype_nbytes, convention=convention,
     )  # fmt: skip
     baseline = full_cost(graph, num_inference_steps)
     steps = chosen.steps or num_inference_steps
     schedule = chosen.schedule(graph, steps)
-    if schedule is None:
-        plain = full_cost(graph, steps)
-        return Forecast(preset, plain, baseline, tuple(f"{i:3d}  stock" for i in range(steps)))
     if isinstance(schedule, AdaptivePlan):  # the most it can cost; it decides at run time
         schedule = schedule.extreme(fullest=True)
-    return Forecast(preset, cost(graph, schedule), baseline, chart(graph, schedule))
+    if schedule is None:
+        lines = tuple(f"{i:3d}  stock" for i in range(steps))
+        return Forecast(preset, full_cost(graph, steps), baseline, lines, windows, cut)
+    return Forecast(preset, cost(graph, schedule), baseline, chart(graph, schedule), windows, cut)
+
+
+def _cut(
+    scene: _Scene, preset: Preset, num_frames: int, branches: int, steps: int, memory: str | int
+) -> ChunkPlan:
+    import torch
+
+    from .models.probe import is_a
+    from .peak import PeakModel, Scale
+
+    if not is_a(scene.unet, "UNetMotionModel"):
+        raise InputError("memory is planned for AnimateDiff's layout only; leave --memory out")
+    measures = Scale(
+        num_frames, scene.height, scene.width, scene.num_tokens, branches, preset.steps or steps,
+        scene.factor,
+    )  # fmt: skip
+    text_nbytes = scene.text_encoder_params * torch.float16.itemsize
+    predict = PeakModel(
+        scene.unet, scene.controlnet, scene.vae(), text_nbytes, measures, preset, torch.float16
+    )
+    return choose_chunks(
+        predict, num_frames=num_frames, max_frames=scene.max_frames,
+        num_positions=measures.num_positions, budget=parse_nbytes(memory),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,6 +172,10 @@ class _Scene:
     height: int
     width: int
     num_tokens: int
+    max_frames: int
+    factor: int
+    text_encoder_params: int
+    vae: Callable[[], Any]
 
 
 def _scene(
@@ -145,8 +202,9 @@ def _known_scene(
             raise InputError(f"{name}={pixels} is not possible; give a multiple of 64")
     factor = known.latent_factor
     return _Scene(
-        unet, controlnet, known.num_frames, rows // factor, columns // factor, known.num_tokens
-    )
+        unet, controlnet, known.num_frames, rows // factor, columns // factor, known.num_tokens,
+        known.num_frames, factor, known.text_encoder_params, known.build_vae,
+    )  # fmt: skip
 
 
 def _folder_scene(
@@ -164,7 +222,15 @@ def _folder_scene(
     factor = round(facts.default_area**0.5) // int(unet.config.sample_size)
     net = None if num_controlnets == 0 else _on_meta(facts.folder / f"controlnet_{control}")
     tokens = _config(facts.folder / "text_encoder")["max_position_embeddings"]
-    return _Scene(unet, net, facts.max_frames, rows // factor, columns // factor, tokens)
+    text = _config(facts.folder / "text_encoder")
+    layers, wide = text["num_hidden_layers"], text["hidden_size"]
+    params = (
+        layers * (4 * wide**2 + 2 * wide * text["intermediate_size"]) + text["vocab_size"] * wide
+    )
+    return _Scene(
+        unet, net, facts.max_frames, rows // factor, columns // factor, tokens, facts.max_frames, factor,
+        params, lambda: _on_meta(facts.folder / "vae"),
+    )  # fmt: skip
 
 
 def _config(folder: Path) -> dict[str, Any]:

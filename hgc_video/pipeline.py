@@ -5,6 +5,7 @@ Composes media, models, plan, cache and the loop; each of them can be used witho
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,17 @@ from .errors import Cancelled, InputError
 from .media.control import ControlClip, load_control
 from .media.video import VideoLike
 from .models.load import ModelFacts, load_pipeline, read_facts
-from .plan.presets import resolve
+from .plan.chunks import ChunkPlan, Chunks, Peak, parse_nbytes
+from .plan.presets import Preset, resolve
 from .request import Request, check_prompt_length
 from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
+
+    from .run import Run
 
 StepCallback = Callable[[int, int, Any], "bool | None"]
 
@@ -45,6 +51,7 @@ def generate(
     fps: float | None = None,
     seed: int = 0,
     extract: bool = False,
+    memory: str | int | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
     progress: bool = True,
@@ -66,6 +73,8 @@ def generate(
         num_frames: None takes what the clip has, at most what the model holds at once. More than that is
             made in overlapping windows of `context_length` frames (None: what the model holds) that
             share `context_overlap` frames (None: a quarter of them).
+        memory: what the run may take, as "8GiB" or bytes, weights included; the clip is cut to fit, and
+            refused where nothing fits. None is what is free on the device.
         height, width, fps: None follows the control clip.
         callback: called after each step with (step_index, num_inference_steps, latents (1 c f h w));
             returning False stops the run.
@@ -88,6 +97,8 @@ def generate(
         context_length=context_length, context_overlap=context_overlap,
     )  # fmt: skip
     chosen = resolve(preset)
+    if memory is not None:
+        memory = parse_nbytes(memory)
     clock = Stopwatch()
     facts = read_facts(model)
     context = request.context(facts.max_frames)
@@ -95,15 +106,71 @@ def generate(
         clip = _read_control(request, facts)
     with clock("load"):
         pipe = load_pipeline(model, control, device=_choose_device(device), dtype=dtype)
-    from .run import Run  # loads torch, which wrong input need not wait for
-
     check_prompt_length(pipe.tokenizer, prompt)
     check_prompt_length(pipe.tokenizer, negative_prompt or "", "negative prompt")
     scale = facts.guidance_scale if guidance_scale is None else guidance_scale
-    run = Run(request, chosen, scale, clip, pipe, clock, context)
-    with _watched(callback, run.num_evaluations, progress) as on_step:
-        frames = run.frames(on_step)
+    maker = _Maker(request, chosen, scale, clip, pipe, clock, facts, memory, context)
+    try:
+        run, frames = maker(callback, progress)
+    except _out_of_memory() as error:
+        warnings.warn(
+            f"out of memory ({str(error).splitlines()[0]}); trying a smaller cut", stacklevel=2
+        )
+        run, frames = maker(callback, progress, again=True)
     return Clip(frames=frames, fps=clip.fps, report=run.report(), control=clip.frames)
+
+
+def _out_of_memory() -> type[Exception]:
+    import torch
+
+    return torch.OutOfMemoryError
+
+
+class _Maker:
+    """Makes the run of a request, a second time in a smaller cut where memory ran out."""
+
+    def __init__(
+        self, request: Request, preset: Preset, guidance_scale: float, clip: ControlClip, pipe: Any,
+        clock: Stopwatch, facts: ModelFacts, memory: str | int | None, context: tuple[int, int],
+    ) -> None:  # fmt: skip
+        self.parts = (request, preset, guidance_scale, clip, pipe, clock)
+        self.facts, self.memory, self.context = facts, memory, context
+        self.cut: ChunkPlan | None = None
+
+    def __call__(
+        self, callback: StepCallback | None, progress: bool, *, again: bool = False
+    ) -> tuple[Run, NDArray[np.uint8]]:
+        """The run and its frames (f H W 3)."""
+        from .run import Run  # loads torch, which wrong input need not wait for
+
+        clock = self.parts[-1]
+        with clock("plan"):
+            self.cut = self._cut(again)
+        run = Run(*self.parts, self.cut, self.context[1])
+        with _watched(callback, run.num_evaluations, progress) as on_step:
+            return run, run.frames(on_step)
+
+    def _cut(self, again: bool) -> ChunkPlan:
+        """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
+        request, preset, guidance_scale, clip, pipe, _ = self.parts
+        num_frames, height, width = clip.frames.shape[:3]
+        length, overlap = self.context
+        on_cpu = str(pipe.unet.device) == "cpu"
+        if self.memory is None and on_cpu and num_frames <= length and not again:
+            return ChunkPlan(1, min(length, num_frames), Chunks(), Peak(0, 0), None)
+        from .fit import fit_pipeline, memory_budget
+        from .peak import Scale
+
+        factor = pipe.vae_scale_factor
+        scale = Scale(
+            num_frames, height // factor, width // factor, pipe.tokenizer.model_max_length,
+            2 if guidance_scale > 1 else 1, preset.steps or request.num_inference_steps, factor, overlap,
+        )  # fmt: skip
+        return fit_pipeline(
+            pipe, preset, scale, max_frames=length, budget=memory_budget(self.memory, str(pipe.unet.device)),
+            context=None if request.context_length is None else min(length, num_frames),
+            smaller_than=self.cut if again else None,
+        )  # fmt: skip
 
 
 def _read_control(request: Request, facts: ModelFacts) -> ControlClip:

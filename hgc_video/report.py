@@ -26,7 +26,8 @@ class Report:
     `macs_by_part` is what was executed, `macs_baseline_by_part` what the same run without a cache
     takes; `seconds` is wall-clock time by stage (load, encode, denoise, decode, ...) and `total`;
     `peak_nbytes` the memory peak of the run, `cache_nbytes` the most that the cache held at once;
-    `steps` one line per denoising step.
+    `steps` one line per denoising step; `memory` how the clip was cut to fit and
+    `predicted_peak_nbytes` what that was predicted to take (0: nothing was cut, so nothing was predicted).
     """
 
     prompt: str
@@ -49,6 +50,8 @@ class Report:
     peak_nbytes: int
     cache_nbytes: int
     steps: tuple[str, ...]
+    memory: str
+    predicted_peak_nbytes: int
     versions: Mapping[str, str]
 
     @property

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .cache.engine import Engine, attach
+from .cache.split import split
 from .denoise import ControlledUNet, Guidance, denoise
 from .measure.macs import module_macs
 from .measure.memory import PeakMemory
@@ -24,6 +25,7 @@ from .media.control import ControlClip
 from .models.graph import build_graph
 from .plan.adaptive import AdaptivePlan
 from .plan.chart import chart
+from .plan.chunks import ChunkPlan
 from .plan.cost import full_cost, windowed
 from .plan.graph import BlockGraph
 from .plan.presets import Preset
@@ -33,22 +35,21 @@ from .report import Report
 from .request import Request
 from .stopwatch import Stopwatch
 
-_DECODE_CHUNK = 16  # frames; what the stock pipeline decodes at once
-
 
 class Run:
     """Makes the frames of one request and the account of what that took."""
 
     def __init__(
         self, request: Request, preset: Preset, guidance_scale: float, control: ControlClip, pipe: Any,
-        clock: Stopwatch, context: tuple[int, int],
+        clock: Stopwatch, cut: ChunkPlan, overlap: int,
     ) -> None:  # fmt: skip
         self.request, self.preset, self.guidance_scale = request, preset, guidance_scale
         self.control, self.pipe, self.clock = control, pipe, clock
         self.num_inference_steps = preset.steps or request.num_inference_steps
         self.num_frames, self.height, self.width = control.frames.shape[:3]
         self.device = str(pipe.unet.device)
-        self.windows = Windows(self.num_frames, *context)
+        self.cut = cut
+        self.windows = Windows(self.num_frames, cut.context, min(overlap, cut.context - 1))
         # A scheduler of second order evaluates the models twice in most steps.
         pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
         self.num_evaluations = len(pipe.scheduler.timesteps)
@@ -68,26 +69,27 @@ class Run:
                 guidance, latents, timesteps, options = self._encode()
             with self.clock("denoise"), ExitStack() as stack:
                 unet, controlnet = self.pipe.unet, self.pipe.controlnet
+                models = {"graph": self.graph, "unet": unet, "controlnet": controlnet}
+                if self.cut.chunks.split:
+                    stack.enter_context(split(self.cut.chunks, **models))
                 if self.schedule is not None:
-                    attached = attach(
-                        self.schedule, graph=self.graph, unet=unet, controlnet=controlnet
-                    )
+                    attached = attach(self.schedule, **models, spill=self.cut.chunks.spill)
                     self.engine = stack.enter_context(attached)
-                models = ControlledUNet(
+                steered = ControlledUNet(
                     unet, controlnet, guidance, len(timesteps), windows=self.windows,
                     moves=self.moves, engine=self.engine,
                 )  # fmt: skip
                 latents = denoise(
-                    models, self.pipe.scheduler, latents, timesteps, positions=[models],
+                    steered, self.pipe.scheduler, latents, timesteps, positions=[steered],
                     on_step=on_step, **options,
                 )  # fmt: skip
             with self.clock("decode"):
-                chunks = latents.split(_DECODE_CHUNK, dim=2)
+                chunks = latents.split(self.cut.chunks.decode, dim=2)
                 return np.concatenate([self._decode(chunk) for chunk in chunks])
 
     def _decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Frames (f H W 3) uint8 of latents (1 c f h w), few at a time."""
-        video = self.pipe.decode_latents(latents, _DECODE_CHUNK)
+        video = self.pipe.decode_latents(latents, self.cut.chunks.decode)
         pixels = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]
         return np.asarray(np.round(pixels * 255), np.uint8)
 
@@ -106,7 +108,8 @@ class Run:
             macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
             seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,
             cache_nbytes=self.engine.peak_nbytes if self.engine else 0,
-            steps=self._chart(), versions=_versions(),
+            steps=self._chart(), memory=str(self.cut), predicted_peak_nbytes=self.cut.peak.nbytes,
+            versions=_versions(),
         )  # fmt: skip
 
     def _encode(self) -> tuple[Guidance, Tensor, Tensor, dict[str, Any]]:

@@ -48,6 +48,8 @@ def report() -> Report:
         seconds={"load": 1.0, "denoise": 4.25, "total": 5.5},
         peak_nbytes=3 * 2**20,
         cache_nbytes=2**20,
+        memory="level 1: windows of 16 frames, whole layers",
+        predicted_peak_nbytes=0,
         steps=("0 compute", "1 reuse"),
         versions={"hgc_video": "0.1.0", "torch": "2.13.0"},
     )

@@ -35,10 +35,18 @@ from .work import StepWork, Works
 
 @contextmanager
 def attach(
-    schedule: Schedule | AdaptivePlan, *, graph: BlockGraph, unet: Any, controlnet: Any = None
+    schedule: Schedule | AdaptivePlan,
+    *,
+    graph: BlockGraph,
+    unet: Any,
+    controlnet: Any = None,
+    spill: bool = False,
 ) -> Iterator[Engine]:
-    """Wraps the models while the `with` block lasts; undo is exact, also after an exception."""
-    engine = Engine(schedule, graph)
+    """Wraps the models while the `with` block lasts; undo is exact, also after an exception.
+
+    With `spill` the values of windows that are not at work lie in host memory.
+    """
+    engine = Engine(schedule, graph, spill=spill)
     engine.enable(unet, controlnet)
     try:
         yield engine
@@ -52,8 +60,10 @@ class Engine:
     `executed` lists the MACs by part of every step that was run, counted where a module really ran.
     """
 
-    def __init__(self, schedule: Schedule | AdaptivePlan, graph: BlockGraph) -> None:
-        self.schedule, self.graph = schedule, graph
+    def __init__(
+        self, schedule: Schedule | AdaptivePlan, graph: BlockGraph, *, spill: bool = False
+    ) -> None:
+        self.schedule, self.graph, self.spill = schedule, graph, spill
         self._adjust = load_adjustments(getattr(schedule, "adjust", ""))
         self.store = Store()
         self._observers: dict[int, Observer] = {}
@@ -118,6 +128,14 @@ class Engine:
         for sites in (self._texts, self._hints.values()):
             for site in sites:
                 site.window = window
+
+    def _spill(self, device: torch.device) -> None:
+        """Keeps this window's and the next one's values on the device, the others in host memory."""
+        if device.type == "cuda":  # elsewhere memory is the host's already
+            there = (self._window, self._window + 1)
+            self.store.spill(there)
+            self.store.fetch(self._window, device)
+            self.store.fetch(self._window + 1, device)
 
     def only_windows(self, windows: Collection[int]) -> None:
         """Lets go of what is kept from step to step for any other window."""
@@ -274,6 +292,8 @@ class Engine:
             if self._index is None:
                 return self._current()
             self._decide(sample)
+            if self.spill:
+                self._spill(sample.device)
         work = self._current()
         clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
         self._frames = sample.shape[0] * clips // self.graph.branches

@@ -35,10 +35,10 @@ class TextSite:
 
     def _project(self, forward: Any, states: Tensor) -> _Projected:
         grouped = states.unflatten(0, (self.branches, -1))
-        same = bool((grouped == grouped[:, :1]).all())
+        same = states.is_meta or bool((grouped == grouped[:, :1]).all())
         rows = grouped[:, 0].contiguous() if same else states
         for other in self._made.values():
-            if other.same and same and torch.equal(other.rows, rows):
+            if other.same and same and _equal(other.rows, rows):
                 return other
         return _Projected(rows, forward(rows), same)
 
@@ -79,7 +79,7 @@ class HintSite:
     def encode(self, forward: Any, conditioning: Tensor) -> Tensor:
         """`forward(conditioning)` for conditioning (branches·f 3 H W)."""
         first, *others = conditioning.chunk(self.branches)
-        same = all(torch.equal(first, other) for other in others)
+        same = all(_equal(first, other) for other in others)
         self.keep(forward(first) if same else forward(conditioning))
         return self.rows(len(conditioning))
 
@@ -98,6 +98,11 @@ class HintSite:
     def nbytes(self) -> int:
         """Bytes kept."""
         return _nbytes(self._made.values())
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether rows are the same; without numbers (on the meta device) they are taken to be."""
+    return a.is_meta or torch.equal(a, b)
 
 
 def _nbytes(tensors: Iterable[Tensor]) -> int:

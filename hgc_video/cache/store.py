@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..errors import CacheStateError
@@ -78,6 +79,21 @@ class Store:
             if key.window != window or key.name in names
         }
 
+    def spill(self, windows: Collection[int]) -> None:
+        """Sends the values of all other windows to host memory; they come back when they are read, or
+        before that by `fetch`. On the CPU they are there already."""
+        for key, values in self._values.items():
+            if key.window not in windows:
+                self._values[key] = tuple(v._replace(tensor=to_host(v.tensor)) for v in values)
+
+    def fetch(self, window: int, device: torch.device) -> None:
+        """Begins to bring a window's values back to a device."""
+        for key, values in self._values.items():
+            if key.window == window:
+                self._values[key] = tuple(
+                    v._replace(tensor=v.tensor.to(device, non_blocking=True)) for v in values
+                )
+
     def only_windows(self, windows: Collection[int]) -> None:
         """Forgets all values of other windows."""
         self._values = {key: v for key, v in self._values.items() if key.window in windows}
@@ -88,10 +104,19 @@ class Store:
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept now; a storage that two tensors share counts once."""
+        """Bytes kept now, wherever; a storage that two tensors share counts once."""
         storages = {
-            value.tensor.untyped_storage().data_ptr(): value.tensor.untyped_storage().nbytes()
+            value.tensor.untyped_storage()._cdata: value.tensor.untyped_storage().nbytes()
             for values in self._values.values()
             for value in values
         }
         return sum(storages.values())
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """The tensor in host memory, pinned where it comes from a GPU so that copies need not wait."""
+    if tensor.device.type != "cuda":
+        return tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    return host

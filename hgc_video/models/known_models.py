@@ -20,6 +20,7 @@ class KnownModel:
     width: int
     num_frames: int
     num_tokens: int
+    text_encoder_params: int
     unet: dict[str, Any]
     controlnet: dict[str, Any] | None
 
@@ -41,6 +42,17 @@ class KnownModel:
         if len(nets) < 2:
             return made, nets[0] if nets else None
         return made, diffusers.MultiControlNetModel(nets)
+
+    def build_vae(self) -> Any:
+        """Stable Diffusion's VAE on the meta device; all known models but SVD have its shape."""
+        import diffusers
+        import torch
+
+        with torch.device("meta"):
+            return diffusers.AutoencoderKL(
+                block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
+                down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+            )  # fmt: skip
 
 
 def known_models() -> tuple[str, ...]:

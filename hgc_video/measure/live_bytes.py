@@ -1,0 +1,77 @@
+"""The bytes of tensors that are alive, followed operator by operator; on any device, meta included.
+
+What it sees is what an allocator is asked for: outputs of operators, counted once per storage and freed
+with it. Scratch space inside an operator is not seen.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes:
+    """`with LiveBytes() as live: ...; live.peak` — the most bytes that new tensors held at once."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+        self._seen: dict[int, int] = {}
+        self._mode = _Mode(self._follow)
+
+    def __enter__(self) -> LiveBytes:
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._mode.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+
+    def _follow(self, before: set[int], out: Any) -> None:
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                key = storage._cdata
+                if key not in self._seen and key not in before:
+                    self._seen[key] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self._free, key)
+
+    def _free(self, key: int) -> None:
+        self.now -= self._seen.pop(key, 0)
+
+
+class _Mode(TorchDispatchMode):
+    """Tells of every operator's outputs that are not its inputs."""
+
+    def __init__(self, follow: Callable[[set[int], Any], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._follow = follow
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        inputs = tree_leaves((args, kwargs or {}))
+        before = {t.untyped_storage()._cdata for t in inputs if isinstance(t, torch.Tensor)}
+        out = func(*args, **(kwargs or {}))
+        self._follow(before, out)
+        return out
+
+
+class FusedAttention(TorchFunctionMode):
+    """Has attention on the meta device take what fused kernels take: an output, and no scores."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.nn.functional.scaled_dot_product_attention and args and args[0].is_meta:
+            query, _, value = args[:3]
+            return query.new_empty((*query.shape[:-1], value.shape[-1]))
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,178 @@
+"""Predicts the memory peak of a run by doing one step of it on tensors without numbers.
+
+The very code that will run (loop, engine, split) runs on the meta device, and the bytes of its tensors
+are followed; so the prediction knows what the host keeps alive, not only what we do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .cache.engine import Engine
+from .cache.split import split
+from .denoise import ControlledUNet, Guidance
+from .measure.live_bytes import FusedAttention, LiveBytes
+from .models.graph import build_graph
+from .plan.chunks import Chunks
+from .plan.cost import cost
+from .plan.graph import BlockGraph
+from .plan.presets import Preset
+from .plan.schedule import Schedule
+from .plan.windows import Windows
+
+_WINDOWS_THERE = 2
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A run's measures: frames, latent height and width, tokens, branches, steps, pixels per latent,
+    and the frames that neighbouring windows share (None: a quarter)."""
+
+    num_frames: int
+    height: int
+    width: int
+    num_tokens: int
+    branches: int
+    num_inference_steps: int
+    factor: int
+    overlap: int | None = None
+
+    @property
+    def num_positions(self) -> int:
+        """Rows of the outermost motion module's transformer."""
+        return self.height * self.width * self.branches
+
+    def windows(self, context: int) -> Windows:
+        """The clip in windows of this length."""
+        overlap = context // 4 if self.overlap is None else min(self.overlap, context - 1)
+        return Windows(self.num_frames, context, overlap)
+
+
+class PeakModel:
+    """Copies of the models without weights, on which runs are tried."""
+
+    def __init__(
+        self, unet: Any, controlnet: Any, vae: Any, others_nbytes: int, scale: Scale, preset: Preset,
+        dtype: torch.dtype,
+    ) -> None:  # fmt: skip
+        self.scale, self.preset, self.dtype = scale, preset, dtype
+        self.unet, self.vae = _meta(unet, dtype), _meta(vae, dtype)
+        self.controlnet = None if controlnet is None else _meta(controlnet, dtype)
+        models = [self.unet, self.vae, self.controlnet]
+        self.weights = others_nbytes + sum(_weights(m) for m in models if m is not None)
+        self._graphs: dict[int, BlockGraph] = {}
+        self._steps: dict[tuple[int, int, int], int] = {}
+
+    def denoise(self, context: int, chunks: Chunks) -> tuple[int, int]:
+        """Bytes at the peak of the denoising loop, weights included, and spilled to the host."""
+        every = self.scale.windows(context)
+        step = self._step_nbytes(context, chunks.frames, chunks.positions)
+        windows = len(every.plain)
+        # Idle windows' caches wait in host memory; this one's and the next one's are there.
+        there = min(windows, _WINDOWS_THERE) if chunks.spill else windows
+        kept = self.kept_nbytes(context)
+        return self.weights + step + kept * there, kept * (windows - there)
+
+    def decode(self, num_frames: int) -> int:
+        """Bytes at the peak of decoding so many frames at once, weights included."""
+        return self.weights + self._decode_nbytes(min(num_frames, self.scale.num_frames))
+
+    def kept_nbytes(self, context: int) -> int:
+        """What the cache holds at most for one window."""
+        graph = self._graph(context)
+        plan = self.preset.schedule(graph, self.scale.num_inference_steps)
+        if plan is None:
+            return 0
+        schedule = plan if isinstance(plan, Schedule) else plan.extreme(fullest=True)
+        return cost(graph, schedule).peak_nbytes
+
+    def _graph(self, context: int) -> BlockGraph:
+        if context not in self._graphs:
+            scale = self.scale
+            self._graphs[context] = build_graph(
+                self.unet, self.controlnet, num_frames=min(context, scale.num_frames),
+                height=scale.height, width=scale.width, num_tokens=scale.num_tokens,
+                branches=scale.branches, dtype_nbytes=self.dtype.itemsize,
+            )  # fmt: skip
+        return self._graphs[context]
+
+    @torch.no_grad()
+    def _step_nbytes(self, context: int, frames: int, positions: int) -> int:
+        """Bytes of the first step, of which two windows show all there is."""
+        if (context, frames, positions) in self._steps:
+            return self._steps[context, frames, positions]
+        scale, graph = self.scale, self._graph(context)
+        every = scale.windows(context)
+        few = Windows(min(every.num_frames, 2 * context - every.overlap), context, every.overlap)
+        plan = self.preset.schedule(graph, scale.num_inference_steps)
+        engine = None if plan is None else Engine(plan, graph)
+        models = {"unet": self.unet, "controlnet": self.controlnet}
+        with split(Chunks(frames, positions), graph=graph, **models):
+            try:
+                if engine is not None:
+                    engine.enable(**models)
+                with FusedAttention(), LiveBytes() as live:
+                    self._step(few, engine)
+            finally:
+                if engine is not None:
+                    engine.disable()
+        rest = scale.num_frames - few.num_frames
+        latents = 3 * rest * self._channels() * scale.height * scale.width * self.dtype.itemsize
+        self._steps[context, frames, positions] = live.peak + latents
+        return live.peak + latents
+
+    def _step(self, windows: Windows, engine: Engine | None) -> None:
+        scale, f = self.scale, windows.num_frames
+        size = (f, 3, scale.height * scale.factor, scale.width * scale.factor)
+        text = self._empty(scale.branches * f, scale.num_tokens, _width(self.unet))
+        cond = torch.empty(size, dtype=torch.uint8, device="meta")
+        guidance = Guidance(text, cond, 2.0 if scale.branches == 2 else 1.0, 1.0)
+        models = ControlledUNet(
+            self.unet, self.controlnet, guidance, scale.num_inference_steps, windows=windows,
+            engine=engine,
+        )  # fmt: skip
+        latents = self._empty(1, self._channels(), f, scale.height, scale.width)
+        models.at(0)
+        before = latents.clone()  # a scheduler holds the step's latents beside its prediction
+        models(latents, torch.empty((), dtype=torch.long, device="meta"))
+        del before
+
+    @torch.no_grad()
+    def _decode_nbytes(self, frames: int) -> int:
+        scale = self.scale
+        with FusedAttention(), LiveBytes() as live:
+            latents = self._empty(
+                frames, self.vae.config.latent_channels, scale.height, scale.width
+            )
+            out = self.vae.decode(latents).sample
+            out.float()
+        whole = scale.num_frames * self._channels() * scale.height * scale.width
+        return live.peak + whole * self.dtype.itemsize
+
+    def _channels(self) -> int:
+        return int(self.unet.config.in_channels)
+
+    def _empty(self, *size: int) -> torch.Tensor:
+        return torch.empty(size, dtype=self.dtype, device="meta")
+
+
+def _meta(model: Any, dtype: torch.dtype) -> Any:
+    inner = getattr(model, "_orig_mod", model)
+    with torch.device("meta"):
+        copy = type(inner).from_config(inner.config)
+    nn.Module.to(copy, "meta", dtype)  # diffusers' own warns of what meta tensors do not have
+    return copy.eval()
+
+
+def _weights(model: nn.Module) -> int:
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _width(unet: Any) -> int:
+    width = unet.config.cross_attention_dim
+    return width if isinstance(width, int) else int(width[0])

@@ -1,0 +1,112 @@
+"""Predicted peaks against measured ones, and runs that are cut to fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import hgc_video
+from hgc_video.errors import InputError
+from hgc_video.fit import memory_budget
+from hgc_video.forecast import forecast
+from hgc_video.measure.live_bytes import LiveBytes
+from hgc_video.models.load import load_pipeline
+from hgc_video.peak import PeakModel, Scale
+from hgc_video.plan.chunks import GIB, Chunks
+from hgc_video.plan.presets import resolve
+from hgc_video.puppet.evaluation import held_out
+from tests.test_windows import LongClip
+
+PROMPT = "a dancer in a red shirt on a beach"
+
+
+@pytest.fixture(scope="module")
+def pose():
+    return held_out(6, 8).truth.pose
+
+
+def run(pose, **options):
+    options = {"num_inference_steps": 2, "progress": False, **options}
+    return hgc_video.generate(pose, PROMPT, **options)
+
+
+def test_live_bytes_by_hand():
+    with LiveBytes() as live:
+        a = torch.zeros(1000)
+        b = a + 1
+        c = b.view(10, 100)[2:]
+        del a, b
+        assert live.now == 4000
+        del c
+    assert (live.peak, live.now) == (8000, 0)
+
+
+@pytest.mark.parametrize("policy", [None, "lossless", "hgc:interval=2,cut=1,gate=1,dense=0.2"])
+@pytest.mark.parametrize("num_frames", [6, 11])
+def test_the_predicted_peak_is_the_measured_one(policy, num_frames):
+    """Denoising on real tensors, followed as the prediction follows those without numbers."""
+    clip = LongClip(num_frames)
+    scale = Scale(num_frames, 8, 8, 7, 2, 5, 2, overlap=2)
+    vae = load_pipeline("puppet", "pose").vae
+    predict = PeakModel(
+        clip.unet, clip.controlnet, vae, 0, scale, resolve(policy or "off"), torch.float32
+    )
+    windows = scale.windows(min(6, num_frames))
+    clip.cond = (clip.cond * 255).to(torch.uint8)
+    with LiveBytes() as live:
+        clip.run(windows, policy)
+    inputs = clip.noise.numel() * 4 + clip.cond.numel() + clip.text.numel() * 4
+    predicted = predict.denoise(windows.plain[0].length, Chunks())[0] - predict.weights
+    assert predicted == pytest.approx(live.peak + inputs, rel=0.1)
+
+
+def test_a_told_memory_cuts_the_clip_and_changes_nothing(pose):
+    free, tight = run(pose, memory="8GiB"), run(pose, memory="95MiB")
+    assert "whole layers" in free.report.memory and "level 2" in tight.report.memory
+    assert tight.report.predicted_peak_nbytes < 95 * 2**20 < free.report.predicted_peak_nbytes
+    assert np.abs(free.frames.astype(int) - tight.frames).max() <= 1
+    with pytest.raises(InputError, match=r"too little.*give at least"):
+        run(pose, memory="60MiB")
+
+
+def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
+    fallen = []
+
+    def fall_once(step, steps, latents):
+        if not fallen:
+            fallen.append(step)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.warns(UserWarning, match="smaller cut"):
+        clip = run(pose, memory="8GiB", callback=fall_once)
+    whole = run(pose)
+    assert clip.report.predicted_peak_nbytes < run(pose, memory="8GiB").report.predicted_peak_nbytes
+    assert np.abs(clip.frames.astype(int) - whole.frames).max() <= 1
+
+    def always(step, steps, latents):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.warns(UserWarning, match="smaller cut"), pytest.raises(torch.OutOfMemoryError):
+        run(pose, memory="8GiB", callback=always)
+
+
+def test_without_a_told_budget_it_is_what_is_free():
+    assert memory_budget("1GiB", "cpu") == GIB
+    free = memory_budget(None, "cpu")
+    assert free is None or free > 2**28
+
+
+def test_512_frames_at_full_size_fit_eight_gib():
+    """AnimateDiff SD1.5 with a ControlNet, 512x512, half precision, weights included, no files."""
+    told = forecast(model="animatediff-sd15", num_frames=512, memory="8GiB")
+    assert told.cut is not None and told.cut.peak.nbytes <= 8 * GIB
+    assert told.cut.peak.spilled > 0 and "host memory" in str(told)
+    one = forecast(model="animatediff-sd15", num_frames=16)
+    windows = (512 - 16) // 12 + 2
+    assert told.macs_by_part["unet"] == one.macs_by_part["unet"] * windows
+    assert told.macs_by_part["controlnet"] == pytest.approx(32 * one.macs_by_part["controlnet"])
+    with pytest.raises(InputError, match="give at least"):
+        forecast(model="animatediff-sd15", memory="3GiB")
+    with pytest.raises(InputError, match="AnimateDiff's layout"):
+        forecast(model="svd", memory="8GiB")
