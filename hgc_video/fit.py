@@ -40,7 +40,8 @@ def fit_pipeline(
     """
     parts = (pipe.unet, pipe.controlnet, pipe.vae)
     others = sum(p.numel() * p.element_size() for p in pipe.text_encoder.parameters())
-    predict = PeakModel(*parts, others, scale, preset, pipe.unet.dtype)
+    device = str(pipe.unet.device)
+    predict = PeakModel(*parts, others, scale, preset, pipe.unet.dtype, device)
     if smaller_than is not None:
         budget = min(smaller_than.peak.denoise, smaller_than.peak.decode)  # whichever it was
     try:

@@ -15,7 +15,7 @@ from torch import nn
 from .cache.engine import Engine
 from .cache.split import split
 from .denoise import ControlledUNet, Guidance
-from .measure.live_bytes import FusedAttention, LiveBytes
+from .measure.live_bytes import FusedAttention, LiveBytes, cpu_scratch
 from .models.graph import build_graph
 from .plan.chunks import Chunks
 from .plan.cost import cost
@@ -57,8 +57,9 @@ class PeakModel:
 
     def __init__(
         self, unet: Any, controlnet: Any, vae: Any, others_nbytes: int, scale: Scale, preset: Preset,
-        dtype: torch.dtype,
+        dtype: torch.dtype, device: str = "cuda",
     ) -> None:  # fmt: skip
+        self._scratch = cpu_scratch if device == "cpu" else None
         self.scale, self.preset, self.dtype = scale, preset, dtype
         self.unet, self.vae = _meta(unet, dtype), _meta(vae, dtype)
         self.controlnet = None if controlnet is None else _meta(controlnet, dtype)
@@ -115,7 +116,7 @@ class PeakModel:
             try:
                 if engine is not None:
                     engine.enable(**models)
-                with FusedAttention(), LiveBytes() as live:
+                with FusedAttention(), LiveBytes(self._scratch) as live:
                     self._step(few, engine)
             finally:
                 if engine is not None:
@@ -144,7 +145,7 @@ class PeakModel:
     @torch.no_grad()
     def _decode_nbytes(self, frames: int) -> int:
         scale = self.scale
-        with FusedAttention(), LiveBytes() as live:
+        with FusedAttention(), LiveBytes(self._scratch) as live:
             latents = self._empty(
                 frames, self.vae.config.latent_channels, scale.height, scale.width
             )

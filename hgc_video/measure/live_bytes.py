@@ -1,7 +1,7 @@
 """The bytes of tensors that are alive, followed operator by operator; on any device, meta included.
 
 What it sees is what an allocator is asked for: outputs of operators, counted once per storage and freed
-with it. Scratch space inside an operator is not seen.
+with it. Scratch space inside an operator is not seen, but may be told.
 """
 
 from __future__ import annotations
@@ -16,12 +16,23 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+Scratch = Callable[[Any, list[torch.Tensor]], int]
+
+
+def cpu_scratch(operator: Any, inputs: list[torch.Tensor]) -> int:
+    """What CPU kernels take beside their outputs: a convolution reorders its input (measured)."""
+    return inputs[0].nbytes if operator is torch.ops.aten.convolution.default else 0
+
 
 class LiveBytes:
-    """`with LiveBytes() as live: ...; live.peak` — the most bytes that new tensors held at once."""
+    """`with LiveBytes() as live: ...; live.peak` — the most bytes that new tensors held at once.
 
-    def __init__(self) -> None:
+    `scratch(operator, inputs)` tells the bytes that an operator takes while it runs, beside its output.
+    """
+
+    def __init__(self, scratch: Scratch | None = None) -> None:
         self.now = self.peak = 0
+        self._scratch = scratch
         self._seen: dict[int, int] = {}
         self._mode = _Mode(self._follow)
 
@@ -37,7 +48,9 @@ class LiveBytes:
     ) -> None:
         self._mode.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
-    def _follow(self, before: set[int], out: Any) -> None:
+    def _follow(self, operator: Any, inputs: list[Any], out: Any) -> None:
+        tensors = [t for t in inputs if isinstance(t, torch.Tensor)]
+        before = {t.untyped_storage()._cdata for t in tensors}
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
@@ -47,6 +60,8 @@ class LiveBytes:
                     self.now += storage.nbytes()
                     self.peak = max(self.peak, self.now)
                     weakref.finalize(storage, self._free, key)
+        if self._scratch is not None:
+            self.peak = max(self.peak, self.now + self._scratch(operator, tensors))
 
     def _free(self, key: int) -> None:
         self.now -= self._seen.pop(key, 0)
@@ -55,15 +70,14 @@ class LiveBytes:
 class _Mode(TorchDispatchMode):
     """Tells of every operator's outputs that are not its inputs."""
 
-    def __init__(self, follow: Callable[[set[int], Any], None]) -> None:
+    def __init__(self, follow: Callable[[Any, list[Any], Any], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._follow = follow
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         inputs = tree_leaves((args, kwargs or {}))
-        before = {t.untyped_storage()._cdata for t in inputs if isinstance(t, torch.Tensor)}
         out = func(*args, **(kwargs or {}))
-        self._follow(before, out)
+        self._follow(func, inputs, out)
         return out
 
 
