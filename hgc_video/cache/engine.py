@@ -25,11 +25,10 @@ from .adjust import load_adjustments
 from .anchors import anchor_rows
 from .calls import latents_of, prompt_half, transforms_skips, with_prediction
 from .guidance import both_branches
-from .patch import Patch, is_wrapped, undo_all
-from .shared import HintSite, TextSite
 from .signals import Observer
 from .sites import ADD, RUN, AttentionSite, LayerSite
 from .store import Key, Store, Value
+from .wiring import Wiring
 from .work import StepWork, Works
 
 
@@ -68,14 +67,7 @@ class Engine:
         self.store = Store()
         self._observers: dict[int, Observer] = {}
         self._works = Works(schedule, graph)
-        self._layers = {
-            la.name: LayerSite(la) for la in graph.layers if la.kind not in ("join", "hint")
-        }
-        self._attentions = {name: AttentionSite(a) for name, a in graph.attentions.items()}
-        self._hints = {name: HintSite(graph.branches) for name in graph.names("hint")}
-        self._texts: list[TextSite] = []
-        self._sites: dict[str, tuple[list[LayerSite], list[AttentionSite]]] = {}
-        self._patches: list[Patch] = []
+        self._wiring = Wiring(graph, lossless=schedule.lossless)
         # The outermost up layer, which every partial step computes.
         self._probe = graph.layers[-2].name if self._works.adaptive else None
         self._fullest = True
@@ -91,9 +83,9 @@ class Engine:
     def enable(self, unet: Any, controlnet: Any = None) -> None:
         """Wraps the models; CacheStateError if one of them carries another cache."""
         try:
-            self._wrap("unet", unet)
+            self._wiring.put("unet", unet, self._unet, self._hint)
             if controlnet is not None:
-                self._wrap("controlnet", controlnet)
+                self._wiring.put("controlnet", controlnet, self._controlnet, self._hint)
         except BaseException:
             self.disable()
             raise
@@ -101,7 +93,7 @@ class Engine:
     def disable(self) -> None:
         """Puts the models back exactly as they were and lets go of all tensors."""
         try:
-            undo_all(self._patches)
+            self._wiring.take_off()
         finally:
             self._clear()
             self._index = self._work = None
@@ -125,9 +117,7 @@ class Engine:
         if step_index == 0 and window == 0:
             self.begin_run()
         self._index, self._window, self._work = step_index, window, None
-        for sites in (self._texts, self._hints.values()):
-            for site in sites:
-                site.window = window
+        self._wiring.at_window(window)
 
     def _spill(self, device: torch.device) -> None:
         """Keeps this window's and the next one's values on the device, the others in host memory."""
@@ -159,70 +149,18 @@ class Engine:
     @property
     def nbytes(self) -> int:
         """Bytes kept now, shared rows included."""
-        hints = sum(site.nbytes for site in self._hints.values())
-        return self.store.nbytes + hints + sum(site.nbytes for site in self._texts)
+        return self.store.nbytes + self._wiring.nbytes
 
     def _clear(self) -> None:
         self.store.clear()
         self._observers.clear()
         self._zero = torch.empty(0)
-        for sites in (self._layers, self._attentions, self._hints):
-            for site in sites.values():
-                site.forget()
-        for text in self._texts:
-            text.forget()
+        self._wiring.forget()
 
-    # Wrapping
-
-    def _wrap(self, part: str, model: nn.Module) -> None:
-        inner = getattr(model, "_orig_mod", model)  # torch.compile wraps a model in another
-        for prefix in self._models(part):
-            net = inner if prefix == part else _module(inner, prefix)
-            top = model if prefix == part else net
-            if is_wrapped(net) or is_wrapped(top):
-                raise CacheStateError(
-                    f"this {type(net).__name__} already has a cache attached; disable that one first, "
-                    "a model carries out one schedule at a time"
-                )
-            around = self._unet(inner) if part == "unet" else self._controlnet(net, prefix)
-            self._patches.append(Patch(top, around))
-            layers = [la for la in self.graph.layers if la.name.startswith(f"{prefix}.")]
-            for layer in layers:
-                if layer.kind != "join":
-                    self._wrap_layer(inner, layer)
-            names = {la.name for la in layers} | {a.name for la in layers for a in la.attentions}
-            self._sites[prefix] = (
-                [site for name, site in self._layers.items() if name in names],
-                [site for name, site in self._attentions.items() if name in names],
-            )
-
-    def _models(self, part: str) -> list[str]:
-        """The names of a part's models: its own, or those of several ControlNets."""
-        several = {
-            la.name.split(".nets.")[1].split(".")[0]
-            for la in self.graph.layers
-            if la.name.startswith(f"{part}.nets.")
-        }
-        return [f"{part}.nets.{k}" for k in sorted(several, key=int)] or [part]
-
-    def _wrap_layer(self, model: nn.Module, layer: Layer) -> None:
-        around = self._hint(layer) if layer.kind == "hint" else self._layers[layer.name]
-        module = _module(model, layer.name)
-        self._patches.append(Patch(module, around))
-        for attention in layer.attentions:
-            self._patches.append(
-                Patch(_module(model, attention.name), self._attentions[attention.name])
-            )
-            if attention.text_macs and self.schedule.lossless:
-                for projection in ("to_k", "to_v"):
-                    site = TextSite()
-                    self._texts.append(site)
-                    self._patches.append(
-                        Patch(_module(model, f"{attention.name}.{projection}"), site)
-                    )
+    # What is called in place of the models
 
     def _hint(self, layer: Layer) -> Any:
-        name, site = layer.name, self._hints[layer.name]
+        name, site = layer.name, self._wiring.hints[layer.name]
 
         def around(forward: Any, conditioning: Tensor) -> Any:
             work = self._current()
@@ -238,14 +176,14 @@ class Engine:
 
         return around
 
-    def _unet(self, unet: nn.Module) -> Any:
+    def _unet(self, unet: nn.Module, prefix: str) -> Any:
         signature = inspect.signature(type(unet).forward)
 
         def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
             call = signature.bind(None, *args, **kwargs).arguments
             del call["self"]
             self._whole_stand_ins = transforms_skips(unet)
-            work = self._enter("unet", call["sample"])
+            work = self._enter(prefix, call["sample"])
             gated = work.step.branches < self.graph.branches
             if gated:
                 prompt_half(call)
@@ -253,7 +191,7 @@ class Engine:
                 out = self._same_as_before(call["sample"], work)
             else:
                 out = forward(**call)
-                self._leave("unet", work)
+                self._leave(prefix, work)
             return self._finish(out, call["sample"], work, gated)
 
         return around
@@ -298,12 +236,12 @@ class Engine:
         clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
         self._frames = sample.shape[0] * clips // self.graph.branches
         self._zero = torch.zeros((), dtype=sample.dtype, device=sample.device)
-        layers, attentions = self._sites[prefix]
+        layers, attentions = self._wiring.of[prefix]
         for site in layers:
             self._prepare(site, work)
         for attention in attentions:
             self._prepare_attention(attention, work, sample)
-        for text in self._texts:
+        for text in self._wiring.texts:
             text.branches = work.step.branches
         return work
 
@@ -359,7 +297,7 @@ class Engine:
 
     def _leave(self, prefix: str, work: StepWork) -> None:
         """Collects what a model's sites made."""
-        layers, attentions = self._sites[prefix]
+        layers, attentions = self._wiring.of[prefix]
         for site in layers:
             name = site.name
             if site.ran:
@@ -424,8 +362,3 @@ class Engine:
         if part == "controlnet" and self._frames != self.graph.num_frames:
             macs = macs * self._frames // self.graph.num_frames
         self.executed[-1][part] += macs
-
-
-def _module(model: nn.Module, name: str) -> nn.Module:
-    """The module of a layer's name, which begins with the part."""
-    return model.get_submodule(name.partition(".")[2])

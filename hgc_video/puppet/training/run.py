@@ -30,7 +30,7 @@ class Plan:
     still_steps: int = 1500
     still_frames: int = 20
     still_rate: float = 1e-3
-    clip_steps: int = 1000
+    clip_steps: int = 3700
     clip_frames: int = 32
     clip_rate: float = 5e-4
     decoder_steps: int = 1200

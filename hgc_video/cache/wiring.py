@@ -1,0 +1,110 @@
+"""All sites of a graph, and the patches that put them into live models and take them off again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..errors import CacheStateError
+from ..plan.graph import BlockGraph, Layer
+from .patch import Patch, is_wrapped, undo_all
+from .shared import HintSite, TextSite
+from .sites import AttentionSite, LayerSite
+
+
+class Wiring:
+    """Sites by the names of their layers and attentions; `of` lists those of each wrapped model."""
+
+    def __init__(self, graph: BlockGraph, *, lossless: bool) -> None:
+        self.graph, self.lossless = graph, lossless
+        self.layers = {
+            la.name: LayerSite(la) for la in graph.layers if la.kind not in ("join", "hint")
+        }
+        self.attentions = {name: AttentionSite(a) for name, a in graph.attentions.items()}
+        self.hints = {name: HintSite(graph.branches) for name in graph.names("hint")}
+        self.texts: list[TextSite] = []
+        self.of: dict[str, tuple[list[LayerSite], list[AttentionSite]]] = {}
+        self._patches: list[Patch] = []
+
+    def put(
+        self, part: str, model: nn.Module, around_model: Callable[[nn.Module, str], Any],
+        around_hint: Callable[[Layer], Any],
+    ) -> None:  # fmt: skip
+        """Wraps a part's models and their layers; CacheStateError if one carries another cache."""
+        inner = getattr(model, "_orig_mod", model)  # torch.compile wraps a model in another
+        for prefix in self._models(part):
+            net = inner if prefix == part else _module(inner, prefix)
+            top = model if prefix == part else net
+            if is_wrapped(net) or is_wrapped(top):
+                raise CacheStateError(
+                    f"this {type(net).__name__} already has a cache attached; disable that one first, "
+                    "a model carries out one schedule at a time"
+                )
+            self._patches.append(Patch(top, around_model(net, prefix)))
+            layers = [la for la in self.graph.layers if la.name.startswith(f"{prefix}.")]
+            for layer in layers:
+                if layer.kind == "hint":
+                    self._patches.append(Patch(_module(inner, layer.name), around_hint(layer)))
+                elif layer.kind != "join":
+                    self._put_layer(inner, layer)
+            self.of[prefix] = (
+                [self.layers[la.name] for la in layers if la.name in self.layers],
+                [self.attentions[a.name] for la in layers for a in la.attentions],
+            )
+
+    def take_off(self) -> None:
+        """Puts the models back exactly as they were."""
+        try:
+            undo_all(self._patches)
+        finally:
+            self.of.clear()
+            self.texts.clear()
+
+    def forget(self) -> None:
+        """Lets go of all tensors."""
+        for sites in (self.layers, self.attentions, self.hints):
+            for site in sites.values():
+                site.forget()
+        for text in self.texts:
+            text.forget()
+
+    def at_window(self, window: int) -> None:
+        """Tells the sites that keep what a window's frames share."""
+        for text in self.texts:
+            text.window = window
+        for hint in self.hints.values():
+            hint.window = window
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of shared rows: text and hints."""
+        hints = sum(site.nbytes for site in self.hints.values())
+        return hints + sum(site.nbytes for site in self.texts)
+
+    def _models(self, part: str) -> list[str]:
+        """The names of a part's models: its own, or those of several ControlNets."""
+        several = {
+            la.name.split(".nets.")[1].split(".")[0]
+            for la in self.graph.layers
+            if la.name.startswith(f"{part}.nets.")
+        }
+        return [f"{part}.nets.{k}" for k in sorted(several, key=int)] or [part]
+
+    def _put_layer(self, model: nn.Module, layer: Layer) -> None:
+        self._patches.append(Patch(_module(model, layer.name), self.layers[layer.name]))
+        for attention in layer.attentions:
+            around = self.attentions[attention.name]
+            self._patches.append(Patch(_module(model, attention.name), around))
+            if attention.text_macs and self.lossless:
+                for projection in ("to_k", "to_v"):
+                    site = TextSite()
+                    self.texts.append(site)
+                    module = _module(model, f"{attention.name}.{projection}")
+                    self._patches.append(Patch(module, site))
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    """The module of a layer's name, which begins with the part."""
+    return model.get_submodule(name.partition(".")[2])
