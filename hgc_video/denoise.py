@@ -29,7 +29,8 @@ class Position(Protocol):
 
 @dataclass(frozen=True)
 class Guidance:
-    """What steers a clip: prompt_embeds (2f n d), uncond first, or (f n d) without guidance;
+    """What steers a clip: prompt_embeds (2 n d), uncond first, or (1 n d) without guidance, or with a
+    text for every frame (2f n d) or (f n d);
     controlnet_cond (f 3 H W) uint8, or float in 0..1, the same for both branches; the two scales; the
     share of the run at which the control begins and at which it ends."""
 
@@ -52,9 +53,11 @@ class Guidance:
         return 2 if self.guidance_scale > 1 else 1
 
     def text(self, frames: slice) -> Tensor:
-        """prompt_embeds of these frames, of both branches."""
+        """prompt_embeds (branches·f n d) of these frames; only they are ever repeated."""
         rows: Tensor = self.prompt_embeds.unflatten(0, (self.branches, -1))
-        return rows[:, frames].flatten(0, 1)
+        count = frames.stop - frames.start
+        rows = rows.expand(-1, count, -1, -1) if rows.shape[1] == 1 else rows[:, frames]
+        return rows.flatten(0, 1)
 
     def control(self, frames: slice, like: Tensor) -> Tensor:
         """controlnet_cond (branches·f 3 H W) of these frames in 0..1; only they are ever converted."""

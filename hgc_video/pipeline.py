@@ -6,7 +6,7 @@ Composes media, models, plan, cache and the loop; each of them can be used witho
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ StepCallback = Callable[[int, int, Any], "bool | None"]
 
 def generate(
     control_video: VideoLike,
-    prompt: str,
+    prompt: str | Mapping[int, str],
     *,
     control: str = "pose",
     model: str = "puppet",
@@ -62,6 +62,7 @@ def generate(
     Args that matter:
         control_video: a path, frames (f H W 3) uint8, or a list of images: a ready control clip, or
             with `extract` a raw video to take the control from.
+        prompt: what the clip shows; or a prompt that travels along the frames, `{0: "...", 48: "..."}`.
         control: "pose" (OpenPose skeletons) or "depth" (near is bright).
         preset: off, lossless, quality, balanced, fast, turbo, or a policy such as "deepcache:interval=3".
         num_inference_steps: denoising steps; more is closer to the model's own limit.
@@ -106,7 +107,8 @@ def generate(
         clip = _read_control(request, facts)
     with clock("load"):
         pipe = load_pipeline(model, control, device=_choose_device(device), dtype=dtype)
-    check_prompt_length(pipe.tokenizer, prompt)
+    for text in request.prompts():
+        check_prompt_length(pipe.tokenizer, text)
     check_prompt_length(pipe.tokenizer, negative_prompt or "", "negative prompt")
     scale = facts.guidance_scale if guidance_scale is None else guidance_scale
     maker = _Maker(request, chosen, scale, clip, pipe, clock, facts, memory, context)

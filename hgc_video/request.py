@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import InputError, PromptError, nearest
@@ -15,7 +16,7 @@ class Request:
     """The plain values of one run; bad ones are refused when it is made."""
 
     control_video: VideoLike
-    prompt: str
+    prompt: str | Mapping[int, str]
     control: str
     model: str
     negative_prompt: str | None
@@ -34,8 +35,7 @@ class Request:
     context_overlap: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise PromptError("the prompt is empty; say what the clip shows")
+        _check_prompt(self.prompt)
         if self.control not in CONTROLS:
             raise InputError(f'unknown control "{self.control}": {nearest(self.control, CONTROLS)}')
         _require(
@@ -67,6 +67,16 @@ class Request:
         )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2**63 - 1")
 
+    def prompts(self) -> list[str]:
+        """Every text that is to be encoded, but the negative one."""
+        return [self.prompt] if isinstance(self.prompt, str) else list(self.prompt.values())
+
+    def told_prompt(self) -> str:
+        """The prompt in one line, for the report."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return " | ".join(f"{frame}: {text}" for frame, text in sorted(self.prompt.items()))
+
     def context(self, max_frames: int) -> tuple[int, int]:
         """Length of a window and the frames that neighbours share, for a model that holds so many."""
         length = max_frames if self.context_length is None else self.context_length
@@ -79,6 +89,19 @@ class Request:
         overlap = length // 4 if self.context_overlap is None else self.context_overlap
         _require(0 <= overlap < length, "context_overlap", overlap, f"0 to {length - 1}")
         return length, overlap
+
+
+def _check_prompt(prompt: object) -> None:
+    told = prompt.values() if isinstance(prompt, Mapping) else [prompt]
+    if not told or not all(isinstance(text, str) and text.strip() for text in told):
+        raise PromptError("the prompt is empty; say what the clip shows")
+    if isinstance(prompt, Mapping):
+        frames = list(prompt)
+        if not all(isinstance(f, int) and f >= 0 for f in frames) or 0 not in frames:
+            raise PromptError(
+                f"a travelling prompt names frames from 0 on, got {frames}; "
+                'write {0: "...", 48: "..."}'
+            )
 
 
 def _require(holds: bool, name: str, given: object, allowed: str) -> None:

@@ -34,6 +34,7 @@ from .plan.windows import Windows
 from .report import Report
 from .request import Request
 from .stopwatch import Stopwatch
+from .travel import travelling
 
 
 class Run:
@@ -100,7 +101,7 @@ class Run:
         uncached = self._uncached(self.num_evaluations)
         spent = self.engine.macs_by_part() if self.engine else uncached
         return Report(
-            prompt=request.prompt, negative_prompt=request.negative_prompt, model=request.model,
+            prompt=request.told_prompt(), negative_prompt=request.negative_prompt, model=request.model,
             preset=self.preset.name, num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale, conditioning_scale=request.conditioning_scale,
             seed=request.seed, num_frames=self.num_frames, height=self.height, width=self.width,
@@ -116,10 +117,7 @@ class Run:
         """Prompt, control clip, noise and timesteps, made by the stock pipeline's own methods."""
         pipe, request, guided = self.pipe, self.request, self.guidance_scale > 1
         generator = torch.Generator(device="cpu").manual_seed(request.seed)
-        embeds, negative = pipe.encode_prompt(
-            request.prompt, pipe.device, 1, guided, request.negative_prompt
-        )
-        embeds = torch.cat([negative, embeds]) if guided else embeds
+        embeds = self._text(guided)
         cond = torch.from_numpy(np.ascontiguousarray(self.control.frames)).permute(0, 3, 1, 2)
         pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
         latents = pipe.prepare_latents(
@@ -127,7 +125,7 @@ class Run:
             pipe.device, generator, None,
         )  # fmt: skip
         guidance = Guidance(
-            embeds.repeat_interleave(self.num_frames, dim=0),
+            embeds,
             cond,
             self.guidance_scale,
             request.conditioning_scale,
@@ -145,6 +143,25 @@ class Run:
         """MACs by part without a policy, in the same windows."""
         plain = (self.moves[:evaluations] + (False,) * evaluations)[:evaluations]
         return windowed(full_cost(self.graph, evaluations), self.windows, plain)
+
+    def _text(self, guided: bool) -> Tensor:
+        """prompt_embeds (2 n d), uncond first, or (1 n d); with a travelling prompt for every frame."""
+        pipe, request = self.pipe, self.request
+
+        def encode(prompt: str) -> tuple[Tensor, Tensor | None]:
+            told: tuple[Tensor, Tensor | None] = pipe.encode_prompt(
+                prompt, pipe.device, 1, guided, request.negative_prompt
+            )
+            return told
+
+        if isinstance(request.prompt, str):
+            embeds, negative = encode(request.prompt)
+            return torch.cat([negative, embeds]) if negative is not None else embeds
+        embeds = travelling(request.prompt, self.num_frames, lambda prompt: encode(prompt)[0])
+        negative = encode("")[1]
+        if negative is None:
+            return embeds
+        return torch.cat([negative.expand(self.num_frames, -1, -1), embeds])
 
     def _baseline_evaluations(self) -> int:
         """How often the models would run without a policy: of the steps that were asked for."""

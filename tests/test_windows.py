@@ -10,14 +10,16 @@ from diffusers import DDIMScheduler
 import hgc_video
 from hgc_video.cache.engine import attach
 from hgc_video.denoise import ControlledUNet, Guidance, denoise
-from hgc_video.errors import InputError
+from hgc_video.errors import AdapterError, InputError, PromptError
 from hgc_video.measure.macs import MacCounter
 from hgc_video.models.graph import build_graph
+from hgc_video.models.load import load_pipeline
 from hgc_video.plan.cost import cost, full_cost, windowed
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.shifts import shifts
 from hgc_video.plan.windows import Windows
 from hgc_video.puppet.evaluation import held_out
+from hgc_video.travel import travelling
 from tests.tiny_models import SIZE, TEXT_WIDTH, TOKENS, controlnet, motion_unet
 
 LENGTH, STEPS = 6, 5
@@ -187,3 +189,38 @@ def test_impossible_contexts_are_refused(options, says):
     pose = held_out(5, 4).truth.pose
     with pytest.raises(InputError, match=says):
         hgc_video.generate(pose, "a dancer", progress=False, **options)
+
+
+def test_a_prompt_travels_along_the_frames():
+    pose, first, last = (
+        held_out(5, 6).truth.pose,
+        "a dancer in a red shirt",
+        "a dancer in a blue shirt",
+    )
+    options = {"num_inference_steps": 3, "progress": False, "preset": "lossless"}
+    plain = hgc_video.generate(pose, first, **options)
+    travelled = hgc_video.generate(pose, {0: first, 4: last}, **options)
+    same = hgc_video.generate(pose, {0: first, 4: first}, **options)
+    assert np.abs(same.frames.astype(int) - plain.frames).max() <= 1
+    change = np.abs(travelled.frames.astype(int) - plain.frames).mean((1, 2, 3))
+    assert change[-1] > change[0]
+    assert travelled.report.prompt == f"0: {first} | 4: {last}"
+    for bad in ({}, {1: first}, {0: ""}, {-1: first, 0: first}):
+        with pytest.raises(PromptError):
+            hgc_video.generate(pose, bad, **options)
+
+
+def test_travelling_by_hand():
+    encode = {"a": torch.zeros(1, 2, 3), "b": torch.ones(1, 2, 3)}.__getitem__
+    rows = travelling({0: "a", 4: "b"}, 6, encode)
+    assert rows[:, 0, 0].tolist() == [0, 0.25, 0.5, 0.75, 1, 1]
+    assert travelling({0: "a", 9: "b"}, 2, encode).max() == 0
+
+
+def test_freenoise_is_refused_with_what_to_do_instead():
+    pipe = load_pipeline("puppet", "pose")
+    pipe._free_noise_context_length, pipe._free_noise_context_stride = 8, 4
+    pipe._free_noise_weighting_scheme = "pyramid"
+    pipe._enable_free_noise_in_block(pipe.unet.down_blocks[0])  # what enable_free_noise does to each
+    with pytest.raises(AdapterError, match="context_length"):
+        build_graph(pipe.unet, pipe.controlnet, num_frames=16, height=16, width=16, num_tokens=40)

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import AdapterError
 
 UNETS = ("UNetMotionModel", "UNet2DConditionModel", "UNetSpatioTemporalConditionModel")
+_WINDOWED = ("FreeNoiseTransformerBlock", "SplitInferenceModule")
 _ADDED = (None, "text_time")  # what SDXL adds to the timestep; others need inputs we do not know
 
 
@@ -26,6 +27,12 @@ def probe_unet(unet: Any) -> None:
     for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
         _expect(block, "resnets")
     _probe_embeddings(unet)
+    for module in unet.modules():
+        if type(module).__name__ in _WINDOWED:
+            raise AdapterError(
+                f"this UNet runs {type(module).__name__}: FreeNoise windows its motion modules itself, and "
+                "a cache cannot tell its windows apart; disable it and ask for context_length instead"
+            )
 
 
 def probe_controlnet(controlnet: Any) -> None:
