@@ -67,16 +67,19 @@ class Forecast:
     def __str__(self) -> str:
         spent, baseline = self.macs_by_part, self.macs_baseline_by_part
         parts = ", ".join(
-            f"{part} {macs / 1e12:.3g} of {baseline[part] / 1e12:.3g}"
-            for part, macs in spent.items()
+            f"{part} {_tera(macs)} of {_tera(baseline[part])}" for part, macs in spent.items()
         )
         return "\n".join([
             *self.steps,
-            f"MACs   {sum(spent.values()) / 1e12:.3g} of {sum(baseline.values()) / 1e12:.3g} T: "
+            f"MACs   {_tera(sum(spent.values()))} of {_tera(sum(baseline.values()))} T: "
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
             f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most for a window",
             *([f"memory {self.cut}"] if self.cut is not None else []),
         ])  # fmt: skip
+
+
+def _tera(macs: int) -> str:
+    return f"{macs / 1e12:.3g}" if macs < 1e15 else f"{macs / 1e12:.0f}"
 
 
 def forecast(

@@ -42,8 +42,10 @@ class Row:
 class Bench:
     """Runs methods on the same clips; the uncached clips are the reference."""
 
-    def __init__(self, clips: int, num_frames: int, num_inference_steps: int) -> None:
-        self.cases = [held_out(2000 + i, num_frames) for i in range(clips)]
+    def __init__(
+        self, clips: int, num_frames: int, num_inference_steps: int, first_clip: int = 2000
+    ) -> None:
+        self.cases = [held_out(first_clip + i, num_frames) for i in range(clips)]
         self.num_inference_steps = num_inference_steps
         self.judge: Judge = load_judge(model_folder("puppet") / "judge.safetensors")
         self.off = [self._clip(case, "off") for case in self.cases]
@@ -91,13 +93,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--methods", default=METHODS, help="presets and policies, divided by ;")
     parser.add_argument("--clips", type=int, default=6)
+    parser.add_argument("--first-clip", type=int, default=2000, help="number of the first one")
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--num-inference-steps", type=int, default=25)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    bench = Bench(args.clips, args.num_frames, args.num_inference_steps)
+    bench = Bench(args.clips, args.num_frames, args.num_inference_steps, args.first_clip)
     print(
         "| method | MACs saved | time, off = 1 | PSNR to off, dB | part colours | silhouette IoU |"
     )

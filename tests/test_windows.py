@@ -221,6 +221,8 @@ def test_freenoise_is_refused_with_what_to_do_instead():
     pipe = load_pipeline("puppet", "pose")
     pipe._free_noise_context_length, pipe._free_noise_context_stride = 8, 4
     pipe._free_noise_weighting_scheme = "pyramid"
-    pipe._enable_free_noise_in_block(pipe.unet.down_blocks[0])  # what enable_free_noise does to each
+    pipe._enable_free_noise_in_block(
+        pipe.unet.down_blocks[0]
+    )  # what enable_free_noise does to each
     with pytest.raises(AdapterError, match="context_length"):
         build_graph(pipe.unet, pipe.controlnet, num_frames=16, height=16, width=16, num_tokens=40)

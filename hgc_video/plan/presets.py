@@ -26,8 +26,8 @@ PRESETS: dict[str, Fill | None] = {
     "lossless": Lossless(),
     "quality": HGC(dense=0.24, interval=2, cut=1, gate=1.0, slope=0.5),
     "balanced": HGC(dense=0.16, interval=3, cut=1, gate=0.88, slope=0.5),
-    "fast": HGC(dense=0.12, interval=4, cut=1, gate=0.8, slope=0.5),
-    "turbo": HGC(dense=0.12, interval=5, cut=1, gate=0.72, slope=0.5),
+    "fast": HGC(dense=0.16, interval=4, cut=1, gate=0.72, slope=0.5),
+    "turbo": HGC(dense=0.16, interval=6, cut=1, gate=0.64, slope=0.5),
 }
 _FEWER = "fewer-steps"
 
