@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "report": {"atomic"},
     "clip": {"report", "media"},
     "request": {"media", "models"},
-    "denoise": set(),
+    "denoise": {"plan"},
+    "travel": set(),
     "puppet": {"media", "models"},
 }
 EDGE = {"cli", "batch"}
