@@ -17,8 +17,6 @@ from torch import Tensor
 
 from .plan.windows import Window, Windows
 
-StepCallback = Callable[[int, int, Tensor], "bool | None"]
-
 
 class Position(Protocol):
     """Whoever must know where the run is: the engine, a recorder."""
@@ -42,10 +40,10 @@ class Guidance:
     control_guidance_end: float = 1.0
 
     def scale_at(self, step_index: int, num_inference_steps: int) -> float:
-        """The control's scale at a step, 0 outside its window; the stock pipeline's own rule."""
-        before = step_index / num_inference_steps < self.control_guidance_start
-        after = (step_index + 1) / num_inference_steps > self.control_guidance_end
-        return 0.0 if before or after else self.conditioning_scale
+        """The control's scale at a step, 0 outside its window."""
+        window = (self.control_guidance_start, self.control_guidance_end)
+        inside = in_control_window(step_index, num_inference_steps, *window)
+        return self.conditioning_scale if inside else 0.0
 
     @property
     def branches(self) -> int:
@@ -67,6 +65,12 @@ class Guidance:
                 cond.contiguous().float() / 255
             )  # the layout decides the last bits of a convolution
         return torch.cat([cond.to(like.device, like.dtype)] * self.branches)
+
+
+def in_control_window(step_index: int, num_inference_steps: int, start: float, end: float) -> bool:
+    """Whether the control pulls at a step; the stock pipeline's own rule."""
+    before = step_index / num_inference_steps < start
+    return not before and (step_index + 1) / num_inference_steps <= end
 
 
 class ControlledUNet:

@@ -16,6 +16,7 @@ from .cache.engine import Engine
 from .cache.split import split
 from .denoise import ControlledUNet, Guidance
 from .measure.live_bytes import FusedAttention, LiveBytes, cpu_scratch
+from .models.dry_run import on_meta
 from .models.graph import build_graph
 from .plan.chunks import Chunks
 from .plan.cost import cost
@@ -61,8 +62,8 @@ class PeakModel:
     ) -> None:  # fmt: skip
         self._scratch = cpu_scratch if device == "cpu" else None
         self.scale, self.preset, self.dtype = scale, preset, dtype
-        self.unet, self.vae = _meta(unet, dtype), _meta(vae, dtype)
-        self.controlnet = None if controlnet is None else _meta(controlnet, dtype)
+        self.unet, self.vae = on_meta(unet, dtype), on_meta(vae, dtype)
+        self.controlnet = None if controlnet is None else on_meta(controlnet, dtype)
         models = [self.unet, self.vae, self.controlnet]
         self.weights = others_nbytes + sum(_weights(m) for m in models if m is not None)
         self._graphs: dict[int, BlockGraph] = {}
@@ -159,14 +160,6 @@ class PeakModel:
 
     def _empty(self, *size: int) -> torch.Tensor:
         return torch.empty(size, dtype=self.dtype, device="meta")
-
-
-def _meta(model: Any, dtype: torch.dtype) -> Any:
-    inner = getattr(model, "_orig_mod", model)
-    with torch.device("meta"):
-        copy = type(inner).from_config(inner.config)
-    nn.Module.to(copy, "meta", dtype)  # diffusers' own warns of what meta tensors do not have
-    return copy.eval()
 
 
 def _weights(model: nn.Module) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .cache.engine import Engine, attach
 from .cache.split import split
-from .denoise import ControlledUNet, Guidance, denoise
+from .denoise import ControlledUNet, Guidance, denoise, in_control_window
 from .measure.macs import module_macs
 from .measure.memory import PeakMemory
 from .media.control import ControlClip
@@ -189,10 +189,11 @@ class Run:
         """The steps at which the control adds nothing; the host itself runs it all the same."""
         request, count = self.request, self.num_evaluations
         window = (request.control_guidance_start, request.control_guidance_end)
-        guidance = Guidance(
-            torch.empty(0), torch.empty(0), 1.0, request.conditioning_scale, *window
-        )
-        return {i: ("controlnet",) for i in range(count) if guidance.scale_at(i, count) == 0}
+        return {
+            i: ("controlnet",)
+            for i in range(count)
+            if request.conditioning_scale == 0 or not in_control_window(i, count, *window)
+        }
 
     def _other_macs(self) -> dict[str, int]:
         """MACs of the parts that no schedule touches: text encoder and VAE decoder."""

@@ -175,3 +175,13 @@ def graph_of(clip: Clip):
         clip.unet, clip.controlnet, num_frames=FRAMES, height=SIZE, width=SIZE, num_tokens=clip.tokens,
         branches=clip.branches,
     )  # fmt: skip
+
+
+CLIPS = {
+    "motion": lambda: Clip(motion_unet(), controlnet()),
+    "without motion in the middle": lambda: Clip(motion_unet(False), controlnet()),
+    "image": lambda: Clip(image_unet(), controlnet()),
+    "two controlnets": lambda: Clip(motion_unet(), multi_controlnet()),
+    "sdxl": lambda: Clip(sdxl_unet(), sdxl_controlnet()),
+    "svd": lambda: ImageClip(svd_unet()),
+}

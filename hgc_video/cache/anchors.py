@@ -7,10 +7,12 @@ from torch import Tensor
 
 from ..plan.schedule import Anchors
 
+AnchorRows = tuple[Tensor, Tensor, Tensor, Tensor]
+
 
 def anchor_rows(
     anchors: Anchors, branches: int, num_frames: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> AnchorRows:
     """For rows (branches·f …): the anchors' rows; per row the two anchors (places among the anchors)
     that it is mixed from; and the second one's weight (branches·f 1 1)."""
     chosen = torch.tensor(anchors.frames(num_frames), device=device)

@@ -22,7 +22,7 @@ from ..plan.graph import WHOLE, BlockGraph, Layer
 from ..plan.liveness import DIFFERENCE, contribution
 from ..plan.schedule import Schedule, StepPlan
 from .adjust import load_adjustments
-from .anchors import anchor_rows
+from .anchors import AnchorRows, anchor_rows
 from .calls import latents_of, prompt_half, transforms_skips, with_prediction
 from .guidance import both_branches
 from .signals import Observer
@@ -239,8 +239,9 @@ class Engine:
         layers, attentions = self._wiring.of[prefix]
         for site in layers:
             self._prepare(site, work)
+        anchors = self._anchors(work, sample.device)
         for attention in attentions:
-            self._prepare_attention(attention, work, sample)
+            self._prepare_attention(attention, work, anchors)
         for text in self._wiring.texts:
             text.branches = work.step.branches
         return work
@@ -276,7 +277,15 @@ class Engine:
         else:
             site.give(site.stand_in(self._zero, self._dead_rows(work)))
 
-    def _prepare_attention(self, site: AttentionSite, work: StepWork, sample: Tensor) -> None:
+    def _anchors(self, work: StepWork, device: torch.device) -> AnchorRows | None:
+        anchors = self.schedule.anchors if isinstance(self.schedule, Schedule) else None
+        if anchors is None:
+            return None
+        return anchor_rows(anchors, work.step.branches, self._frames, device)
+
+    def _prepare_attention(
+        self, site: AttentionSite, work: StepWork, anchors: AnchorRows | None
+    ) -> None:
         name = site.name
         site.ran, site.keep = False, name in work.keep
         if name in work.live.held:
@@ -285,9 +294,8 @@ class Engine:
         if name not in work.live.attended:
             return
         site.mode, site.merge = RUN, name in work.step.merge
-        anchors = self.schedule.anchors if isinstance(self.schedule, Schedule) else None
-        if anchors is not None and name.startswith("unet.") and site.attention.per_frame:
-            site.anchors = anchor_rows(anchors, work.step.branches, self._frames, sample.device)
+        if name.startswith("unet.") and site.attention.per_frame:
+            site.anchors = anchors
 
     def _stored(self, stored_name: str, name: str, work: StepWork) -> Tensor:
         slope = work.step.slope if name in work.step.extrapolate else 0.0

@@ -6,11 +6,12 @@ equal is looked at once per run, when they are first computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .store import storage_nbytes
 
 
 class TextSite:
@@ -49,7 +50,7 @@ class TextSite:
     @property
     def nbytes(self) -> int:
         """Bytes kept."""
-        return _nbytes(known.out for known in self._made.values())
+        return storage_nbytes(known.out for known in self._made.values())
 
 
 class _Projected(NamedTuple):
@@ -97,14 +98,9 @@ class HintSite:
     @property
     def nbytes(self) -> int:
         """Bytes kept."""
-        return _nbytes(self._made.values())
+        return storage_nbytes(self._made.values())
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     """Whether rows are the same; without numbers (on the meta device) they are taken to be."""
     return a.is_meta or torch.equal(a, b)
-
-
-def _nbytes(tensors: Iterable[Tensor]) -> int:
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())

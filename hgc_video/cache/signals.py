@@ -62,9 +62,3 @@ class Observer:
     def drift(self) -> float:
         """See plan.adaptive.Signals."""
         return float(self._drift)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes kept."""
-        kept = (self._input, self._output, self._at_refresh)
-        return sum(t.numel() * t.element_size() for t in kept if t is not None)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..plan.graph import Attention, Layer
+from .anchors import AnchorRows
 
 RUN, GIVE, ADD = "run", "give", "add"
 
@@ -96,7 +97,7 @@ class AttentionSite(Site):
         super().__init__(attention.name)
         self.attention = attention
         self.merge = False
-        self.anchors: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self.anchors: AnchorRows | None = None
 
     def __call__(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
         """In place of the attention's forward."""

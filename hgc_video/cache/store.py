@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -105,12 +105,13 @@ class Store:
     @property
     def nbytes(self) -> int:
         """Bytes kept now, wherever; a storage that two tensors share counts once."""
-        storages = {
-            value.tensor.untyped_storage()._cdata: value.tensor.untyped_storage().nbytes()
-            for values in self._values.values()
-            for value in values
-        }
-        return sum(storages.values())
+        return storage_nbytes(v.tensor for values in self._values.values() for v in values)
+
+
+def storage_nbytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the tensors' storages, each counted once."""
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
 def to_host(tensor: Tensor) -> Tensor:

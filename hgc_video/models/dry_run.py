@@ -36,7 +36,7 @@ class Size:
 @torch.no_grad()
 def dry_run_unet(unet: Any, size: Size) -> Seen:
     """What a UNet does for one clip."""
-    copy, f = _on_meta(unet), size.num_frames
+    copy, f = on_meta(unet), size.num_frames
     channels = unet.config.in_channels
     frame = (size.height, size.width)
     with _watching(copy) as seen:
@@ -55,7 +55,7 @@ def dry_run_unet(unet: Any, size: Size) -> Seen:
 @torch.no_grad()
 def dry_run_controlnet(net: Any, size: Size) -> Seen:
     """What a ControlNet does for one clip."""
-    copy, f = _on_meta(net), size.num_frames
+    copy, f = on_meta(net), size.num_frames
     factor = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
     hint = _meta(f, net.config.conditioning_channels, size.height * factor, size.width * factor)
     latents = _meta(f, net.config.in_channels, size.height, size.width)
@@ -74,11 +74,14 @@ def _added(model: Any, rows: int) -> dict[str, Any]:
     return {"added_cond_kwargs": {"text_embeds": _meta(rows, pooled), "time_ids": _meta(rows, ids)}}
 
 
-def _on_meta(model: Any) -> Any:
+def on_meta(model: Any, dtype: torch.dtype | None = None) -> Any:
+    """The model rebuilt from its configuration without weights."""
     inner = getattr(model, "_orig_mod", model)
     with torch.device("meta"):
         copy = type(inner).from_config(inner.config)
-    return copy.to("meta").eval()  # SVD's blenders make CPU tensors whatever the device
+    # SVD's blenders make CPU tensors whatever the device; diffusers' own `to` warns of meta tensors.
+    nn.Module.to(copy, "meta", dtype)
+    return copy.eval()
 
 
 @contextmanager

@@ -115,8 +115,10 @@ def choose_chunks(
     contexts = [context or longest]
     if context is None and longest == max_frames:
         contexts += [length for length in (3 * longest // 4, longest // 2) if length >= 4]
-    decoded = [(predict.decode(n), n) for n in _DECODED[: 1 if budget is None else None]]
-    decode, frames = next(((peak, n) for peak, n in decoded if peak <= limit), decoded[-1])
+    for frames in _DECODED:
+        decode = predict.decode(frames)
+        if decode <= limit:
+            break
     smallest = 0
     for length in contexts:
         for chunks in _splits(num_positions):

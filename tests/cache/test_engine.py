@@ -14,27 +14,8 @@ from hgc_video.plan.policies.hgc import HGC
 from hgc_video.plan.policies.plain import Full, Lossless
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.schedule import Schedule, StepPlan
-from tests.tiny_models import (
-    Clip,
-    ImageClip,
-    controlnet,
-    graph_of,
-    image_unet,
-    motion_unet,
-    multi_controlnet,
-    sdxl_controlnet,
-    sdxl_unet,
-    svd_unet,
-)  # fmt: skip
+from tests.tiny_models import CLIPS, Clip, controlnet, graph_of, image_unet, motion_unet
 
-CLIPS = {
-    "motion": lambda: Clip(motion_unet(), controlnet()),
-    "without motion in the middle": lambda: Clip(motion_unet(False), controlnet()),
-    "image": lambda: Clip(image_unet(), controlnet()),
-    "two controlnets": lambda: Clip(motion_unet(), multi_controlnet()),
-    "sdxl": lambda: Clip(sdxl_unet(), sdxl_controlnet()),
-    "svd": lambda: ImageClip(svd_unet()),
-}
 STEPS = 5
 
 

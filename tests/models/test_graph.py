@@ -15,17 +15,14 @@ from hgc_video.plan.cost import full_cost
 from hgc_video.plan.liveness import live
 from hgc_video.plan.schedule import StepPlan
 from tests.tiny_models import (
+    CLIPS,
     Clip,
-    ImageClip,
     controlnet,
     graph_of,
     image_unet,
     motion_unet,
     multi_controlnet,
-    sdxl_controlnet,
-    sdxl_unet,
-    svd_unet,
-)  # fmt: skip
+)
 
 
 def full_size(**options):
@@ -115,18 +112,9 @@ def test_every_layer_has_a_cost_and_a_size():
     assert all((a.text_macs > 0) == (a.kind == "cross") for a in attentions)
 
 
-EVERY = {
-    "motion": lambda: Clip(motion_unet(), controlnet()),
-    "image": lambda: Clip(image_unet(), controlnet()),
-    "two controlnets": lambda: Clip(motion_unet(), multi_controlnet()),
-    "sdxl": lambda: Clip(sdxl_unet(), sdxl_controlnet()),
-    "svd": lambda: ImageClip(svd_unet()),
-}
-
-
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", CLIPS)
 def test_the_layers_macs_are_what_the_host_runs(name):
-    clip = EVERY[name]()
+    clip = CLIPS[name]()
     with MacCounter() as counter:
         clip.step(clip.timesteps[0])
     assert counter.macs == full_cost(graph_of(clip), 1).total
