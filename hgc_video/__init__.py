@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "HGCVideoError", "Report", "__version__", "generate"]
+__all__ = [
+    "Clip", "HGCVideoError", "Report", "__version__", "disable_cache", "enable_cache", "generate",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from .clip import Clip
+    from .enable import disable_cache, enable_cache
     from .errors import HGCVideoError
     from .pipeline import generate
     from .report import Report
@@ -22,6 +25,8 @@ else:
 
         homes = {
             "Clip": "clip",
+            "disable_cache": "enable",
+            "enable_cache": "enable",
             "HGCVideoError": "errors",
             "Report": "report",
             "generate": "pipeline",

@@ -131,7 +131,7 @@ def forecast(
         dtype_nbytes=2 if memory is not None else dtype_nbytes, convention=convention,
     )  # fmt: skip
     baseline = full_cost(graph, num_inference_steps)
-    steps = chosen.steps or num_inference_steps
+    steps = chosen.num_steps(num_inference_steps)
     schedule = chosen.schedule(graph, steps)
     if isinstance(schedule, AdaptivePlan):  # the most it can cost; it decides at run time
         schedule = schedule.extreme(fullest=True)
@@ -152,7 +152,7 @@ def _cut(
     if not is_a(scene.unet, "UNetMotionModel"):
         raise InputError("memory is planned for AnimateDiff's layout only; leave --memory out")
     measures = Scale(
-        num_frames, scene.height, scene.width, scene.num_tokens, branches, preset.steps or steps,
+        num_frames, scene.height, scene.width, scene.num_tokens, branches, preset.num_steps(steps),
         scene.factor,
     )  # fmt: skip
     text_nbytes = scene.text_encoder_params * torch.float16.itemsize

@@ -166,7 +166,7 @@ class _Maker:
         factor = pipe.vae_scale_factor
         scale = Scale(
             num_frames, height // factor, width // factor, pipe.tokenizer.model_max_length,
-            2 if guidance_scale > 1 else 1, preset.steps or request.num_inference_steps, factor, overlap,
+            2 if guidance_scale > 1 else 1, preset.num_steps(request.num_inference_steps), factor, overlap,
         )  # fmt: skip
         return fit_pipeline(
             pipe, preset, scale, max_frames=length, budget=memory_budget(self.memory, str(pipe.unet.device)),

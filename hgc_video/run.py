@@ -46,7 +46,7 @@ class Run:
     ) -> None:  # fmt: skip
         self.request, self.preset, self.guidance_scale = request, preset, guidance_scale
         self.control, self.pipe, self.clock = control, pipe, clock
-        self.num_inference_steps = preset.steps or request.num_inference_steps
+        self.num_inference_steps = preset.num_steps(request.num_inference_steps)
         self.num_frames, self.height, self.width = control.frames.shape[:3]
         self.device = str(pipe.unet.device)
         self.cut = cut
@@ -67,7 +67,7 @@ class Run:
         """The clip's frames (f H W 3) uint8."""
         with self.memory, torch.no_grad():
             with self.clock("encode"):
-                guidance, latents, timesteps, options = self._encode()
+                guidance, latents, timesteps, options = self.encode()
             with self.clock("denoise"), ExitStack() as stack:
                 unet, controlnet = self.pipe.unet, self.pipe.controlnet
                 models = {"graph": self.graph, "unet": unet, "controlnet": controlnet}
@@ -113,7 +113,7 @@ class Run:
             versions=_versions(),
         )  # fmt: skip
 
-    def _encode(self) -> tuple[Guidance, Tensor, Tensor, dict[str, Any]]:
+    def encode(self) -> tuple[Guidance, Tensor, Tensor, dict[str, Any]]:
         """Prompt, control clip, noise and timesteps, made by the stock pipeline's own methods."""
         pipe, request, guided = self.pipe, self.request, self.guidance_scale > 1
         generator = torch.Generator(device="cpu").manual_seed(request.seed)
@@ -165,7 +165,7 @@ class Run:
 
     def _baseline_evaluations(self) -> int:
         """How often the models would run without a policy: of the steps that were asked for."""
-        if self.preset.steps is None:
+        if self.num_inference_steps == self.request.num_inference_steps:
             return self.num_evaluations
         return round(
             self.num_evaluations * self.request.num_inference_steps / self.num_inference_steps

@@ -8,7 +8,7 @@ from torch import Tensor
 
 _DOUBLED = (
     "sample", "timestep", "encoder_hidden_states", "controlnet_cond", "timestep_cond",
-    "added_time_ids", "added_cond_kwargs",
+    "added_time_ids", "added_cond_kwargs", "conditioning_mask",
 )  # fmt: skip
 
 
@@ -17,6 +17,21 @@ def prompt_half(call: dict[str, Any]) -> None:
     for name in _DOUBLED:
         if name in call:
             call[name] = _half(call[name])
+
+
+def prompt_residuals(call: dict[str, Any], rows: int) -> None:
+    """Leaves the prompt's half of those residuals that still have the rows of both branches."""
+    down = call.get("down_block_additional_residuals")
+    if down is not None:
+        call["down_block_additional_residuals"] = tuple(_of_rows(r, rows) for r in down)
+    mid = call.get("mid_block_additional_residual")
+    if mid is not None:
+        call["mid_block_additional_residual"] = _of_rows(mid, rows)
+
+
+def _of_rows(residual: Tensor, rows: int) -> Tensor:
+    both = residual.ndim > 0 and len(residual) == rows
+    return residual.chunk(2)[1] if both else residual
 
 
 def _half(value: Any) -> Any:

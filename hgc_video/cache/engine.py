@@ -23,7 +23,7 @@ from ..plan.liveness import DIFFERENCE, contribution
 from ..plan.schedule import Schedule, StepPlan
 from .adjust import load_adjustments
 from .anchors import AnchorRows, anchor_rows
-from .calls import latents_of, prompt_half, transforms_skips, with_prediction
+from .calls import latents_of, prompt_half, prompt_residuals, transforms_skips, with_prediction
 from .guidance import both_branches
 from .signals import Observer
 from .sites import ADD, RUN, AttentionSite, LayerSite
@@ -56,7 +56,8 @@ def attach(
 class Engine:
     """The state of one accelerated pipeline: its plan, its store, where the run is, what it did.
 
-    `executed` lists the MACs by part of every step that was run, counted where a module really ran.
+    `executed` lists the MACs by part of every step that was run, counted where a module really ran;
+    `controlnet_branches` is how many branches the host runs a ControlNet on.
     """
 
     def __init__(
@@ -74,11 +75,12 @@ class Engine:
         self._index: int | None = None
         self._work: StepWork | None = None
         self._run, self._window, self._frames = 0, 0, 0
-        self._whole_stand_ins = False
+        self._whole_stand_ins = self._unshared = self._ran_alone = False
         self._output_type: Any = None
         self.executed: list[dict[str, int]] = []
         self._steps: list[StepPlan] = []
         self.peak_nbytes = 0
+        self.controlnet_branches = graph.branches
 
     def enable(self, unet: Any, controlnet: Any = None) -> None:
         """Wraps the models; CacheStateError if one of them carries another cache."""
@@ -105,7 +107,13 @@ class Engine:
         self._run += 1
         self._index = self._work = None
         self.executed, self._steps = [], []
+        self.controlnet_branches = self.graph.branches
         self._works.begin()
+
+    def rest(self) -> None:
+        """The run is over: lets go of all tensors, and waits for the next one; what was done stays told."""
+        self._clear()
+        self._index = self._work = None
 
     def at(self, step_index: int, window: int = 0) -> None:
         """Tells the position; CacheStateError beyond the schedule's steps."""
@@ -116,7 +124,7 @@ class Engine:
             )
         if step_index == 0 and window == 0:
             self.begin_run()
-        self._index, self._window, self._work = step_index, window, None
+        self._index, self._window, self._work, self._ran_alone = step_index, window, None, False
         self._wiring.at_window(window)
 
     def _spill(self, device: torch.device) -> None:
@@ -126,6 +134,14 @@ class Engine:
             self.store.spill(there)
             self.store.fetch(self._window, device)
             self.store.fetch(self._window + 1, device)
+
+    def kept(self, name: str) -> tuple[Value, ...]:
+        """What is kept under a plan's name now, the newest first."""
+        return self.store.values(self._key(name))
+
+    def give(self, name: str, value: Value) -> None:
+        """Puts a value in place of what is kept: measurements ask what another one would do."""
+        self.store.put(self._key(name), value)
 
     def only_windows(self, windows: Collection[int]) -> None:
         """Lets go of what is kept from step to step for any other window."""
@@ -164,8 +180,10 @@ class Engine:
 
         def around(forward: Any, conditioning: Tensor) -> Any:
             work = self._current()
+            if self._unshared:
+                return forward(conditioning)
             if name in work.live.held and site.known:
-                return site.rows(self._rows(work))
+                return site.rows(len(conditioning))
             if name not in work.live.computed | work.live.held:
                 return self._zero.expand(self._dead_rows(work), 1, 1, 1)
             if not self.schedule.lossless:
@@ -187,6 +205,8 @@ class Engine:
             gated = work.step.branches < self.graph.branches
             if gated:
                 prompt_half(call)
+                prompt_residuals(call, self._frames * self.graph.branches)
+            self._drop_dead_residuals(call, work)
             if WHOLE in work.live.added:
                 out = self._same_as_before(call["sample"], work)
             else:
@@ -204,7 +224,10 @@ class Engine:
             call = signature.bind(None, *args, **kwargs).arguments
             del call["self"]
             sample = call["sample"]
-            work = self._enter(prefix, sample)
+            alone = bool(call.get("guess_mode")) and self.graph.branches > 1
+            work = self._enter(prefix, sample, alone=alone)
+            if alone:
+                return self._for_prompt_alone(forward, call, prefix)
             if work.idle(prefix):
                 return (self._zero,) * several, self._zero
             if work.step.branches < self.graph.branches:
@@ -215,17 +238,48 @@ class Engine:
 
         return around
 
+    def _drop_dead_residuals(self, call: dict[str, Any], work: StepWork) -> None:
+        """A net that ran whole hands on residuals for skips that nobody reads: they have no rows to meet."""
+        down = call.get("down_block_additional_residuals")
+        if down is None or not self._ran_alone:
+            return
+        alive, zero = work.live.computed, self._zero
+        call["down_block_additional_residuals"] = tuple(
+            residual if f"unet.skip.{k}" in alive else zero for k, residual in enumerate(down)
+        )
+        if "unet.skip.mid" not in alive:
+            call["mid_block_additional_residual"] = zero
+
+    def _for_prompt_alone(self, forward: Any, call: dict[str, Any], prefix: str) -> Any:
+        """In guess mode the host runs a ControlNet on the prompt's latents and joins zeros for the other
+        branch, so that it must get residuals of every level: the net runs whole, at every step."""
+        layers, attentions = self._wiring.of[prefix]
+        for site in (*layers, *attentions):
+            site.mode, site.keep = RUN, False
+        for text in self._wiring.texts:
+            text.branches = 1
+        self._unshared = True
+        try:
+            return forward(**call)
+        finally:
+            self._unshared, self._ran_alone = False, True
+            self.controlnet_branches = 1
+            macs = sum(la.macs for la in self.graph.layers if la.name.startswith(f"{prefix}."))
+            self._count(prefix, macs)
+
     # One step
 
     def _current(self) -> StepWork:
         if self._work is None:
             raise CacheStateError(
-                "the engine was not told the step; call at(step_index=...) before the models"
+                "the engine was not told the step; call at(step_index=...) before the models, or run the "
+                "models through the pipeline whose cache this is"
             )
         return self._work
 
-    def _enter(self, prefix: str, sample: Tensor) -> StepWork:
-        """Makes a model's sites ready; at the first model of a step the step is decided."""
+    def _enter(self, prefix: str, sample: Tensor, *, alone: bool = False) -> StepWork:
+        """Makes a model's sites ready; at the first model of a step the step is decided. `alone` says
+        that the sample has the prompt's branch only."""
         if self._work is None:
             if self._index is None:
                 return self._current()
@@ -234,9 +288,11 @@ class Engine:
                 self._spill(sample.device)
         work = self._current()
         clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
-        self._frames = sample.shape[0] * clips // self.graph.branches
+        self._frames = sample.shape[0] * clips // (1 if alone else self.graph.branches)
         self._zero = torch.zeros((), dtype=sample.dtype, device=sample.device)
         layers, attentions = self._wiring.of[prefix]
+        if alone:
+            return work
         for site in layers:
             self._prepare(site, work)
         anchors = self._anchors(work, sample.device)
@@ -365,8 +421,8 @@ class Engine:
         return self._rows(work) if work.mixed or self._whole_stand_ins else 0
 
     def _count(self, name: str, macs: int) -> None:
-        """Adds MACs that are told for the graph's frames; a ControlNet may have got fewer."""
-        part = name.partition(".")[0]
-        if part == "controlnet" and self._frames != self.graph.num_frames:
+        """Adds MACs that are told for the graph's frames; a ControlNet may have got fewer, and several
+        clips of one call have more."""
+        if self._frames != self.graph.num_frames:
             macs = macs * self._frames // self.graph.num_frames
-        self.executed[-1][part] += macs
+        self.executed[-1][name.partition(".")[0]] += macs

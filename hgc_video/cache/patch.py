@@ -1,6 +1,7 @@
 """The only place where a forward is replaced: on the instance, with exact undo.
 
-Knows torch modules only. Our wrapper is outermost, so hooks of a module that is bypassed do not run.
+Knows torch modules, and methods of a scheduler. Our wrapper is outermost, so hooks of a module that is
+bypassed do not run.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ _MARK = "_hgc_video_wrapper"
 
 
 class Patch:
-    """One replaced forward: `around(forward, *args, **kwargs)` is called in its place.
+    """One replaced method: `around(forward, *args, **kwargs)` is called in its place.
 
-    Where the module was compiled in place it is the compiled call that is replaced, so that what
-    decides about a step stays outside of the compiled code.
+    Where a module was compiled in place it is the compiled call that is replaced, so that what
+    decides about a step stays outside of the compiled code. Of anything else `method` is replaced.
     """
 
-    def __init__(self, module: nn.Module, around: Around) -> None:
+    def __init__(self, module: Any, around: Around, method: str = "forward") -> None:
         compiled = getattr(module, "_compiled_call_impl", None)
-        self.module, self._attribute = module, "_compiled_call_impl" if compiled else "forward"
+        self.module, self._attribute = module, "_compiled_call_impl" if compiled else method
         self._before = module.__dict__.get(self._attribute)
-        original = compiled or module.forward
+        original = compiled or getattr(module, method)
 
         @wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -42,7 +43,7 @@ class Patch:
         """Puts the module back as it was, to the attribute; CacheStateError if another changed it since."""
         if self.module.__dict__.get(self._attribute) is not self._ours:
             raise CacheStateError(
-                f"the forward of {type(self.module).__name__} was replaced after ours; "
+                f"{self._attribute} of {type(self.module).__name__} was replaced after ours; "
                 "undo that first, wrappers come off in reverse order"
             )
         if self._before is None:

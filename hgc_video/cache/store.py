@@ -68,6 +68,10 @@ class Store:
             return newest
         return newest + slope * (newest - values[1].for_branches(branches))
 
+    def values(self, key: Key) -> tuple[Value, ...]:
+        """What is kept for a key, the newest first."""
+        return self._values.get(key, ())
+
     def __contains__(self, key: Key) -> bool:
         return key in self._values
 

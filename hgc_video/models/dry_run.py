@@ -55,12 +55,28 @@ def dry_run_unet(unet: Any, size: Size) -> Seen:
 @torch.no_grad()
 def dry_run_controlnet(net: Any, size: Size) -> Seen:
     """What a ControlNet does for one clip."""
+    if is_a(net, "SparseControlNetModel"):
+        return _dry_run_sparse(net, size)
     copy, f = on_meta(net), size.num_frames
     factor = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
     hint = _meta(f, net.config.conditioning_channels, size.height * factor, size.width * factor)
     latents = _meta(f, net.config.in_channels, size.height, size.width)
     with _watching(copy) as seen:
         copy(latents, _meta().long(), _text(net, f, size), hint, **_added(net, f))
+    return seen
+
+
+def _dry_run_sparse(net: Any, size: Size) -> Seen:
+    """What a SparseCtrl does for one clip: its control comes as a clip too, at the latents' size where
+    it is encoded by the VAE, and with a mask of the frames that are told."""
+    copy, f = on_meta(net), size.num_frames
+    simple = isinstance(copy.controlnet_cond_embedding, nn.Conv2d)
+    factor = 1 if simple else 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
+    frame = (size.height * factor, size.width * factor)
+    latents = _meta(1, net.config.in_channels, f, size.height, size.width)
+    hint, mask = _meta(1, net.config.conditioning_channels, f, *frame), _meta(1, 1, f, *frame)
+    with _watching(copy) as seen:
+        copy(latents, _meta().long(), _text(net, f, size), hint, conditioning_mask=mask)
     return seen
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import AdapterError
 
 UNETS = ("UNetMotionModel", "UNet2DConditionModel", "UNetSpatioTemporalConditionModel")
+CONTROLNETS = ("ControlNetModel", "SparseControlNetModel")
 _WINDOWED = ("FreeNoiseTransformerBlock", "SplitInferenceModule")
 _ADDED = (None, "text_time")  # what SDXL adds to the timestep; others need inputs we do not know
 
@@ -37,9 +38,9 @@ def probe_unet(unet: Any) -> None:
 
 def probe_controlnet(controlnet: Any) -> None:
     """AdapterError unless this is a ControlNet that can be laid out."""
-    if not is_a(controlnet, "ControlNetModel"):
+    if not any(is_a(controlnet, name) for name in CONTROLNETS):
         raise AdapterError(
-            f"{type(controlnet).__name__} is not supported; supported are ControlNetModel and "
+            f"{type(controlnet).__name__} is not supported; supported are {', '.join(CONTROLNETS)} and "
             "MultiControlNetModel"
         )
     _expect(

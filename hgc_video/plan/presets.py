@@ -16,7 +16,7 @@ from .compose import compose
 from .exact import add_exact, silence
 from .graph import BlockGraph
 from .policies.hgc import HGC
-from .policies.plain import Lossless
+from .policies.plain import Lossless, Searched
 from .registry import POLICIES, Fill, make_policy, parse_fields
 from .schedule import Schedule
 
@@ -39,6 +39,14 @@ class Preset:
     name: str
     fills: tuple[Fill, ...] = ()
     steps: int | None = None
+
+    def num_steps(self, asked: int) -> int:
+        """The steps to run where `asked` are asked for: fewer-steps has its own number, and a searched
+        schedule may run more, cheaper ones."""
+        if self.steps is not None:
+            return self.steps
+        stretch = next((f.stretch for f in self.fills if isinstance(f, Searched)), 1.0)
+        return max(1, round(asked * stretch))
 
     def schedule(
         self,

@@ -45,7 +45,7 @@ class FasterCache:
         reusing = i > begun and (i - begun) % 2 == 1 and not (both and since >= 0)
         names = graph.attention_names("spatial", "temporal") if reusing else frozenset()
         slope = self.slope * (i - begun) / max(1, num_inference_steps - begun) if reusing else 0.0
-        if both or graph.branches == 1:
+        if both or graph.branches != 2:
             return StepPlan(
                 names, branches=graph.branches, extrapolate=names, slope=slope,
                 label=_label(reusing, False),

@@ -71,7 +71,7 @@ class HGC:
 
     def _gate(self, graph: BlockGraph, num_inference_steps: int) -> int:
         """The first step of one branch; beyond the run where there is none."""
-        if graph.branches == 1 or self.gate >= 1:
+        if graph.branches != 2 or self.gate >= 1:
             return num_inference_steps + 1
         return max(1, round(self.gate * num_inference_steps))
 

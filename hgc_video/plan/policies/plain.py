@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 from ...errors import PresetError
 from ..exact import add_exact
 from ..graph import BlockGraph
+from ..keys import KeyPlan, load_key_plan
 from ..schedule import Schedule, StepPlan
 
 
@@ -42,7 +45,31 @@ class Gate:
         """The schedule of a run."""
         if not 0 <= self.at <= 1:
             raise PresetError(f"gate: at must be in 0..1, got {self.at}")
-        gate = round(self.at * num_inference_steps)
+        share = self.at if graph.branches == 2 else 1.0  # PAG's third branch cannot be spared
+        gate = round(share * num_inference_steps)
         both, one = StepPlan(branches=graph.branches), StepPlan(branches=1, label="gated")
         steps = tuple(both if i < gate else one for i in range(num_inference_steps))
         return Schedule("gate", steps, lossless=False)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A schedule that `hgc-video search` wrote to `file`."""
+
+    file: str = ""
+
+    def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
+        """The schedule of a run."""
+        return self.plan(graph, num_inference_steps)
+
+    @cached_property
+    def plan(self) -> KeyPlan:
+        """What the file says, read when it is first needed."""
+        if not self.file:
+            raise PresetError("searched needs file=FILE, a schedule that hgc-video search wrote")
+        return load_key_plan(Path(self.file))
+
+    @property
+    def stretch(self) -> float:
+        """Steps to run for every step asked for."""
+        return self.plan.stretch

@@ -34,7 +34,7 @@ class TGate:
         intervals = (self.sp_interval, self.fi_interval, self.temporal_interval)
         if self.gate < 1 or self.warm_up < 0 or min(intervals) < 1:
             raise PresetError(f"tgate: gate and intervals must be 1 or more, got {self}")
-        if graph.branches == 1:
+        if graph.branches != 2:
             raise PresetError(
                 "tgate gates guidance, and this run has none; set guidance_scale above 1"
             )

@@ -1,0 +1,20 @@
+"""The command line: `hgc-video generate | plan | policies | models | doctor | calibrate | search`.
+
+The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
+for what the user can mend, 1 for what we must, 130 for cancelled. Nobody imports it.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from . import generate, plan, tune
+from .shell import app
+
+__all__ = ["app", "generate", "main", "plan", "tune"]
+
+
+def main() -> None:
+    """The entry point of the `hgc-video` command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill cleans up as Ctrl-C does
+    app()

@@ -1,0 +1,124 @@
+"""`hgc-video plan | policies | models | doctor`: what would be done and what is there, without a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .shell import app, told_in_one_line
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            "--preset",
+            help="A preset, or policies as name:field=value,...+name (hgc-video policies lists them). "
+            "Repeat it to compare.",
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="puppet, a folder, or a configuration that hgc-video models lists.")
+    ] = "puppet",
+    control: Annotated[str, typer.Option(help="pose or depth (of a folder).")] = "pose",
+    controlnet: Annotated[
+        int | None,
+        typer.Option(help="How many ControlNets. Default: one where the model takes any."),
+    ] = None,
+    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames to make. Default: the model's own.")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
+    guidance: Annotated[bool, typer.Option(help="Classifier-free guidance.")] = True,
+    convention: Annotated[
+        str, typer.Option(help="all, or no-attention-products as older tables count.")
+    ] = "all",
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Also show how a run in half precision is cut to fit, as 8GiB."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Shows what would be computed and reused at every step, and what that costs; runs nothing.
+
+    Counts UNet and ControlNet from the model's configuration alone.
+
+    Example:  hgc-video plan --model animatediff-sd15 --policy balanced --policy deepcache:interval=3
+    """
+    with told_in_one_line(context):
+        from ..forecast import forecast
+
+        chosen = policy or ["balanced"]
+        told = [
+            forecast(
+                model=model, control=control, preset=preset, num_controlnets=controlnet,
+                num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
+                width=width, guided=guidance, convention=convention, memory=memory,
+            )
+            for preset in chosen
+        ]  # fmt: skip
+        if as_json:
+            texts = [one.to_json() for one in told]
+            typer.echo(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
+            return
+        for preset, one in zip(chosen, told, strict=True):
+            if len(chosen) > 1:
+                typer.secho(preset, bold=True)
+            typer.echo(str(one))
+
+
+@app.command()
+def policies(context: typer.Context) -> None:
+    """Lists the presets, and the policies with their fields, defaults and sources."""
+    with told_in_one_line(context):
+        from ..plan.presets import PRESETS
+        from ..plan.registry import POLICIES
+
+        typer.echo(f"presets       {', '.join(PRESETS)}; fewer-steps:steps=N goes with any")
+        for name, entry in POLICIES.items():
+            typer.echo(f"{name:<17} {entry.about} ({entry.source})")
+            fields = ", ".join(f"{key}={value}" for key, value in entry.options().items())
+            if fields:
+                typer.echo(f"{'':<17} {fields}")
+
+
+@app.command()
+def models(context: typer.Context) -> None:
+    """Lists the models that `--model` takes."""
+    with told_in_one_line(context):
+        from ..models.known_models import known_models
+        from ..models.load import EMBEDDED, read_facts
+
+        facts = read_facts(EMBEDDED)
+        side = round(facts.default_area**0.5)
+        typer.echo(
+            f"{EMBEDDED}    embedded, nothing to download: {side}x{side}, up to "
+            f"{facts.max_frames} frames, sizes in multiples of {facts.multiple}, "
+            f"guidance {facts.guidance_scale:g}\n"
+            "FOLDER    any AnimateDiff ControlNet model that pipe.save_pretrained wrote, "
+            "with controlnet_pose/ or controlnet_depth/ in it\n"
+            f"for hgc-video plan alone, by configuration: {', '.join(known_models())}"
+        )
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Shows what is installed, which devices there are, and how to get what is missing."""
+    with told_in_one_line(context):
+        from ..doctor import examine
+
+        section = ""
+        for finding in examine():
+            if finding.section != section:
+                section = finding.section
+                typer.secho(section, bold=True)
+            mark = " " if finding.ok else "!"
+            typer.echo(f"{mark} {finding.name:<14} {finding.value}")
+            if finding.remedy:
+                typer.echo(f"  {'':<14} -> {finding.remedy}")

@@ -1,0 +1,83 @@
+"""What every command shares: the app, errors in one line with an exit code, and quiet libraries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import Cancelled, HGCVideoError
+
+app = typer.Typer(
+    name="hgc-video",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hgc-video {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an internal error.")
+    ] = False,
+) -> None:
+    """Video diffusion guided by a pose or depth clip, made several times cheaper by caching.
+
+    Start here:  hgc-video generate --help
+    """
+    context.obj = debug
+
+
+@contextmanager
+def told_in_one_line(context: typer.Context) -> Iterator[None]:
+    """Runs a command's body: 2 for what the user can mend, 1 for what we must, 130 for cancelled."""
+    try:
+        yield
+    except (KeyboardInterrupt, Cancelled):
+        typer.echo("cancelled; nothing was written", err=True)
+        raise typer.Exit(130) from None
+    except HGCVideoError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from None
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except Exception as error:
+        if context.obj:
+            raise
+        told = " ".join(str(error).split())[:300]
+        typer.echo(
+            f"internal error: {type(error).__name__}: {told} (hgc-video --debug shows where)",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+
+
+def quiet_libraries() -> None:
+    """Has the libraries under a run report errors only, and its threads wait without spinning."""
+    settings = {
+        "DIFFUSERS_VERBOSITY": "error",
+        "TRANSFORMERS_VERBOSITY": "error",
+        # Threads that spin while they wait for a core that is taken make a run ten times slower.
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)

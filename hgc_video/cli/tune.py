@@ -1,0 +1,113 @@
+"""`hgc-video calibrate | search`: measure a model once, then find the schedule for a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shell import app, quiet_libraries, told_in_one_line
+
+_FIRST_SAMPLE = 6000  # of the embedded model's clips: far from those of any evaluation
+_FOLDER = Path("runs/calibrate")
+
+
+@app.command()
+def calibrate(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="YAML file to write.")],
+    model: Annotated[str, typer.Option(help="puppet, or a folder in diffusers format.")] = "puppet",
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML list of {control: clip.mp4, kind: pose, prompt: ..., seed: 0}. Default: the "
+            "embedded model's own."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Samples to measure.")] = 4,
+    num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
+    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
+    jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
+    folder: Annotated[
+        Path, typer.Option(help="Where measured samples are kept, so that a stopped run goes on.")
+    ] = _FOLDER,
+) -> None:
+    """Measures how wrong reuse is at every step and what that does to the result.
+
+    Example:  hgc-video calibrate --out runs/calibration.yaml --jobs 2
+    """
+    with told_in_one_line(context):
+        from ..atomic import check_writable
+
+        check_writable(out)
+        quiet_libraries()
+        from ..tune.calibrate import calibrate as measure
+        from ..tune.trials import Source
+
+        source = Source(model, samples, _FIRST_SAMPLE, count, num_frames)
+        measured = measure(source, num_inference_steps, folder=folder, jobs=jobs, log=typer.echo)
+        measured.save(out)
+        typer.echo(f"calibration   {out}")
+
+
+@app.command()
+def search(
+    context: typer.Context,
+    calibration: Annotated[Path, typer.Option(help="What hgc-video calibrate wrote.")],
+    budget: Annotated[
+        float, typer.Option(help="MACs of the schedule as a share of the uncached run.")
+    ],
+    out: Annotated[Path, typer.Option(help="YAML file to write.")],
+    name: Annotated[str, typer.Option(help="What the schedule is called.")] = "searched",
+    samples: Annotated[
+        Path | None, typer.Option(help="As for calibrate: the clips that plans are judged on.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Samples to judge on.")] = 4,
+    num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
+    judgements: Annotated[int, typer.Option(help="Plans to judge by real runs.")] = 48,
+    converged_steps: Annotated[
+        int,
+        typer.Option(
+            help="Judge against an uncached run of so many steps. Default: the uncached run."
+        ),
+    ] = 0,
+    lengths: Annotated[
+        str,
+        typer.Option(help="Steps that the schedule may run, as multiples of those asked for."),
+    ] = "1",
+    jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
+    seed: Annotated[int, typer.Option(help="Same seed, same schedule.")] = 0,
+    memory: Annotated[
+        Path, typer.Option(help="File of judgements made so far, so that a stopped run goes on.")
+    ] = _FOLDER / "judgements.jsonl",
+) -> None:
+    """Finds the schedule that changes the result least for its MACs.
+
+    Use it with:  hgc-video generate --preset searched:file=FILE ...
+
+    Example:  hgc-video search --calibration runs/calibration.yaml --budget 0.25
+    --out runs/quarter.yaml --jobs 2
+    """
+    with told_in_one_line(context):
+        from ..atomic import check_writable
+        from ..plan.calibration import load_calibration
+
+        check_writable(out)
+        quiet_libraries()
+        from ..tune.search import Task, told
+        from ..tune.search import search as find
+        from ..tune.trials import Source
+
+        measured = load_calibration(calibration)
+        model, steps = measured.setting.model, measured.setting.num_inference_steps
+        task = Task(
+            Source(model, samples, _FIRST_SAMPLE, count, num_frames), steps, budget, converged_steps,
+            tuple(float(length) for length in lengths.split(",")), judgements, jobs, seed,
+        )  # fmt: skip
+        found = find(task, measured, memory=memory, log=typer.echo)
+        told(found, task, measured, name).save(out)
+        typer.echo(
+            f"schedule      {out}: {100 * (1 - found.share):.1f} % saved at {found.closeness_db:.1f} dB "
+            f"(planned {found.planned_db:.1f}, uniform {found.uniform_db:.1f})"
+        )

@@ -1,0 +1,85 @@
+"""What is known of stock diffusers pipelines: which are supported, and what one is about to run.
+
+Told by structure and names, never by version numbers. Does not know how anything is cached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import AdapterError, nearest
+
+PIPELINES = (
+    "AnimateDiffPipeline",
+    "AnimateDiffControlNetPipeline",
+    "AnimateDiffVideoToVideoPipeline",
+    "AnimateDiffVideoToVideoControlNetPipeline",
+    "AnimateDiffSparseControlNetPipeline",
+    "AnimateDiffSDXLPipeline",
+    "AnimateDiffPAGPipeline",
+    "StableVideoDiffusionPipeline",
+    "StableDiffusionPipeline",
+    "StableDiffusionControlNetPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLControlNetPipeline",
+)
+_SCHEDULER = ("set_timesteps", "scale_model_input", "step")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a step's latents say of a run: guidance branches, frames (or images) of all clips together,
+    frames of one clip, latent height and width."""
+
+    branches: int
+    rows: int
+    num_frames: int
+    height: int
+    width: int
+
+
+def probe_pipeline(pipe: Any) -> None:
+    """AdapterError unless this is an instance of a supported pipeline with the parts it should have."""
+    name = type(pipe).__name__
+    if not set(PIPELINES) & {c.__name__ for c in type(pipe).__mro__}:
+        hint = nearest(name, PIPELINES)
+        raise AdapterError(f"{name} is not supported: {hint}")
+    missing = [part for part in ("unet", "scheduler") if getattr(pipe, part, None) is None]
+    missing += [f"scheduler.{m}" for m in _SCHEDULER if not hasattr(pipe.scheduler, m)]
+    if missing:
+        raise AdapterError(f"{name} was expected to have {', '.join(missing)}; it has not")
+
+
+def guidance_branches(pipe: Any) -> int:
+    """How many copies of the latents the pipeline's loop makes: the prompt's, the prompt-free one where
+    guidance is on, the perturbed one of PAG."""
+    guided = bool(getattr(pipe, "do_classifier_free_guidance", False))
+    perturbed = bool(getattr(pipe, "do_perturbed_attention_guidance", False))
+    return 1 + guided + perturbed
+
+
+def read_shape(pipe: Any, sample: Any, frames_axis: int) -> Shape:
+    """What the scaled latents (branches·b …) of a step say; AdapterError where they do not fit."""
+    branches = guidance_branches(pipe)
+    copies, height, width = (int(sample.shape[i]) for i in (0, -2, -1))
+    if copies % branches:
+        raise AdapterError(
+            f"{type(pipe).__name__} has {branches} guidance branches but {copies} rows of latents"
+        )
+    clips = copies // branches
+    num_frames = int(sample.shape[frames_axis]) if sample.ndim == 5 else clips
+    rows = clips * num_frames if sample.ndim == 5 else clips
+    return Shape(branches, rows, num_frames, height, width)
+
+
+def num_tokens(pipe: Any) -> int:
+    """Tokens of a prompt, for counting: the tokenizer's, or the single one of an image encoder."""
+    tokenizer = getattr(pipe, "tokenizer", None)
+    return 1 if tokenizer is None else int(tokenizer.model_max_length)
+
+
+def num_evaluations(pipe: Any) -> int:
+    """How often the loop that begins will run the models; strength and FreeInit shorten it."""
+    told = getattr(pipe, "num_timesteps", None) or getattr(pipe, "_num_timesteps", None)
+    return int(told or len(pipe.scheduler.timesteps))

@@ -1,0 +1,196 @@
+"""Hill-climbing on the word of a plan: moves, repair to the budget, and the climb itself.
+
+Pure: what a plan's error is, the caller says. The same seed gives the same climb (moves and polish as
+BudCache, 2606.13496: keys are relocated, mostly by little).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from .keys import FULL, HELD, TRUNK, KeyPlan
+
+Price = Callable[[KeyPlan], float]
+Judge = Callable[[list[KeyPlan]], list[float]]  # one error a plan, the smaller the better
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the climb has come to: how many plans were judged, the best and its error."""
+
+    judged: int
+    plan: KeyPlan
+    error: float
+
+
+def climb(
+    seeds: Sequence[KeyPlan], price: Price, budget: float, judge: Judge,
+    *, judgements: int, at_once: int = 1, seed: int = 0,
+) -> Iterator[Step]:  # fmt: skip
+    """From the best of `seeds`, moves that lower the error and cost at most `budget`."""
+    draw = random.Random(seed)
+    started = [repaired(plan, price, budget) for plan in seeds]
+    fitting = list({_word(p): p for p in started if price(p) <= budget}.values())
+    if not fitting:
+        return
+    errors = judge(fitting)
+    best_error, _, best = min(
+        (e, i, p) for i, (e, p) in enumerate(zip(errors, fitting, strict=True))
+    )
+    seen = {_word(plan) for plan in fitting}
+    judged = len(fitting)
+    yield Step(judged, best, best_error)
+    while judged < judgements:
+        tried = _neighbours(best, price, budget, draw, seen, min(at_once, judgements - judged))
+        if not tried:
+            return
+        judged += len(tried)
+        for plan, error in zip(tried, judge(tried), strict=True):
+            if error < best_error:
+                best, best_error = plan, error
+        yield Step(judged, best, best_error)
+
+
+def _word(plan: KeyPlan) -> tuple[str, int, tuple[float, ...]]:
+    used = tuple(d if plan.slope(i) else 0.0 for i, d in enumerate(plan.damping))
+    return plan.actions, plan.gate, used
+
+
+def _neighbours(
+    plan: KeyPlan, price: Price, budget: float, draw: random.Random, seen: set, count: int  # type: ignore[type-arg]
+) -> list[KeyPlan]:  # fmt: skip
+    """Up to `count` plans not seen before, each one or two moves away."""
+    found: list[KeyPlan] = []
+    for _ in range(400):
+        moved = plan
+        for _ in range(draw.choice((1, 1, 2))):
+            moved = draw.choices(_MOVES, _WEIGHTS)[0](moved, draw)
+        moved = repaired(moved, price, budget)
+        if _word(moved) not in seen and price(moved) <= budget:
+            seen.add(_word(moved))
+            found.append(moved)
+        if len(found) == count:
+            break
+    return found
+
+
+def repaired(plan: KeyPlan, price: Price, budget: float) -> KeyPlan:
+    """The plan brought under the budget by holding more, and then up to it by computing more: a key in
+    the middle of the longest stretch without one, or a partial step where all was held."""
+    while price(plan) > budget:
+        keys = [i for i, a in enumerate(plan.actions) if a in (FULL, TRUNK) and i > 0]
+        if len(keys) < 2:
+            return plan
+        gaps = {key: _gap_without(keys, key, len(plan.actions)) for key in keys}
+        dearest = min(gaps, key=lambda key: (gaps[key], -key))
+        plan = _put(plan, dearest, _partial(plan))
+    while True:
+        longer = _with_key_in_longest_gap(plan)
+        if longer is None or price(longer) > budget:
+            return plan
+        plan = longer
+
+
+def _gap_without(keys: list[int], key: int, count: int) -> int:
+    at = keys.index(key)
+    before = keys[at - 1] if at else 0
+    after = keys[at + 1] if at + 1 < len(keys) else count
+    return after - before
+
+
+def _with_key_in_longest_gap(plan: KeyPlan) -> KeyPlan | None:
+    keys = [i for i, a in enumerate(plan.actions) if a in (FULL, TRUNK)] + [len(plan.actions)]
+    gap, start = max(
+        ((after - before, -before) for before, after in itertools.pairwise(keys)),
+        default=(1, 0),
+    )
+    return None if gap < 2 else _put(plan, -start + gap // 2, FULL)
+
+
+def _partial(plan: KeyPlan) -> str:
+    """The partial step that the plan uses most."""
+    inner = [a for a in plan.actions if a not in (FULL, TRUNK, HELD)]
+    return max(sorted(set(inner)), key=inner.count) if inner else "1"
+
+
+def _put(plan: KeyPlan, at: int, action: str) -> KeyPlan:
+    return replace(plan, actions=plan.actions[:at] + action + plan.actions[at + 1 :])
+
+
+def _relocate(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+    """A key step changes places, mostly by little."""
+    keys = [i for i, a in enumerate(plan.actions) if a in (FULL, TRUNK) and i > 0]
+    if not keys:
+        return plan
+    key = draw.choice(keys)
+    near = [i for i in range(key - 3, key + 4) if 0 < i < len(plan.actions)]
+    places = near if draw.random() < 0.8 else range(1, len(plan.actions))
+    free = [i for i in places if plan.actions[i] not in (FULL, TRUNK)]
+    if not free:
+        return plan
+    target = draw.choice(free)
+    action = plan.actions[key]
+    return _put(_put(plan, key, plan.actions[target]), target, action)
+
+
+def _move_gate(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+    """The gate comes a little earlier or later."""
+    gate = min(plan.gate, len(plan.actions)) + draw.choice((-3, -2, -1, 1, 2, 3))
+    return replace(plan, gate=max(2, min(gate, len(plan.actions))))
+
+
+def _damp(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+    """One segment, or everything, is extrapolated by more or less."""
+    by = draw.choice((-0.3, -0.15, 0.15, 0.3))
+    whole = draw.random() < 0.3
+    key = draw.randrange(len(plan.actions))
+    inside = range(len(plan.actions)) if whole else _segment(plan, key)
+    damping = [
+        round(min(max(d + by, 0.0), 1.3), 3) if i in inside else d
+        for i, d in enumerate(plan.damping)
+    ]
+    return replace(plan, damping=tuple(damping))
+
+
+def _segment(plan: KeyPlan, at: int) -> range:
+    start = at
+    while start > 0 and plan.actions[start] not in (FULL, TRUNK):
+        start -= 1
+    end = start + 1
+    while end < len(plan.actions) and plan.actions[end] not in (FULL, TRUNK):
+        end += 1
+    return range(start, end)
+
+
+def _hold(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+    """A partial step is held, or a held one computed in part."""
+    inner = [i for i, a in enumerate(plan.actions) if a not in (FULL, TRUNK)]
+    if not inner:
+        return plan
+    at = draw.choice(inner)
+    return _put(plan, at, _partial(plan) if plan.actions[at] == HELD else HELD)
+
+
+def _rest_controlnet(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+    """At a key step the ControlNet's residuals are held, or computed again."""
+    keys = [i for i, a in enumerate(plan.actions) if a in (FULL, TRUNK) and i > 1]
+    if not keys:
+        return plan
+    at = draw.choice(keys)
+    return _put(plan, at, FULL if plan.actions[at] == TRUNK else TRUNK)
+
+
+def _deepen(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+    """A partial step computes a layer more or less of the up path."""
+    inner = [i for i, a in enumerate(plan.actions) if a.isdigit()]
+    if not inner:
+        return plan
+    at = draw.choice(inner)
+    return _put(plan, at, "2" if plan.actions[at] == "1" else "1")
+
+
+_MOVES = (_relocate, _move_gate, _damp, _hold, _rest_controlnet, _deepen)
+_WEIGHTS = (8, 3, 5, 2, 1, 1)

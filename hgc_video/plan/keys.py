@@ -1,0 +1,170 @@
+"""A schedule as a word: one letter a step, a gate, and how far what is reused is extrapolated.
+
+What a search varies, and what it writes down. `KeyPlan` is a policy like every other: it fills in a
+schedule for a graph. Which word is good is the search's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import PlanError
+from .exact import add_exact
+from .graph import BlockGraph
+from .schedule import Schedule, StepPlan
+
+FULL, TRUNK, HELD = "F", "T", "H"
+_WHOLE_DEPTH = 99
+
+
+def depth(action: str) -> int:
+    """How many layers of the up path a step computes: all, so many, or (held) none."""
+    if action in (FULL, TRUNK):
+        return _WHOLE_DEPTH
+    return 0 if action == HELD else int(action)
+
+
+@dataclass(frozen=True)
+class KeyPlan:
+    """The word of a run.
+
+    actions: a letter a step. F computes everything; T the UNet, with the ControlNet's residuals held;
+        1 to 9 the last so many layers of the up path, the rest from the store; H nothing, the whole
+        prediction comes from the store.
+    gate: the first step of one branch; at the last F before it cross-attention is fused for the steps
+        behind it. The number of steps, or more, keeps both branches to the end.
+    damping: per step the share of the last change that is added to what is reused: 0 holds, 1 is
+        linear extrapolation (TaylorSeer order 1, 2503.06923), 0.5 is HiCache's (2508.16984).
+    stretch: steps to run for every step asked for; more, cheaper steps can lie closer to the
+        converged result than fewer full ones.
+    told: where the word comes from, for the reader of the file.
+    """
+
+    actions: str
+    gate: int
+    damping: tuple[float, ...]
+    stretch: float = 1.0
+    name: str = "searched"
+    told: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        wrong = set(self.actions) - set("FTH123456789")
+        if wrong or not self.actions.startswith(FULL):
+            raise PlanError(
+                f'"{self.actions}" is no plan: it begins with F and has only F, T, H and 1 to 9'
+            )
+        if len(self.damping) != len(self.actions):
+            raise PlanError(
+                f"{len(self.damping)} dampings for {len(self.actions)} steps; give one a step"
+            )
+        if self.gate < 1:
+            raise PlanError(f"gate={self.gate} is not possible; the first step has both branches")
+
+    def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
+        """The schedule of a run of any length; of another length than its own, by rule."""
+        plan = self.resampled(num_inference_steps)
+        deepest = max((depth(a) for a in plan.actions if depth(a) < _WHOLE_DEPTH), default=0)
+        if deepest > len(graph.cuts):
+            raise PlanError(
+                f"the plan computes {deepest} layers of the up path; this model has {len(graph.cuts)} cuts"
+            )
+        fused = plan._fused(graph)
+        steps = [plan._step(graph, i, fused) for i in range(num_inference_steps)]
+        return add_exact(Schedule(self.name, tuple(steps)), graph)
+
+    def resampled(self, num_inference_steps: int) -> KeyPlan:
+        """The same word for a run of another length: key steps stay at their share of the run, and
+        every other step does what the step at its share did."""
+        count, steps = len(self.actions), num_inference_steps
+        if steps == count:
+            return self
+        nearest = [round(i * (count - 1) / max(steps - 1, 1)) for i in range(steps)]
+        actions = [
+            self.actions[at] if depth(self.actions[at]) < _WHOLE_DEPTH else "" for at in nearest
+        ]
+        for at, action in enumerate(self.actions):
+            if depth(action) == _WHOLE_DEPTH:
+                actions[round(at * (steps - 1) / max(count - 1, 1))] = action
+        beside = ""
+        for i, action in enumerate(actions):
+            beside = action if depth(action or FULL) < _WHOLE_DEPTH else beside
+            actions[i] = action or beside or FULL
+        gate = steps + 1 if self.gate >= count else max(1, round(self.gate * steps / count))
+        return replace(
+            self,
+            actions="".join(actions),
+            gate=gate,
+            damping=tuple(self.damping[at] for at in nearest),
+        )
+
+    def history(self, index: int) -> list[int]:
+        """The steps before `index` that made what the step reuses, oldest first."""
+        own = depth(self.actions[index])
+        return [j for j in range(index) if depth(self.actions[j]) > own]
+
+    def slope(self, index: int) -> float:
+        """What the last change of a reused value is multiplied with at a step."""
+        past = self.history(index)
+        if self.actions[index] in (FULL, TRUNK) or len(past) < 2:
+            return 0.0
+        ahead = (index - past[-1]) / (past[-1] - past[-2])
+        return round(self.damping[index] * ahead, 6)
+
+    def _fused(self, graph: BlockGraph) -> int | None:
+        """The step at which cross-attention is fused for those behind the gate."""
+        if graph.branches != 2 or self.gate >= len(self.actions):
+            return None
+        return max(i for i in range(self.gate) if self.actions[i] == FULL)
+
+    def _step(self, graph: BlockGraph, index: int, fused: int | None) -> StepPlan:
+        action, gated = self.actions[index], fused is not None and index >= self.gate
+        cross = graph.attention_names("cross")
+        reuse = self._reused(graph, action)
+        slope = self.slope(index)
+        return StepPlan(
+            reuse | cross if gated else reuse,
+            merge=cross if index == fused else frozenset(),
+            branches=1 if gated else graph.branches,
+            extrapolate=reuse if slope else frozenset(),
+            slope=slope,
+            label=_LABELS.get(action, f"cut {action}") + (" gated" if gated else ""),
+        )
+
+    @staticmethod
+    def _reused(graph: BlockGraph, action: str) -> frozenset[str]:
+        if action == FULL:
+            return frozenset()
+        if action == TRUNK:
+            return frozenset(graph.residuals())
+        return frozenset({graph.output if action == HELD else graph.cuts[depth(action) - 1]})
+
+    def save(self, path: Path) -> None:
+        """Writes the YAML file that `load_key_plan` reads."""
+        data = {
+            "name": self.name, "actions": self.actions, "gate": self.gate, "stretch": self.stretch,
+            "damping": [round(d, 3) for d in self.damping], **self.told,
+        }  # fmt: skip
+        path.write_text(yaml.safe_dump(data, sort_keys=False, width=100, default_flow_style=None))
+
+
+_LABELS = {FULL: "key", TRUNK: "trunk", HELD: "held"}
+
+
+def load_key_plan(path: Path) -> KeyPlan:
+    """The plan in a file; PlanError says why it cannot be used."""
+    try:
+        data = yaml.safe_load(path.expanduser().read_text())
+        known = {k: data.pop(k) for k in ("name", "actions", "gate", "stretch", "damping")}
+        damping = tuple(float(d) for d in known["damping"])
+        return KeyPlan(
+            str(known["actions"]), int(known["gate"]), damping, float(known["stretch"]),
+            str(known["name"]), told=data,
+        )  # fmt: skip
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PlanError(
+            f'schedule "{path}" cannot be used: {error!r}; write one with hgc-video search'
+        ) from error

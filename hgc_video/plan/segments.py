@@ -1,0 +1,157 @@
+"""The best key steps under a budget, exactly: dynamic programming over pairs of key steps.
+
+The price of a segment is the measured error of the predictor that will really run in it, never that of
+single steps: what is reused between two keys depends on the key before them as well (DPCache
+2602.22654, with the pair of last keys as the state, so that it is exact).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf, sqrt
+
+from .calibration import Calibration
+from .cost import cost
+from .graph import BlockGraph
+from .keys import FULL, HELD, KeyPlan
+from .schedule import Schedule
+
+_BUCKETS = 240  # into which the budget is divided
+_MOST = 1.2  # what a slope may be multiplied with
+
+
+@dataclass(frozen=True)
+class Prices:
+    """MACs of a step of each kind as a share of an uncached one, before and behind the gate."""
+
+    before: dict[str, float]
+    gated: dict[str, float]
+
+    @classmethod
+    def of(cls, graph: BlockGraph, actions: str) -> Prices:
+        """The prices on a graph; the first steps of a run, which encode text and hint, are not asked."""
+        run = FULL * 3 + "".join(FULL + action for action in actions) + FULL
+        full = sum(layer.macs for layer in graph.layers) * graph.branches
+        found = []
+        for gate in (len(run), 1):
+            spent = cost(graph, KeyPlan(run, gate, (0.0,) * len(run))(graph, len(run))).macs
+            shares = [sum(step.values()) / full for step in spent]
+            found.append({a: shares[4 + 2 * i] for i, a in enumerate(actions)} | {FULL: shares[3]})
+        return cls(*found)
+
+
+@dataclass(frozen=True)
+class _Edge:
+    error: float
+    cost: float
+    action: str
+    damping: float
+
+
+def search_keys(
+    measured: Calibration, graph: BlockGraph, budget: float, *, gate: int, coherent: bool = False
+) -> KeyPlan | None:
+    """The plan of least predicted error whose cost is at most `budget` (a share of the uncached run)
+    for this gate; None where there is none.
+
+    `coherent` adds up errors as if they pointed the same way, else as if they were independent.
+    """
+    return _Search(measured, graph, budget, gate, coherent).best()
+
+
+class _Search:
+    def __init__(
+        self, measured: Calibration, graph: BlockGraph, budget: float, gate: int, coherent: bool
+    ) -> None:
+        self.measured, self.gate, self.coherent = measured, gate, coherent
+        self.steps = measured.setting.num_inference_steps
+        self.cuts = {
+            (HELD if cut == 0 else str(cut)): table for cut, table in measured.reused.items()
+        }
+        self.prices = Prices.of(graph, "".join(self.cuts))
+        self.bucket = budget * self.steps / _BUCKETS
+
+    def best(self) -> KeyPlan | None:
+        # Of each pair of last keys: per bucket of cost the least error, and the way there.
+        start = {(-1, 0): {self._spent(self._key(0)): (self._dropped(0), ((0, "", 0.0),))}}
+        fronts: dict[tuple[int, int], dict[int, tuple[float, tuple]]] = start  # type: ignore[type-arg]
+        end: dict[int, tuple[float, tuple]] = {}  # type: ignore[type-arg]
+        for newer in range(self.steps):
+            for older in range(-1, newer):
+                front = fronts.pop((older, newer), None)
+                if front is None:
+                    continue
+                for key, edge in self._edges(older, newer):
+                    target = end if key == self.steps else fronts.setdefault((newer, key), {})
+                    self._extend(front, key, edge, target)
+        if not end:
+            return None
+        return self._plan(min(end.values(), key=lambda found: found[0])[1])
+
+    def _extend(
+        self, front: dict[int, tuple[float, tuple]], key: int, edge: _Edge,  # type: ignore[type-arg]
+        target: dict[int, tuple[float, tuple]],  # type: ignore[type-arg]
+    ) -> None:  # fmt: skip
+        for spent, (error, way) in front.items():
+            now = spent + self._spent(edge.cost)
+            total = error + edge.error
+            if now <= _BUCKETS and total < target.get(now, (inf,))[0]:
+                target[now] = (total, (*way, (key, edge.action, edge.damping)))
+
+    def _spent(self, share: float) -> int:
+        return -int(-share // self.bucket)  # rounded up: a plan never costs more than it is said to
+
+    def _edges(self, older: int, newer: int) -> Iterator[tuple[int, _Edge]]:
+        for key in range(newer + 1, self.steps + 1):
+            inner = range(newer + 1, key)
+            ends = self._key(key) if key < self.steps else 0.0
+            dropped = self._dropped(key) if key < self.steps else 0.0
+            if not inner:
+                yield key, _Edge(dropped, ends, "", 0.0)
+                continue
+            for action, table in self.cuts.items():
+                rows = [table.get((older, newer, step)) for step in inner]
+                if None in rows:
+                    continue
+                error, damping = self._error(inner, [row for row in rows if row is not None])
+                price = sum(self._price(action, step) for step in inner)
+                dropping = sum(self._dropped(step) for step in inner)
+                yield key, _Edge(error + dropping + dropped, price + ends, action, damping)
+
+    def _error(self, inner: range, rows: list[tuple[float, float, float]]) -> tuple[float, float]:
+        """The least error of a segment and the damping that gives it: least squares, clipped."""
+        gains = [self.measured.gains[step] for step in inner]
+        a, b, q = (sum(g * row[k] for g, row in zip(gains, rows, strict=True)) for k in range(3))
+        damping = min(max(-b / q, 0.0), _MOST) if q > 0 else 0.0
+        error = max(a + 2 * b * damping + q * damping**2, 0.0)
+        return (sqrt(error * len(inner)) if self.coherent else error), damping
+
+    def _dropped(self, step: int) -> float:
+        if step < self.gate:
+            return 0.0
+        error = self.measured.gains[step] * self.measured.gate[step]
+        return sqrt(error) if self.coherent else error
+
+    def _key(self, step: int) -> float:
+        return self._price(FULL, step)
+
+    def _price(self, action: str, step: int) -> float:
+        return (self.prices.gated if step >= self.gate else self.prices.before)[action]
+
+    def _plan(self, way: tuple[tuple[int, str, float], ...]) -> KeyPlan:
+        actions, damping = [""] * self.steps, [0.0] * self.steps
+        for (before, _, _), (key, action, share) in itertools.pairwise(way):
+            for step in range(before + 1, key):
+                actions[step], damping[step] = action, round(share, 3)
+        for key, _, _ in way:
+            if key < self.steps:
+                actions[key] = FULL
+        return KeyPlan("".join(actions), self.gate, tuple(damping))
+
+
+def share(graph: BlockGraph, schedule: Schedule) -> float:
+    """The MACs of a schedule as a share of an uncached run of the same length."""
+    full = sum(layer.macs for layer in graph.layers) * graph.branches * len(schedule)
+    return cost(graph, schedule).total / full

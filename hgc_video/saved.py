@@ -1,0 +1,56 @@
+"""What a cache saved in a run of somebody's own loop, and what it did at every step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """The last run under `enable_cache`: MACs by part that were executed and that the same run without a
+    cache executes (prompts counted at the tokenizer's length; VAE and text encoder left out), bytes
+    that the cache held at most, and a line for every step."""
+
+    pipeline: str
+    preset: str
+    num_inference_steps: int
+    num_frames: int
+    height: int
+    width: int
+    macs_by_part: dict[str, int]
+    macs_baseline_by_part: dict[str, int]
+    cache_nbytes: int
+    steps: tuple[str, ...]
+
+    @property
+    def macs(self) -> int:
+        """MACs executed."""
+        return sum(self.macs_by_part.values())
+
+    @property
+    def macs_baseline(self) -> int:
+        """MACs of the same run without a cache."""
+        return sum(self.macs_baseline_by_part.values())
+
+    @property
+    def macs_saved(self) -> float:
+        """The share of the baseline that was not executed, 0..1."""
+        return 1 - self.macs / self.macs_baseline if self.macs_baseline else 0.0
+
+    def to_json(self) -> str:
+        """All fields, and the share saved."""
+        return json.dumps({"macs_saved": self.macs_saved, **asdict(self)}, indent=2)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self.pipeline}, {self.preset}: {self.num_inference_steps} steps, "
+                f"{self.num_frames} frames of {self.width}x{self.height} latents",
+                f"MACs      {self.macs / 1e12:.3g} of {self.macs_baseline / 1e12:.3g} T: "
+                f"{100 * self.macs_saved:.1f} % saved",
+                f"cache     {self.cache_nbytes / 2**20:.0f} MiB at most",
+                "steps",
+                *(f"  {line}" for line in self.steps),
+            ]
+        )

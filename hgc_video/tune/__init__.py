@@ -1,0 +1,1 @@
+"""Measures a model once and searches the schedule for a budget."""

@@ -1,0 +1,239 @@
+"""Measures on one trial what a search must know: how wrong reuse is, and what that does in the end."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import exp, log
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cache.engine import Engine, attach
+from ..cache.store import Value
+from ..denoise import denoise
+from ..measure.similarity import Changes, Recorder
+from ..plan.calibration import Calibration, Segment
+from ..plan.keys import KeyPlan
+from .trials import Trial, setting
+
+_REACH = 8  # steps over which reuse is measured
+_SPACING = 6  # steps between the two keys that a slope is taken from
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """One step of the uncached run: what the models got, the guided prediction, the error that
+    dropping guidance would make, and the state of latents and scheduler before it."""
+
+    t: Tensor
+    latents: Tensor
+    model_input: Tensor
+    prediction: Tensor
+    difference: Tensor
+    scheduler: Any
+
+
+class Pinned:
+    """Tells an engine one position, wherever the run is: steps are measured out of their order."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.index = engine, 0
+
+    def at(self, step_index: int, window: int = 0) -> None:
+        """The pinned position."""
+        self.engine.at(self.index)
+
+    def only_windows(self, windows: object) -> None:
+        """There is one window."""
+
+
+@torch.no_grad()
+def record(
+    trial: Trial, cuts: tuple[int, ...] = (0, 1), every: int = 2, offset: int = 0
+) -> Calibration:
+    """The calibration of one trial.
+
+    cuts: what can be reused: 0 the whole prediction, d the input of the last d up layers.
+    every, offset: gains are measured at every so many steps and interpolated between them.
+    """
+    moments = list(_moments(trial))
+    reused = {cut: _whole(moments) if cut == 0 else _reused(trial, cut, moments) for cut in cuts}
+    changes = _changes(trial)
+    return Calibration(
+        setting(trial.model, trial.num_inference_steps, trial.guidance_scale, trial.pipe.scheduler),
+        clips=1, num_frames=trial.graph.num_frames, gains=_gains(trial, moments, every, offset),
+        gate=tuple(_mean_square(m.difference) for m in moments), reused=reused, changes=changes,
+        drift=_drift([m.difference for m in moments]),
+        magnitude=_ratios([float(m.prediction.norm()) for m in moments]),
+    )  # fmt: skip
+
+
+def _moments(trial: Trial) -> Iterator[_Moment]:
+    models, latents, timesteps, options = trial.start()
+    scheduler, seen = trial.pipe.scheduler, []
+    hook = trial.pipe.unet.register_forward_hook(lambda _, __, out: seen.append(out))
+    try:
+        for index, t in enumerate(timesteps):
+            before = copy.deepcopy(scheduler)
+            models.at(index)
+            model_input = scheduler.scale_model_input(latents, t)
+            prediction = models(model_input, t)
+            branches = _prediction(seen.pop()).chunk(models.guidance.branches)
+            yield _Moment(t, latents, model_input, prediction, prediction - branches[-1], before)
+            latents = scheduler.step(prediction, t, latents, **options).prev_sample
+    finally:
+        hook.remove()
+
+
+def _prediction(out: Any) -> Tensor:
+    made: Tensor = out[0] if isinstance(out, tuple) else out.sample
+    return made
+
+
+def _whole(moments: list[_Moment]) -> dict[Segment, tuple[float, float, float]]:
+    """Errors of reusing the whole prediction."""
+
+    def errors(older: int, newer: int, step: int) -> tuple[Tensor, Tensor]:
+        made = [moments[i].prediction for i in (older, newer)] if older >= 0 else None
+        held = moments[newer].prediction - moments[step].prediction
+        return held, (made[1] - made[0]) if made else torch.zeros_like(held)
+
+    return {at: _quadratic(*errors(*at), at) for at in _segments(len(moments))}
+
+
+def _reused(
+    trial: Trial, cut: int, moments: list[_Moment]
+) -> dict[Segment, tuple[float, float, float]]:
+    """Errors of the prediction where the cut's tensor is reused and the rest is fresh."""
+    plan = KeyPlan(f"F{cut}", 2, (0.0, 0.0))
+    name = trial.graph.cuts[cut - 1]
+    found = {}
+    held = moments[0].prediction  # of the segment without an older key, which comes first
+    with _attached(trial, plan) as (models, pinned):
+        kept = []
+        for moment in moments:
+            pinned.index = 0
+            models(moment.model_input, moment.t)
+            kept.append(pinned.engine.kept(name)[0])
+        for at in _segments(len(moments)):
+            older, newer, step = at
+            last, moment = kept[newer], moments[step]
+            pinned.index = 1
+
+            if older < 0:
+                held = _error(models, pinned, name, last, moment)
+                found[at] = (_mean_square(held), 0.0, 0.0)
+                continue
+            ahead = (step - newer) / (newer - older)
+            sloped = last.tensor + ahead * (last.tensor - kept[older].tensor)
+            line = _error(models, pinned, name, last._replace(tensor=sloped), moment) - held
+            found[at] = _square(held, line)
+    return found
+
+
+def _error(models: Any, pinned: Pinned, name: str, value: Value, moment: _Moment) -> Tensor:
+    """What the guided prediction lacks where `value` is reused."""
+    pinned.engine.give(name, value)
+    lacking: Tensor = models(moment.model_input, moment.t) - moment.prediction
+    return lacking
+
+
+@contextmanager
+def _attached(trial: Trial, plan: KeyPlan) -> Iterator[tuple[Any, Pinned]]:
+    models, *_ = trial.start()
+    parts = {"graph": trial.graph, "unet": trial.pipe.unet, "controlnet": trial.pipe.controlnet}
+    with attach(plan(trial.graph, len(plan.actions)), **parts) as engine:
+        pinned = Pinned(engine)
+        models.positions = [pinned]
+        yield models, pinned
+
+
+def _segments(count: int) -> Iterator[Segment]:
+    """All (older key or -1, newer key, step) within reach; the one without an older key first."""
+    for newer in range(count):
+        for step in range(newer + 1, min(newer + _REACH, count - 1) + 1):
+            yield -1, newer, step
+            for older in range(max(0, newer - _SPACING), newer):
+                yield older, newer, step
+
+
+def _quadratic(held: Tensor, change: Tensor, at: Segment) -> tuple[float, float, float]:
+    older, newer, step = at
+    if older < 0:
+        return _mean_square(held), 0.0, 0.0
+    return _square(held, change * ((step - newer) / (newer - older)))
+
+
+def _square(held: Tensor, line: Tensor) -> tuple[float, float, float]:
+    """The coefficients of the mean square of held + c line."""
+    return _mean_square(held), float((held * line).mean()), _mean_square(line)
+
+
+def _mean_square(error: Tensor) -> float:
+    return float(error.square().mean())
+
+
+def _gains(trial: Trial, moments: list[_Moment], every: int, offset: int) -> tuple[float, ...]:
+    """Mean square in the final latents for one in a step's prediction: each measured step repeats the
+    prediction before it, and the run goes on from there in full."""
+    clean = trial.uncached
+    measured: dict[int, float] = {}
+    for step in range(1 + offset % every, len(moments), every):
+        moment = moments[step]
+        repeated = moments[step - 1].prediction
+        error = _mean_square(repeated - moment.prediction)
+        ended = _from(trial, moments, step, repeated)
+        measured[step] = _mean_square(ended - clean) / max(error, 1e-20)
+    return _filled(measured, len(moments))
+
+
+def _from(trial: Trial, moments: list[_Moment], step: int, prediction: Tensor) -> Tensor:
+    """The final latents where a step had this prediction."""
+    models, _, timesteps, options = trial.start()
+    moment = moments[step]
+    scheduler = copy.deepcopy(moment.scheduler)
+    latents: Tensor = scheduler.step(prediction, moment.t, moment.latents, **options).prev_sample
+    for index in range(step + 1, len(moments)):
+        models.at(index)
+        t = timesteps[index]
+        scaled = scheduler.scale_model_input(latents, t)
+        latents = scheduler.step(models(scaled, t), t, latents, **options).prev_sample
+    return latents
+
+
+def _filled(measured: dict[int, float], count: int) -> tuple[float, ...]:
+    """Between measured steps the geometric interpolation; beyond them the nearest one."""
+    known = sorted(measured)
+    filled = []
+    for step in range(count):
+        below = max((k for k in known if k <= step), default=known[0])
+        above = min((k for k in known if k >= step), default=known[-1])
+        share = (step - below) / (above - below) if above > below else 0.0
+        low, high = (max(measured[k], 1e-20) for k in (below, above))
+        filled.append(exp((1 - share) * log(low) + share * log(high)))
+    return tuple(filled)
+
+
+def _changes(trial: Trial) -> dict[str, tuple[float, ...]]:
+    """Relative L1 change of every layer, watched in one uncached run."""
+    changes = Changes(trial.num_inference_steps)
+    parts = {"unet": trial.pipe.unet, "controlnet": trial.pipe.controlnet}
+    with Recorder(trial.graph, parts, changes) as recorder:
+        models, noise, timesteps, options = trial.start()
+        models.positions = [recorder]
+        denoise(models, trial.pipe.scheduler, noise, timesteps, positions=[models], **options)
+    return changes.similarity(trial.model).changes
+
+
+def _drift(differences: list[Tensor]) -> tuple[float, ...]:
+    pairs = itertools.pairwise(differences)
+    return (0.0, *(float((b - a).abs().mean() / b.abs().mean().clamp_min(1e-12)) for a, b in pairs))
+
+
+def _ratios(norms: list[float]) -> tuple[float, ...]:
+    return (1.0, *(b / a for a, b in itertools.pairwise(norms)))

@@ -1,0 +1,209 @@
+"""Searches the schedule for a budget: exact dynamic programming on what was measured, then hill-climbing
+on the error of the final latents of real runs.
+
+Deterministic by its seed; what was judged once is not judged again, also not by a later run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from ..errors import InputError
+from ..plan.calibration import Calibration
+from ..plan.climb import climb
+from ..plan.graph import BlockGraph
+from ..plan.keys import FULL, KeyPlan
+from ..plan.segments import search_keys, share
+from .jobs import Map, workers
+from .trials import Source, setting, trials
+
+_GATES = (1.0, 0.94, 0.88, 0.8, 0.72, 0.64, 0.56, 0.48)  # shares of the run
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is looked for.
+
+    budget: MACs as a share of an uncached run of `num_inference_steps`.
+    converged_steps: 0 measures errors to the uncached run; more to an uncached run of that many steps.
+    lengths: numbers of steps that the plan may run, as multiples of num_inference_steps.
+    """
+
+    source: Source
+    num_inference_steps: int
+    budget: float
+    converged_steps: int = 0
+    lengths: tuple[float, ...] = (1.0,)
+    judgements: int = 48
+    jobs: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best plan, its share of the uncached MACs, its error in dB (the higher the closer), that of the
+    best plan that dynamic programming gave, and that of the best uniform one."""
+
+    plan: KeyPlan
+    share: float
+    closeness_db: float
+    planned_db: float
+    uniform_db: float
+
+
+def search(
+    task: Task, measured: Calibration, *, memory: Path, log: Callable[[str], None] = print
+) -> Found:
+    """The plan for a task; `memory` is the file of judgements made so far."""
+    with torch.no_grad():
+        first = trials(task.source)(0, task.num_inference_steps)
+    measured.setting.check(
+        setting(
+            task.source.model, task.num_inference_steps, first.guidance_scale, first.pipe.scheduler
+        )
+    )
+    graph = first.graph
+    price = partial(_price, graph, task.num_inference_steps)
+    planned, uniform = list(_planned(task, measured, graph)), list(_uniform(task, graph))
+    with workers(task.jobs) as each:
+        judge = Judge(task, memory, each)
+        best = None
+        for step in climb(
+            [*planned, *uniform], price, task.budget, judge, judgements=task.judgements,
+            at_once=max(1, task.jobs), seed=task.seed,
+        ):  # fmt: skip
+            best = step
+            log(
+                f"{step.judged:4d} judged: {-step.error:.2f} dB at {price(step.plan):.3f}  "
+                f"{step.plan.actions} gate {step.plan.gate}"
+            )
+    if best is None:
+        raise InputError(
+            f"budget={task.budget} is not possible; give a larger share of the uncached MACs"
+        )
+    stretch = len(best.plan.actions) / task.num_inference_steps
+    return Found(
+        replace(best.plan, stretch=stretch), price(best.plan), -best.error,
+        *(max((-e for e in judge.known(plans)), default=math.nan) for plans in (planned, uniform)),
+    )  # fmt: skip
+
+
+def _price(graph: BlockGraph, asked: int, plan: KeyPlan) -> float:
+    steps = len(plan.actions)
+    return share(graph, plan(graph, steps)) * steps / asked
+
+
+def _planned(task: Task, measured: Calibration, graph: BlockGraph) -> Iterator[KeyPlan]:
+    """The best plan for each gate by dynamic programming, the best three gates of each objective."""
+    steps = task.num_inference_steps
+    for length in task.lengths:
+        for coherent in (False, True):
+            found = []
+            for gate in sorted({min(steps, round(g * steps)) for g in _GATES}):
+                plan = search_keys(
+                    measured, graph, task.budget / length, gate=gate, coherent=coherent
+                )
+                if plan is not None:
+                    found.append(plan)
+            for plan in _spread(found):
+                yield plan.resampled(round(length * steps))
+
+
+def _spread(plans: Sequence[KeyPlan]) -> Sequence[KeyPlan]:
+    """Three of the plans for different gates: the closed loop, not the prediction, chooses the gate."""
+    return plans if len(plans) <= 3 else (plans[len(plans) // 2], plans[-2], plans[-1])
+
+
+def _uniform(task: Task, graph: BlockGraph) -> Iterator[KeyPlan]:
+    """Key steps at equal and at growing intervals, half of the last slope, one branch late in the run."""
+    for length in task.lengths:
+        steps = round(length * task.num_inference_steps)
+        for gate in (steps, round(0.8 * steps), round(0.6 * steps)):
+            for growth in (0.0, 0.35):
+                plan = _intervals(steps, gate, growth, task, graph)
+                if plan is not None:
+                    yield plan
+
+
+def _intervals(
+    steps: int, gate: int, growth: float, task: Task, graph: BlockGraph
+) -> KeyPlan | None:
+    """The shortest first interval within the budget; the next ones grow by `growth` each."""
+    for tenths in range(10, 10 * steps):
+        keys, at, interval = {0, 1, 2}, 2.0, tenths / 10
+        while at < steps:
+            keys.add(round(at))
+            at, interval = at + interval, interval + growth
+        word = "".join(FULL if i in keys else "1" for i in range(steps))
+        plan = KeyPlan(word, max(gate, 2), (0.5,) * steps)
+        if _price(graph, task.num_inference_steps, plan) <= task.budget:
+            return plan
+    return None
+
+
+class Judge:
+    """The mean error of plans over the task's samples, in dB: the mean over samples of ten times the
+    logarithm of the mean square, as PSNR takes it. Judgements are kept in a file."""
+
+    def __init__(self, task: Task, memory: Path, each: Map) -> None:
+        self.task, self.memory, self._each = task, memory, each
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        lines = memory.read_text().splitlines() if memory.is_file() else []
+        self._known: dict[str, float] = dict(json.loads(line) for line in lines)
+
+    def __call__(self, plans: list[KeyPlan]) -> list[float]:
+        """One error a plan."""
+        new = [plan for plan in plans if self._key(plan) not in self._known]
+        indices = range(self.task.source.count)
+        jobs = [(plan, index) for plan in new for index in indices]
+        errors = self._each(partial(_error, self.task), jobs)
+        with self.memory.open("a") as file:
+            for at, plan in enumerate(new):
+                own = errors[at * len(indices) : (at + 1) * len(indices)]
+                self._known[self._key(plan)] = fmean(10 * math.log10(max(e, 1e-12)) for e in own)
+                file.write(json.dumps([self._key(plan), self._known[self._key(plan)]]) + "\n")
+        return [self._known[self._key(plan)] for plan in plans]
+
+    def known(self, plans: Sequence[KeyPlan]) -> list[float]:
+        """The errors of those plans that were judged as they are."""
+        return [self._known[self._key(plan)] for plan in plans if self._key(plan) in self._known]
+
+    def _key(self, plan: KeyPlan) -> str:
+        source, damping = self.task.source, " ".join(f"{d:g}" for d in plan.damping)
+        clips = f"{source.model} {source.listed} {source.first} {source.count} {source.num_frames}"
+        target = f"{self.task.num_inference_steps} {self.task.converged_steps}"
+        return f"{clips} | {target} | {plan.actions} {plan.gate} {damping}"
+
+
+def _error(task: Task, job: tuple[KeyPlan, int]) -> float:
+    """One plan on one sample, in a worker."""
+    plan, index = job
+    steps = len(plan.actions)
+    made = trials(task.source)
+    with torch.no_grad():
+        trial = made(index, steps)
+        target = made(index, task.converged_steps or task.num_inference_steps).uncached
+        return trial.error(plan(trial.graph, steps), target)
+
+
+def told(found: Found, task: Task, measured: Calibration, name: str) -> KeyPlan:
+    """The plan under a name, with what it was found from, as its file tells."""
+    origin = {
+        "model": measured.setting.model, "model_hash": measured.setting.model_hash,
+        "scheduler": measured.setting.scheduler, "guidance_scale": measured.setting.guidance_scale,
+        "num_inference_steps": task.num_inference_steps, "budget": task.budget,
+        "share": round(found.share, 4), "judged_against": task.converged_steps or "the uncached run",
+        "closeness_db": round(found.closeness_db, 2), "planned_db": round(found.planned_db, 2),
+        "uniform_db": round(found.uniform_db, 2), "judgements": task.judgements,
+        "samples": f"{task.source.count} of {task.source.num_frames} frames from {task.source.first}",
+        "seed": task.seed,
+    }  # fmt: skip
+    return replace(found.plan, name=name, told=origin)

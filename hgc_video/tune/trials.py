@@ -1,0 +1,225 @@
+"""Runs of one clip that are stopped, repeated and compared: what calibration, search and comparison share.
+
+A trial knows its clip, prompt and noise, and gives the final latents under any schedule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..cache.engine import attach
+from ..denoise import ControlledUNet, denoise
+from ..errors import InputError
+from ..media.control import ControlClip, load_control
+from ..models.load import EMBEDDED, default_guidance_scale, load_pipeline, model_folder, read_facts
+from ..plan.calibration import Setting
+from ..plan.chunks import ChunkPlan, Chunks, Peak
+from ..plan.graph import BlockGraph
+from ..plan.presets import resolve
+from ..plan.schedule import Schedule
+from ..request import Request
+from ..run import Run
+from ..stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a trial is made of: a control clip (f H W 3) uint8 or a file of one, its kind, a prompt and
+    the seed of the noise."""
+
+    control: NDArray[np.uint8] | str
+    kind: str
+    prompt: str
+    seed: int
+
+
+def embedded_samples(first: int, count: int, num_frames: int) -> list[Sample]:
+    """Samples of the embedded model's own world, by number; pose and depth in turn."""
+    from ..puppet.evaluation import held_out
+    from ..puppet.prompts import plain_prompt
+
+    made = []
+    for index in range(first, first + count):
+        case, kind = held_out(index, num_frames), ("pose", "depth")[index % 2]
+        made.append(Sample(case.control(kind), kind, plain_prompt(case.spec), case.seed))
+    return made
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Samples listed in a YAML file as `- {control: clip.mp4, kind: pose, prompt: ..., seed: 0}`, clips
+    relative to the file; InputError says what is wrong with another."""
+    try:
+        listed = yaml.safe_load(path.expanduser().read_text())
+        return [
+            Sample(
+                str(path.parent / told["control"]),
+                str(told.get("kind", "pose")),
+                str(told["prompt"]),
+                int(told.get("seed", 0)),
+            )
+            for told in listed
+        ]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is no list of samples: {error!r}; write lines such as "
+            "- {control: clip.mp4, kind: pose, prompt: a dancer, seed: 0}"
+        ) from error
+
+
+def samples_for(
+    model: str, listed: Path | None, first: int, count: int, num_frames: int
+) -> list[Sample]:
+    """The samples of a file, or the embedded model's own; InputError where another model has no file."""
+    if listed is not None:
+        found = read_samples(listed)[:count]
+    elif model == EMBEDDED:
+        found = embedded_samples(first, count, num_frames)
+    else:
+        raise InputError(
+            f"model {model} brings no clips of its own; list control clips and prompts in a YAML file "
+            "and give it with --samples"
+        )
+    if not found:
+        raise InputError("no samples are given; list at least one")
+    return found
+
+
+class Trial:
+    """One sample on a loaded pipeline."""
+
+    def __init__(
+        self, pipe: Any, model: str, sample: Sample, num_frames: int, num_inference_steps: int
+    ) -> None:
+        request = Request(
+            control_video=sample.control, prompt=sample.prompt, control=sample.kind, model=model,
+            negative_prompt=None, num_inference_steps=num_inference_steps, guidance_scale=None,
+            conditioning_scale=1.0, num_frames=num_frames, height=None, width=None, fps=None,
+            seed=sample.seed, extract=False,
+        )  # fmt: skip
+        clip = _control(request)
+        cut = ChunkPlan(1, len(clip.frames), Chunks(), Peak(0, 0), None)
+        scale = default_guidance_scale(model)
+        self._run = Run(request, resolve("off"), scale, clip, pipe, Stopwatch(), cut, 0)
+        self.pipe, self.model, self.control, self.guidance_scale = pipe, model, clip, scale
+        self.num_inference_steps = num_inference_steps
+
+    @property
+    def graph(self) -> BlockGraph:
+        """The block graph of the sample's size."""
+        return self._run.graph
+
+    @torch.no_grad()
+    def start(self) -> tuple[ControlledUNet, Tensor, Tensor, dict[str, Any]]:
+        """The callable, the noise (1 c f h w), the timesteps and the scheduler's options of a fresh run."""
+        guidance, latents, timesteps, options = self._run.encode()
+        models = ControlledUNet(self.pipe.unet, self.pipe.controlnet, guidance, len(timesteps))
+        return models, latents, timesteps, options
+
+    def latents(self, schedule: Any = None) -> Tensor:
+        """The final latents (1 c f h w) under a schedule, or of the uncached run."""
+        models, noise, timesteps, options = self.start()
+        parts = {"graph": self.graph, "unet": self.pipe.unet, "controlnet": self.pipe.controlnet}
+        with ExitStack() as stack:
+            if schedule is not None:
+                models.positions = [stack.enter_context(attach(schedule, **parts))]
+            scheduler = self.pipe.scheduler
+            return denoise(models, scheduler, noise, timesteps, positions=[models], **options)
+
+    @cached_property
+    def uncached(self) -> Tensor:
+        """The final latents (1 c f h w) of the uncached run."""
+        return self.latents()
+
+    def error(self, schedule: Schedule, target: Tensor | None = None) -> float:
+        """Mean square of what a schedule changes in the final latents against `target` or the uncached
+        ones, as a share of their variance."""
+        target = self.uncached if target is None else target
+        return float((self.latents(schedule) - target).square().mean() / target.var())
+
+
+def _control(request: Request) -> ControlClip:
+    facts = read_facts(request.model)
+    return load_control(
+        request.control_video, "depth" if request.control == "depth" else "pose", num_frames=request.num_frames, multiple=facts.multiple,
+        default_area=facts.default_area,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where trials come from, in plain values that a worker process can be told: a model, a file of
+    samples or the number of the embedded model's first one, how many, and frames of each."""
+
+    model: str
+    listed: Path | None
+    first: int
+    count: int
+    num_frames: int
+
+
+@lru_cache(maxsize=2)
+def trials(source: Source) -> Trials:
+    """The trials of a source; made once in every process."""
+    return Trials(source)
+
+
+class Trials:
+    """Trials by number, on pipelines that are loaded once."""
+
+    def __init__(self, source: Source) -> None:
+        self.model, self.num_frames = source.model, source.num_frames
+        self.samples = samples_for(
+            source.model, source.listed, source.first, source.count, source.num_frames
+        )
+        self._pipes: dict[str, Any] = {}
+        self._made: dict[tuple[int, int], Trial] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __call__(self, index: int, num_inference_steps: int) -> Trial:
+        """The trial of a sample with so many steps; made once."""
+        at = index, num_inference_steps
+        if at not in self._made:
+            sample = self.samples[index]
+            self._made[at] = Trial(
+                self._pipe(sample.kind), self.model, sample, self.num_frames, num_inference_steps
+            )
+        return self._made[at]
+
+    def _pipe(self, kind: str) -> Any:
+        if kind not in self._pipes:
+            self._pipes[kind] = load_pipeline(self.model, kind)
+        return self._pipes[kind]
+
+
+def setting(model: str, num_inference_steps: int, guidance_scale: float, scheduler: Any) -> Setting:
+    """What a calibration of a model with these holds for."""
+    return Setting(
+        model, model_hash(model), num_inference_steps, type(scheduler).__name__, guidance_scale
+    )
+
+
+@lru_cache(maxsize=4)
+def model_hash(model: str) -> str:
+    """The first 16 hex digits of SHA-256 over the UNet's and ControlNets' weight files."""
+    digest = hashlib.sha256()
+    folder = model_folder(model)
+    for path in sorted(folder.glob("*/*.safetensors")):
+        if path.parent.name.startswith(("unet", "controlnet")):
+            digest.update(path.parent.name.encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,204 @@
+"""enable_cache on stock pipelines: every supported class, exact when off, clean between calls, undone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import hgc_video
+from hgc_video.errors import AdapterError, CacheStateError, PresetError
+from hgc_video.plan.policies.hgc import HGC
+from tests import tiny_pipelines as tiny
+
+NAMES = list(tiny.PIPELINES)
+CACHED = "hgc:interval=2,cut=1,gate=0.6,slope=0.5"
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def case(request):
+    """A pipeline and what it gives by itself."""
+    pipe = tiny.make(request.param)
+    return request.param, pipe, tiny.call(pipe, request.param)
+
+
+def forwards(pipe):
+    """What stands on the instances where a wrapper would stand."""
+    models = [m for m in (pipe.unet, getattr(pipe, "controlnet", None)) if m is not None]
+    return [sorted(vars(m)) for model in models for m in model.modules()], sorted(
+        vars(pipe.scheduler)
+    )
+
+
+@pytest.mark.parametrize("preset", ["off", "full"])
+def test_without_reuse_the_result_is_the_same_to_the_bit(case, preset):
+    name, pipe, plain = case
+    with hgc_video.enable_cache(pipe, preset) as cache:
+        assert torch.equal(tiny.call(pipe, name), plain)
+        assert cache.report.macs == cache.report.macs_baseline > 0
+
+
+def test_lossless_is_equal_within_rounding(case):
+    name, pipe, plain = case
+    with hgc_video.enable_cache(pipe, "lossless") as cache:
+        torch.testing.assert_close(tiny.call(pipe, name), plain, rtol=1e-3, atol=1e-3)
+        assert 0 < cache.report.macs_saved < 0.3
+
+
+@pytest.mark.parametrize("preset", [CACHED, "balanced", "deepcache:interval=2"])
+def test_caches_run_save_and_come_off_clean(case, preset):
+    name, pipe, plain = case
+    before = forwards(pipe)
+    with hgc_video.enable_cache(pipe, preset) as cache:
+        first = tiny.call(pipe, name)
+        other = tiny.call(pipe, name, seed=1)
+        again = tiny.call(pipe, name)
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+        assert torch.isfinite(first).all()
+        assert not torch.equal(first, plain)
+        assert 0.1 < cache.report.macs_saved < 0.95
+        assert cache._run.engine.nbytes == 0
+    assert forwards(pipe) == before
+    assert torch.equal(tiny.call(pipe, name), plain)
+
+
+def test_the_report_tells_the_steps_that_were_run():
+    pipe = tiny.make("controlnet")
+    with hgc_video.enable_cache(pipe, CACHED) as cache:
+        with pytest.raises(CacheStateError, match="no run to report"):
+            _ = cache.report
+        tiny.call(pipe, "controlnet")
+        report = cache.report
+    assert report.pipeline == "AnimateDiffControlNetPipeline"
+    assert (report.num_inference_steps, report.num_frames, len(report.steps)) == (5, 4, 5)
+    assert "gated" in report.steps[-1]
+    assert f"{100 * report.macs_saved:.1f} % saved" in str(report)
+
+
+def test_a_clip_batch_counts_every_clip():
+    pipe = tiny.make("animatediff")
+    with hgc_video.enable_cache(pipe, CACHED) as cache:
+        tiny.call(pipe, "animatediff")
+        one = cache.report
+        tiny.call(pipe, "animatediff", num_videos_per_prompt=2)
+        two = cache.report
+    assert two.macs_baseline == 2 * one.macs_baseline
+    # Text is projected once for both clips' worth of rows.
+    assert two.macs == pytest.approx(2 * one.macs, rel=0.01)
+
+
+def test_another_size_or_length_makes_a_new_plan():
+    pipe = tiny.make("animatediff")
+    plain = tiny.call(pipe, "animatediff", num_frames=3, num_inference_steps=4)
+    with hgc_video.enable_cache(pipe, "full") as cache:
+        tiny.call(pipe, "animatediff")
+        assert torch.equal(
+            tiny.call(pipe, "animatediff", num_frames=3, num_inference_steps=4), plain
+        )
+        assert (cache.report.num_frames, cache.report.num_inference_steps) == (3, 4)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_free_init_starts_clean_at_every_iteration(fast):
+    pipe = tiny.make("animatediff")
+    pipe.enable_free_init(num_iters=2, use_fast_sampling=fast)
+    plain = tiny.call(pipe, "animatediff")
+    with hgc_video.enable_cache(pipe, "full"):
+        assert torch.equal(tiny.call(pipe, "animatediff"), plain)
+    with hgc_video.enable_cache(pipe, CACHED):
+        cached = tiny.call(pipe, "animatediff")
+        assert torch.isfinite(cached).all()
+        assert torch.equal(cached, tiny.call(pipe, "animatediff"))
+
+
+def test_free_noise_is_refused_with_what_to_do():
+    pipe = tiny.make("animatediff")
+    pipe.enable_free_noise(context_length=4, context_stride=2)
+    with pytest.raises(AdapterError, match="FreeNoise windows its motion modules itself"):
+        hgc_video.enable_cache(pipe)
+
+
+def test_guidance_dropped_by_a_callback_is_planned_anew():
+    pipe = tiny.make("animatediff")
+
+    def drop(pipe, index, t, values):
+        if index == 1:
+            pipe._guidance_scale = 1.0
+            values["prompt_embeds"] = values["prompt_embeds"][tiny.FRAMES :]
+        return values
+
+    options = {
+        "callback_on_step_end": drop,
+        "callback_on_step_end_tensor_inputs": ["latents", "prompt_embeds"],
+    }
+    plain = tiny.call(pipe, "animatediff", **options)
+    with hgc_video.enable_cache(pipe, "full") as cache:
+        assert torch.equal(tiny.call(pipe, "animatediff", **options), plain)
+        assert len(cache.report.steps) == 5
+    with hgc_video.enable_cache(pipe, CACHED) as cache:
+        assert torch.isfinite(tiny.call(pipe, "animatediff", **options)).all()
+        assert cache.report.macs_saved > 0
+
+
+def test_a_run_that_was_broken_off_leaves_nothing():
+    pipe = tiny.make("animatediff")
+    plain = tiny.call(pipe, "animatediff")
+
+    def stop(pipe, index, t, values):
+        raise KeyboardInterrupt
+
+    with hgc_video.enable_cache(pipe, "full"):
+        with pytest.raises(KeyboardInterrupt):
+            tiny.call(pipe, "animatediff", callback_on_step_end=stop)
+        assert torch.equal(tiny.call(pipe, "animatediff"), plain)
+
+
+def test_two_pipelines_never_meet():
+    one, two = tiny.make("animatediff"), tiny.make("animatediff")
+    alone = {}
+    for pipe, preset in ((one, CACHED), (two, "deepcache:interval=2")):
+        with hgc_video.enable_cache(pipe, preset):
+            alone[preset] = tiny.call(pipe, "animatediff")
+    with hgc_video.enable_cache(one, CACHED), hgc_video.enable_cache(two, "deepcache:interval=2"):
+        assert torch.equal(tiny.call(one, "animatediff"), alone[CACHED])
+        assert torch.equal(tiny.call(two, "animatediff"), alone["deepcache:interval=2"])
+        assert torch.equal(tiny.call(one, "animatediff"), alone[CACHED])
+
+
+def test_a_policy_may_be_an_object_or_a_name_with_fields():
+    pipe = tiny.make("animatediff")
+    results = []
+    for policy, fields in ((HGC(interval=3, cut=1), {}), ("hgc", {"interval": 3, "cut": 1})):
+        with hgc_video.enable_cache(pipe, policy, **fields):
+            results.append(tiny.call(pipe, "animatediff"))
+    assert torch.equal(*results)
+    with pytest.raises(PresetError, match='no field "intervall": did you mean "interval"'):
+        hgc_video.enable_cache(pipe, "hgc", intervall=3)
+
+
+def test_twice_is_refused_and_disable_cache_finds_it():
+    pipe = tiny.make("animatediff")
+    hgc_video.enable_cache(pipe)
+    with pytest.raises(CacheStateError, match="has a cache already"):
+        hgc_video.enable_cache(pipe)
+    hgc_video.disable_cache(pipe)
+    hgc_video.disable_cache(pipe)
+    hgc_video.enable_cache(pipe).disable()
+
+
+def test_a_replaced_scheduler_is_an_error_not_a_silent_stock_run():
+    pipe = tiny.make("animatediff")
+    with hgc_video.enable_cache(pipe):
+        pipe.scheduler = tiny.scheduler()
+        with pytest.raises(CacheStateError, match="scheduler was replaced"):
+            tiny.call(pipe, "animatediff")
+
+
+def test_an_unknown_pipeline_is_refused_with_the_list():
+    class Other:
+        pass
+
+    with pytest.raises(
+        AdapterError, match=r"Other is not supported: .*AnimateDiffControlNetPipeline"
+    ):
+        hgc_video.enable_cache(Other())
