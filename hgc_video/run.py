@@ -86,9 +86,9 @@ class Run:
                 )  # fmt: skip
             with self.clock("decode"):
                 chunks = latents.split(self.cut.chunks.decode, dim=2)
-                return np.concatenate([self._decode(chunk) for chunk in chunks])
+                return np.concatenate([self.decode(chunk) for chunk in chunks])
 
-    def _decode(self, latents: Tensor) -> NDArray[np.uint8]:
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Frames (f H W 3) uint8 of latents (1 c f h w), few at a time."""
         video = self.pipe.decode_latents(latents, self.cut.chunks.decode)
         pixels = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]

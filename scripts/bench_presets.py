@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 import hgc_video
+from hgc_video.measure.quality import psnr
 from hgc_video.models.load import model_folder
 from hgc_video.puppet.evaluation import Case, accuracy, held_out
-from hgc_video.puppet.fidelity import part_colours, psnr, silhouette_iou
+from hgc_video.puppet.fidelity import part_colours, silhouette_iou
 from hgc_video.puppet.judge import Judge, load_judge
 from hgc_video.puppet.prompts import plain_prompt
 

@@ -241,7 +241,7 @@ def test_an_error_of_ours_is_one_line_and_debug_shows_where(monkeypatch, pose_cl
     def broken(*args, **options):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("hgc_video.cli._generator", lambda: broken)
+    monkeypatch.setattr("hgc_video.pipeline.generate", broken)
     refused(generate(pose_clip, folder), "RuntimeError: two lines", "--debug", code=1)
     arguments = ["generate", "--pose", pose_clip, "--prompt", PROMPT, "--out", folder / "a.mp4"]
     shown = invoke("--debug", *arguments)

@@ -80,7 +80,7 @@ def test_a_clip_batch_counts_every_clip():
     with hgc_video.enable_cache(pipe, CACHED) as cache:
         tiny.call(pipe, "animatediff")
         one = cache.report
-        tiny.call(pipe, "animatediff", num_videos_per_prompt=2)
+        tiny.call(pipe, "animatediff", prompt=tiny.TWO)
         two = cache.report
     assert two.macs_baseline == 2 * one.macs_baseline
     # Text is projected once for both clips' worth of rows.

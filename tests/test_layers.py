@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "request": {"media", "models"},
     "denoise": {"plan"},
     "travel": set(),
-    "puppet": {"media", "models"},
+    "puppet": {"media", "models", "measure"},
 }
 EDGE = {"cli", "batch"}
 # Only these may load a library when they are imported; the others must wait until they are used.

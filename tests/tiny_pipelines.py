@@ -228,6 +228,7 @@ def svd():
     )  # fmt: skip
 
 
+TWO = ["a dancer in a red shirt", "a dancer in a green shirt on a beach"]
 _PROMPT = {"prompt": "a dancer in a red shirt", "guidance_scale": 3.0, "num_inference_steps": 5}
 _CLIP = {
     **_PROMPT,
@@ -243,7 +244,7 @@ _IMAGE_OF_VIDEO = {**_PROMPT, "output_type": "latent"}
 PIPELINES = {
     "animatediff": (animatediff, lambda: _CLIP),
     "animatediff without guidance": (animatediff, lambda: {**_CLIP, "guidance_scale": 1.0}),
-    "animatediff two clips": (animatediff, lambda: {**_CLIP, "num_videos_per_prompt": 2}),
+    "animatediff two clips": (animatediff, lambda: {**_CLIP, "prompt": TWO}),
     "controlnet": (
         lambda: animatediff(AnimateDiffControlNetPipeline, controlnet=controlnet()),
         lambda: {**_CLIP, "conditioning_frames": images()},

@@ -1,4 +1,4 @@
-"""The command line: `hgc-video generate | plan | policies | models | doctor | calibrate | search`.
+"""The command line: `hgc-video generate | plan | policies | models | doctor | calibrate | search | compare`.
 
 The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
 for what the user can mend, 1 for what we must, 130 for cancelled. Nobody imports it.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import signal
 
-from . import generate, plan, tune
+from . import compare, generate, plan, tune
 from .shell import app
 
-__all__ = ["app", "generate", "main", "plan", "tune"]
+__all__ = ["app", "compare", "generate", "main", "plan", "tune"]
 
 
 def main() -> None:

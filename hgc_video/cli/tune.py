@@ -76,6 +76,15 @@ def search(
         str,
         typer.Option(help="Steps that the schedule may run, as multiples of those asked for."),
     ] = "1",
+    letters: Annotated[
+        str,
+        typer.Option(
+            help="What steps may be: F full, T without ControlNet, 1 and 2 up layers, H held. FH searches "
+            "the timesteps of a solver."
+        ),
+    ] = "FTH12",
+    slopes: Annotated[bool, typer.Option(help="Allow extrapolation.")] = True,
+    gates: Annotated[bool, typer.Option(help="Allow one branch after a gate.")] = True,
     jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
     seed: Annotated[int, typer.Option(help="Same seed, same schedule.")] = 0,
     memory: Annotated[
@@ -95,6 +104,7 @@ def search(
 
         check_writable(out)
         quiet_libraries()
+        from ..plan.climb import Space
         from ..tune.search import Task, told
         from ..tune.search import search as find
         from ..tune.trials import Source
@@ -103,7 +113,8 @@ def search(
         model, steps = measured.setting.model, measured.setting.num_inference_steps
         task = Task(
             Source(model, samples, _FIRST_SAMPLE, count, num_frames), steps, budget, converged_steps,
-            tuple(float(length) for length in lengths.split(",")), judgements, jobs, seed,
+            tuple(float(length) for length in lengths.split(",")), Space(letters, slopes, gates),
+            judgements, jobs, seed,
         )  # fmt: skip
         found = find(task, measured, memory=memory, log=typer.echo)
         told(found, task, measured, name).save(out)

@@ -10,11 +10,40 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .keys import FULL, HELD, TRUNK, KeyPlan
 
 Price = Callable[[KeyPlan], float]
 Judge = Callable[[list[KeyPlan]], list[float]]  # one error a plan, the smaller the better
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a search may use: letters, slopes, a gate. With F and H alone it searches the timesteps of a
+    solver: a held prediction takes DDIM's larger step, an extrapolated one that of a linear multistep
+    method."""
+
+    letters: str = "FTH12"
+    damped: bool = True
+    gated: bool = True
+
+    def clipped(self, plan: KeyPlan) -> KeyPlan:
+        """The plan without the slopes and the gate that are not allowed."""
+        count = len(plan.actions)
+        return replace(
+            plan, damping=plan.damping if self.damped else (0.0,) * count,
+            gate=plan.gate if self.gated else count,
+        )  # fmt: skip
+
+    def holds(self, plan: KeyPlan) -> bool:
+        """Whether a plan has no other letters."""
+        return set(plan.actions) <= set(self.letters)
+
+    @property
+    def partial(self) -> str:
+        """The letter of a step that is no key step."""
+        return "1" if "1" in self.letters else HELD
 
 
 @dataclass(frozen=True)
@@ -28,11 +57,12 @@ class Step:
 
 def climb(
     seeds: Sequence[KeyPlan], price: Price, budget: float, judge: Judge,
-    *, judgements: int, at_once: int = 1, seed: int = 0,
+    *, judgements: int, at_once: int = 1, seed: int = 0, space: Space | None = None,
 ) -> Iterator[Step]:  # fmt: skip
     """From the best of `seeds`, moves that lower the error and cost at most `budget`."""
-    draw = random.Random(seed)
-    started = [repaired(plan, price, budget) for plan in seeds]
+    draw, space = random.Random(seed), space or Space()
+    started = [repaired(space.clipped(plan), price, budget, space) for plan in seeds]
+    started = [plan for plan in started if space.holds(plan)]
     fitting = list({_word(p): p for p in started if price(p) <= budget}.values())
     if not fitting:
         return
@@ -44,7 +74,8 @@ def climb(
     judged = len(fitting)
     yield Step(judged, best, best_error)
     while judged < judgements:
-        tried = _neighbours(best, price, budget, draw, seen, min(at_once, judgements - judged))
+        count = min(at_once, judgements - judged)
+        tried = _neighbours(best, price, budget, draw, seen, space, count)
         if not tried:
             return
         judged += len(tried)
@@ -60,7 +91,8 @@ def _word(plan: KeyPlan) -> tuple[str, int, tuple[float, ...]]:
 
 
 def _neighbours(
-    plan: KeyPlan, price: Price, budget: float, draw: random.Random, seen: set, count: int  # type: ignore[type-arg]
+    plan: KeyPlan, price: Price, budget: float, draw: random.Random, seen: set[Any], space: Space,
+    count: int,
 ) -> list[KeyPlan]:  # fmt: skip
     """Up to `count` plans not seen before, each one or two moves away."""
     found: list[KeyPlan] = []
@@ -68,8 +100,8 @@ def _neighbours(
         moved = plan
         for _ in range(draw.choice((1, 1, 2))):
             moved = draw.choices(_MOVES, _WEIGHTS)[0](moved, draw)
-        moved = repaired(moved, price, budget)
-        if _word(moved) not in seen and price(moved) <= budget:
+        moved = repaired(space.clipped(moved), price, budget, space)
+        if space.holds(moved) and _word(moved) not in seen and price(moved) <= budget:
             seen.add(_word(moved))
             found.append(moved)
         if len(found) == count:
@@ -77,16 +109,16 @@ def _neighbours(
     return found
 
 
-def repaired(plan: KeyPlan, price: Price, budget: float) -> KeyPlan:
+def repaired(plan: KeyPlan, price: Price, budget: float, space: Space) -> KeyPlan:
     """The plan brought under the budget by holding more, and then up to it by computing more: a key in
-    the middle of the longest stretch without one, or a partial step where all was held."""
+    the middle of the longest stretch without one."""
     while price(plan) > budget:
         keys = [i for i, a in enumerate(plan.actions) if a in (FULL, TRUNK) and i > 0]
         if len(keys) < 2:
             return plan
         gaps = {key: _gap_without(keys, key, len(plan.actions)) for key in keys}
         dearest = min(gaps, key=lambda key: (gaps[key], -key))
-        plan = _put(plan, dearest, _partial(plan))
+        plan = _put(plan, dearest, _partial(plan, space.partial))
     while True:
         longer = _with_key_in_longest_gap(plan)
         if longer is None or price(longer) > budget:
@@ -110,10 +142,10 @@ def _with_key_in_longest_gap(plan: KeyPlan) -> KeyPlan | None:
     return None if gap < 2 else _put(plan, -start + gap // 2, FULL)
 
 
-def _partial(plan: KeyPlan) -> str:
+def _partial(plan: KeyPlan, otherwise: str = "1") -> str:
     """The partial step that the plan uses most."""
     inner = [a for a in plan.actions if a not in (FULL, TRUNK, HELD)]
-    return max(sorted(set(inner)), key=inner.count) if inner else "1"
+    return max(sorted(set(inner)), key=inner.count) if inner else otherwise
 
 
 def _put(plan: KeyPlan, at: int, action: str) -> KeyPlan:

@@ -35,8 +35,8 @@ class KeyPlan:
     actions: a letter a step. F computes everything; T the UNet, with the ControlNet's residuals held;
         1 to 9 the last so many layers of the up path, the rest from the store; H nothing, the whole
         prediction comes from the store.
-    gate: the first step of one branch; at the last F before it cross-attention is fused for the steps
-        behind it. The number of steps, or more, keeps both branches to the end.
+    gate: the first step of one branch; the number of steps, or more, keeps both branches to the end.
+        Cross-attention is computed all the same: fusing it saves 1 % and keeps a gigabyte at full size.
     damping: per step the share of the last change that is added to what is reused: 0 holds, 1 is
         linear extrapolation (TaylorSeer order 1, 2503.06923), 0.5 is HiCache's (2508.16984).
     stretch: steps to run for every step asked for; more, cheaper steps can lie closer to the
@@ -72,34 +72,43 @@ class KeyPlan:
             raise PlanError(
                 f"the plan computes {deepest} layers of the up path; this model has {len(graph.cuts)} cuts"
             )
-        fused = plan._fused(graph)
-        steps = [plan._step(graph, i, fused) for i in range(num_inference_steps)]
+        steps = [plan._step(graph, i) for i in range(num_inference_steps)]
         return add_exact(Schedule(self.name, tuple(steps)), graph)
 
     def resampled(self, num_inference_steps: int) -> KeyPlan:
-        """The same word for a run of another length: key steps stay at their share of the run, and
-        every other step does what the step at its share did."""
+        """The same word for a run of another length: as large a share of it are key steps, spread over the
+        run as its own are, and every other step does what the step at its share did."""
         count, steps = len(self.actions), num_inference_steps
         if steps == count:
             return self
         nearest = [round(i * (count - 1) / max(steps - 1, 1)) for i in range(steps)]
+        inner = [a for a in self.actions if depth(a) < _WHOLE_DEPTH]
+        common = max(sorted(set(inner)), key=inner.count) if inner else FULL
         actions = [
-            self.actions[at] if depth(self.actions[at]) < _WHOLE_DEPTH else "" for at in nearest
+            a if depth(a) < _WHOLE_DEPTH else common for a in (self.actions[n] for n in nearest)
         ]
-        for at, action in enumerate(self.actions):
-            if depth(action) == _WHOLE_DEPTH:
-                actions[round(at * (steps - 1) / max(count - 1, 1))] = action
-        beside = ""
-        for i, action in enumerate(actions):
-            beside = action if depth(action or FULL) < _WHOLE_DEPTH else beside
-            actions[i] = action or beside or FULL
+        for there, action in self._moved_keys(steps).items():
+            actions[there] = action
         gate = steps + 1 if self.gate >= count else max(1, round(self.gate * steps / count))
         return replace(
             self,
             actions="".join(actions),
             gate=gate,
-            damping=tuple(self.damping[at] for at in nearest),
+            damping=tuple(self.damping[n] for n in nearest),
         )
+
+    def _moved_keys(self, steps: int) -> dict[int, str]:
+        """The key steps of a run of another length, each beside the one it stands for."""
+        count = len(self.actions)
+        own = [at for at, action in enumerate(self.actions) if depth(action) == _WHOLE_DEPTH]
+        wanted = min(steps, max(1, round(len(own) * steps / count)))
+        moved: dict[int, str] = {0: FULL}
+        for k in range(1, wanted):
+            key = own[round(k * (len(own) - 1) / max(wanted - 1, 1))]
+            there = round(key * (steps - 1) / max(count - 1, 1))
+            free = [(abs(i - there), i) for i in range(steps) if i not in moved]
+            moved[min(free)[1]] = self.actions[key]
+        return moved
 
     def history(self, index: int) -> list[int]:
         """The steps before `index` that made what the step reuses, oldest first."""
@@ -114,20 +123,13 @@ class KeyPlan:
         ahead = (index - past[-1]) / (past[-1] - past[-2])
         return round(self.damping[index] * ahead, 6)
 
-    def _fused(self, graph: BlockGraph) -> int | None:
-        """The step at which cross-attention is fused for those behind the gate."""
-        if graph.branches != 2 or self.gate >= len(self.actions):
-            return None
-        return max(i for i in range(self.gate) if self.actions[i] == FULL)
-
-    def _step(self, graph: BlockGraph, index: int, fused: int | None) -> StepPlan:
-        action, gated = self.actions[index], fused is not None and index >= self.gate
-        cross = graph.attention_names("cross")
+    def _step(self, graph: BlockGraph, index: int) -> StepPlan:
+        action = self.actions[index]
+        gated = graph.branches == 2 and index >= self.gate  # PAG's third branch cannot be spared
         reuse = self._reused(graph, action)
         slope = self.slope(index)
         return StepPlan(
-            reuse | cross if gated else reuse,
-            merge=cross if index == fused else frozenset(),
+            reuse,
             branches=1 if gated else graph.branches,
             extrapolate=reuse if slope else frozenset(),
             slope=slope,

@@ -15,19 +15,20 @@ from .check import check
 from .compose import compose
 from .exact import add_exact, silence
 from .graph import BlockGraph
-from .policies.hgc import HGC
 from .policies.plain import Lossless, Searched
 from .registry import POLICIES, Fill, make_policy, parse_fields
 from .schedule import Schedule
+from .shipped import shipped_schedule
 
-# The dial's positions; figures of each on the embedded model are in the README.
+# The dial's positions, each the result of a search on the embedded model kept as data; on other models
+# and for other numbers of steps the same word is carried over by rule. Figures are in the README.
 PRESETS: dict[str, Fill | None] = {
     "off": None,
     "lossless": Lossless(),
-    "quality": HGC(dense=0.24, interval=2, cut=1, gate=1.0, slope=0.5),
-    "balanced": HGC(dense=0.16, interval=3, cut=1, gate=0.88, slope=0.5),
-    "fast": HGC(dense=0.16, interval=4, cut=1, gate=0.72, slope=0.5),
-    "turbo": HGC(dense=0.16, interval=6, cut=1, gate=0.64, slope=0.5),
+    **{
+        name: Searched(str(shipped_schedule(name)))
+        for name in ("quality", "balanced", "fast", "turbo")
+    },
 }
 _FEWER = "fewer-steps"
 

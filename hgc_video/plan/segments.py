@@ -51,25 +51,31 @@ class _Edge:
 
 
 def search_keys(
-    measured: Calibration, graph: BlockGraph, budget: float, *, gate: int, coherent: bool = False
+    measured: Calibration,
+    graph: BlockGraph,
+    budget: float,
+    *,
+    gate: int,
+    coherent: bool = False,
+    letters: str = "FTH12",
 ) -> KeyPlan | None:
     """The plan of least predicted error whose cost is at most `budget` (a share of the uncached run)
     for this gate; None where there is none.
 
     `coherent` adds up errors as if they pointed the same way, else as if they were independent.
     """
-    return _Search(measured, graph, budget, gate, coherent).best()
+    return _Search(measured, graph, budget, gate, coherent, letters).best()
 
 
 class _Search:
     def __init__(
-        self, measured: Calibration, graph: BlockGraph, budget: float, gate: int, coherent: bool
-    ) -> None:
+        self, measured: Calibration, graph: BlockGraph, budget: float, gate: int, coherent: bool,
+        letters: str,
+    ) -> None:  # fmt: skip
         self.measured, self.gate, self.coherent = measured, gate, coherent
         self.steps = measured.setting.num_inference_steps
-        self.cuts = {
-            (HELD if cut == 0 else str(cut)): table for cut, table in measured.reused.items()
-        }
+        cuts = {(str(cut) if cut else HELD): table for cut, table in measured.reused.items()}
+        self.cuts = {letter: table for letter, table in cuts.items() if letter in letters}
         self.prices = Prices.of(graph, "".join(self.cuts))
         self.bucket = budget * self.steps / _BUCKETS
 

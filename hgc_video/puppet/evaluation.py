@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..measure.quality import psnr
 from ..models.load import default_guidance_scale, load_pipeline, model_folder
-from .fidelity import background_flicker, part_colours, psnr, silhouette_iou
+from .fidelity import background_flicker, part_colours, silhouette_iou
 from .judge import Judge, load_judge
 from .motion import random_motion
 from .prompts import plain_prompt

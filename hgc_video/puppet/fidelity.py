@@ -49,9 +49,3 @@ def background_flicker(frames: NDArray[np.uint8], silhouette: NDArray[np.bool_])
     still = ~(silhouette[1:] | silhouette[:-1])
     change = np.abs(frames[1:].astype(np.float32) - frames[:-1].astype(np.float32)).mean(-1)
     return float(change[still].mean())
-
-
-def psnr(frames: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio in dB over a whole clip (f H W 3)."""
-    error = np.mean((frames.astype(np.float64) - reference.astype(np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / max(float(error), 1e-10)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -18,7 +18,7 @@ import torch
 
 from ..errors import InputError
 from ..plan.calibration import Calibration
-from ..plan.climb import climb
+from ..plan.climb import Space, climb
 from ..plan.graph import BlockGraph
 from ..plan.keys import FULL, KeyPlan
 from ..plan.segments import search_keys, share
@@ -42,6 +42,7 @@ class Task:
     budget: float
     converged_steps: int = 0
     lengths: tuple[float, ...] = (1.0,)
+    space: Space = field(default_factory=Space)
     judgements: int = 48
     jobs: int = 1
     seed: int = 0
@@ -78,7 +79,7 @@ def search(
         best = None
         for step in climb(
             [*planned, *uniform], price, task.budget, judge, judgements=task.judgements,
-            at_once=max(1, task.jobs), seed=task.seed,
+            at_once=max(1, task.jobs), seed=task.seed, space=task.space,
         ):  # fmt: skip
             best = step
             log(
@@ -107,9 +108,16 @@ def _planned(task: Task, measured: Calibration, graph: BlockGraph) -> Iterator[K
     for length in task.lengths:
         for coherent in (False, True):
             found = []
-            for gate in sorted({min(steps, round(g * steps)) for g in _GATES}):
+            for gate in sorted(
+                {min(steps, round(g * steps)) for g in _GATES if task.space.gated or g == 1}
+            ):
                 plan = search_keys(
-                    measured, graph, task.budget / length, gate=gate, coherent=coherent
+                    measured,
+                    graph,
+                    task.budget / length,
+                    gate=gate,
+                    coherent=coherent,
+                    letters=task.space.letters,
                 )
                 if plan is not None:
                     found.append(plan)
@@ -142,7 +150,7 @@ def _intervals(
         while at < steps:
             keys.add(round(at))
             at, interval = at + interval, interval + growth
-        word = "".join(FULL if i in keys else "1" for i in range(steps))
+        word = "".join(FULL if i in keys else task.space.partial for i in range(steps))
         plan = KeyPlan(word, max(gate, 2), (0.5,) * steps)
         if _price(graph, task.num_inference_steps, plan) <= task.budget:
             return plan

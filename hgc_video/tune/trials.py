@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..cache.engine import attach
+from ..cache.engine import Engine, attach
 from ..denoise import ControlledUNet, denoise
 from ..errors import InputError
-from ..media.control import ControlClip, load_control
+from ..media.control import ControlClip, ControlKind, load_control
 from ..models.load import EMBEDDED, default_guidance_scale, load_pipeline, model_folder, read_facts
 from ..plan.calibration import Setting
 from ..plan.chunks import ChunkPlan, Chunks, Peak
@@ -31,6 +31,8 @@ from ..plan.schedule import Schedule
 from ..request import Request
 from ..run import Run
 from ..stopwatch import Stopwatch
+
+_OTHER_NOISE = 50_000  # between the seeds of a sample's noises
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ class Trial:
         self._run = Run(request, resolve("off"), scale, clip, pipe, Stopwatch(), cut, 0)
         self.pipe, self.model, self.control, self.guidance_scale = pipe, model, clip, scale
         self.num_inference_steps = num_inference_steps
+        self.engine: Engine | None = None  # of the last cached run, for what it did
+
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Frames (f H W 3) uint8 of final latents (1 c f h w)."""
+        return self._run.decode(latents)
 
     @property
     def graph(self) -> BlockGraph:
@@ -132,7 +139,8 @@ class Trial:
         parts = {"graph": self.graph, "unet": self.pipe.unet, "controlnet": self.pipe.controlnet}
         with ExitStack() as stack:
             if schedule is not None:
-                models.positions = [stack.enter_context(attach(schedule, **parts))]
+                self.engine = stack.enter_context(attach(schedule, **parts))
+                models.positions = [self.engine]
             scheduler = self.pipe.scheduler
             return denoise(models, scheduler, noise, timesteps, positions=[models], **options)
 
@@ -150,8 +158,9 @@ class Trial:
 
 def _control(request: Request) -> ControlClip:
     facts = read_facts(request.model)
+    kind: ControlKind = "depth" if request.control == "depth" else "pose"
     return load_control(
-        request.control_video, "depth" if request.control == "depth" else "pose", num_frames=request.num_frames, multiple=facts.multiple,
+        request.control_video, kind, num_frames=request.num_frames, multiple=facts.multiple,
         default_area=facts.default_area,
     )  # fmt: skip
 
@@ -183,16 +192,17 @@ class Trials:
             source.model, source.listed, source.first, source.count, source.num_frames
         )
         self._pipes: dict[str, Any] = {}
-        self._made: dict[tuple[int, int], Trial] = {}
+        self._made: dict[tuple[int, int, int], Trial] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __call__(self, index: int, num_inference_steps: int) -> Trial:
-        """The trial of a sample with so many steps; made once."""
-        at = index, num_inference_steps
+    def __call__(self, index: int, num_inference_steps: int, variant: int = 0) -> Trial:
+        """The trial of a sample with so many steps, and another noise for every variant; made once."""
+        at = index, num_inference_steps, variant
         if at not in self._made:
             sample = self.samples[index]
+            sample = replace(sample, seed=sample.seed + _OTHER_NOISE * variant)
             self._made[at] = Trial(
                 self._pipe(sample.kind), self.model, sample, self.num_frames, num_inference_steps
             )

@@ -16,6 +16,7 @@ from hgc_video.plan.policies.pab import PAB
 from hgc_video.plan.policies.tgate import TGate
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.registry import POLICIES
+from hgc_video.plan.shipped import shipped_schedule
 from hgc_video.plan.similarity import Similarity, load_similarity, refresh_moments
 
 
@@ -75,6 +76,8 @@ def calibration(tmp_path):
 
 
 def needs_file(name, calibration):
+    if name == "searched":
+        return f"searched:file={shipped_schedule('fast')}"
     return f"{name}:calibration={calibration}" if name == "block-caching" else name
 
 
@@ -83,10 +86,12 @@ def test_every_policy_makes_a_valid_plan(name, calibration):
     plan = resolve(needs_file(name, calibration)).schedule(tower(), 25)
     assert len(plan) == 25
     if not isinstance(plan, AdaptivePlan):
-        assert plan.lossless == name.startswith(("hgc", "lossless"))
+        assert plan.lossless == name.startswith(("hgc", "lossless", "searched"))
 
 
-@pytest.mark.parametrize("name", [n for n in POLICIES if "hgc" not in n and n != "easycache"])
+@pytest.mark.parametrize(
+    "name", [n for n in POLICIES if "hgc" not in n and n not in ("easycache", "searched")]
+)
 def test_lossless_can_be_added_to_any_published_policy(name, calibration):
     from hgc_video.plan.cost import cost
 

@@ -13,7 +13,6 @@ from hgc_video.puppet.fidelity import (
     background_flicker,
     nearest_colour,
     part_colours,
-    psnr,
     silhouette_iou,
 )
 from hgc_video.puppet.judge import Judge, load_judge
@@ -73,12 +72,6 @@ def test_overlap_of_known_shapes():
     assert silhouette_iou(frames, truth, Threshold()) == pytest.approx(2 / 6)
     truth[:] = frames[..., 0] > 0
     assert silhouette_iou(frames, truth, Threshold()) == 1
-
-
-def test_psnr_of_known_errors():
-    black = np.zeros((1, 2, 2, 3), np.uint8)
-    assert psnr(black, black + np.uint8(255)) == pytest.approx(0)
-    assert psnr(black, black + np.uint8(1)) == pytest.approx(48.13, abs=0.01)
 
 
 def test_flicker_counts_the_background_alone():

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hgc_video.measure.quality import psnr
 from hgc_video.media.skeleton import COLOURS as JOINT_COLOURS
 from hgc_video.puppet.body import PARTS
-from hgc_video.puppet.fidelity import part_colours, psnr
+from hgc_video.puppet.fidelity import part_colours
 from hgc_video.puppet.motion import RECORDED, load_recorded, place, procedural_motion, random_motion
 from hgc_video.puppet.spec import Spec, random_spec
 from hgc_video.puppet.world import render

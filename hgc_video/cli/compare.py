@@ -1,0 +1,77 @@
+"""`hgc-video compare`: methods on the same clips and noise, as a table, JSON and a page to look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shell import app, quiet_libraries, told_in_one_line
+
+_FIRST_CLIP = 3000  # of the embedded model's: not those of training, calibration or search
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Presets, policies, fewer-steps:steps=N and dpm++:steps=N, divided by commas."
+        ),
+    ] = "quality,balanced,fast,turbo,deepcache:interval=3",
+    model: Annotated[str, typer.Option(help="puppet, or a folder in diffusers format.")] = "puppet",
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="YAML list of {control: clip.mp4, kind: pose, prompt: ..., seed: 0}."),
+    ] = None,
+    clips: Annotated[int, typer.Option(help="Clips to run.")] = 4,
+    seeds: Annotated[int, typer.Option(help="Noises of each clip.")] = 1,
+    num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
+    num_inference_steps: Annotated[int, typer.Option(help="Steps of the uncached run.")] = 25,
+    converged_steps: Annotated[int, typer.Option(help="Steps of the converged run.")] = 100,
+    controls: Annotated[
+        bool, typer.Option(help="Add fewer steps and DPM++ 2M at no less cost for every method.")
+    ] = True,
+    jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
+    out_json: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    out_html: Annotated[Path | None, typer.Option("--html", help="File for a page.")] = None,
+    memory: Annotated[
+        Path, typer.Option(help="File of clips measured so far, so that a stopped run goes on.")
+    ] = Path("runs/compare.jsonl"),
+) -> None:
+    """Runs methods on the same clips and noise, beside as many plain steps as cost no less.
+
+    Example:  hgc-video compare --methods "balanced,deepcache:interval=3,branch=1" --clips 2 --jobs 2
+    """
+    with told_in_one_line(context):
+        from ..atomic import check_writable, write_text
+
+        for path in filter(None, (out_json, out_html)):
+            check_writable(path)
+        quiet_libraries()
+        from ..compare.measure import Task, frames_of
+        from ..compare.methods import make_method, split_methods
+        from ..compare.run import compare as run
+        from ..compare.table import markdown, rows
+        from ..tune.trials import Source
+
+        words = split_methods(methods)
+        for word in words:
+            make_method(word)  # a wrong name is told before minutes are spent
+        source = Source(model, samples, _FIRST_CLIP, clips, num_frames)
+        task = Task(source, num_inference_steps, converged_steps, seeds)
+        figures = run(task, words, memory=memory, jobs=jobs, with_controls=controls, log=typer.echo)
+        found = rows(figures)
+        typer.echo(markdown(found))
+        told = f"{clips} clips of {num_frames} frames, {seeds} noises, {num_inference_steps} steps, {model}"
+        if out_json is not None:
+            write_text(out_json, json.dumps({"task": told, "figures": figures}, indent=1) + "\n")
+        if out_html is not None:
+            from ..compare.page import page
+
+            shown = {word: frames_of(task, word, 0, 0) for word in ["off", *words]}
+            caption = f"{told}. Error bars: spread over clips and noises. Bold: nothing beats it."
+            write_text(out_html, page(found, shown, title="hgc_video compare", caption=caption))

@@ -1,0 +1,130 @@
+"""Calibration and search on the embedded model, at a small size: what is recorded is true, runs go on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+
+from hgc_video.errors import InputError, PlanError
+from hgc_video.plan.calibration import load_calibration
+from hgc_video.plan.climb import Space
+from hgc_video.plan.keys import KeyPlan
+from hgc_video.tune.calibrate import calibrate
+from hgc_video.tune.record import record
+from hgc_video.tune.search import Task, search
+from hgc_video.tune.trials import Source, Trials, samples_for
+
+STEPS = 6
+SOURCE = Source("puppet", None, 6500, 1, 2)
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trial():
+    return Trials(SOURCE)(0, STEPS)
+
+
+@pytest.fixture(scope="module")
+def found(trial):
+    with torch.no_grad():
+        return record(trial, every=2)
+
+
+def predictions(trial):
+    """The guided predictions and latents of an uncached run, told by the loop itself."""
+    from hgc_video.denoise import denoise
+
+    models, noise, timesteps, options = trial.start()
+    seen = []
+
+    def predict(latents, t):
+        seen.append(models(latents, t))
+        return seen[-1]
+
+    denoise(predict, trial.pipe.scheduler, noise, timesteps, positions=[models], **options)
+    return seen
+
+
+def test_errors_of_holding_are_those_between_predictions(trial, found):
+    seen = predictions(trial)
+    for newer, step in ((0, 1), (1, 3), (2, 5)):
+        a, _, _ = found.reused[0][-1, newer, step]
+        assert a == pytest.approx(float((seen[newer] - seen[step]).square().mean()), rel=1e-4)
+    older, newer, step = 1, 2, 4
+    a, b, q = found.reused[0][older, newer, step]
+    line = seen[newer] + 0.5 * 2 * (seen[newer] - seen[older])
+    expected = float((line - seen[step]).square().mean())
+    assert a + 2 * b * 0.5 + q * 0.25 == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_cut_errs_exactly_as_the_engine_does(trial, found):
+    # The first reused step of a run sees the true latents, so that the engine's own error is the table's.
+    models, noise, timesteps, options = trial.start()
+    truth = predictions(trial)
+    from hgc_video.cache.engine import attach
+    from hgc_video.denoise import denoise
+
+    seen = []
+
+    def predict(latents, t):
+        seen.append(models(latents, t))
+        return seen[-1]
+
+    plan = KeyPlan("FFF1FF", STEPS, (1.0,) * STEPS)(trial.graph, STEPS)
+    parts = {"graph": trial.graph, "unet": trial.pipe.unet, "controlnet": trial.pipe.controlnet}
+    with attach(plan, **parts) as engine:
+        models.positions = [engine]
+        denoise(predict, trial.pipe.scheduler, noise, timesteps, positions=[models], **options)
+    a, b, q = found.reused[1][1, 2, 3]
+    made = float((seen[3] - truth[3]).square().mean())
+    assert a + 2 * b + q == pytest.approx(made, rel=2e-3)
+
+
+def test_gains_and_drifts_are_told_for_every_step(found):
+    for name in ("gains", "gate", "drift", "magnitude"):
+        values = getattr(found, name)
+        assert len(values) == STEPS
+        assert all(v >= 0 for v in values)
+    assert min(found.gains) > 0
+    assert found.changes["unet.conv_in"][0] == 0 < found.changes["unet.conv_in"][1]
+
+
+def test_a_stopped_calibration_goes_on_and_search_finds_the_same_again(tmp_path, trial):
+    said = []
+    first = calibrate(SOURCE, STEPS, folder=tmp_path, log=said.append)
+    again = calibrate(SOURCE, STEPS, folder=tmp_path, log=said.append)
+    assert said == ["0 of 1 samples are measured already", "1 of 1 samples are measured already"]
+    assert first == again
+    first.save(tmp_path / "c.yaml")
+    task = Task(SOURCE, STEPS, 0.6, judgements=6, seed=1)
+    results = [
+        search(task, load_calibration(tmp_path / "c.yaml"), memory=tmp_path / name, log=said.append)
+        for name in ("a.jsonl", "b.jsonl", "a.jsonl")
+    ]
+    assert results[0] == results[1] == results[2]
+    assert results[0].share <= 0.6
+    assert results[0].closeness_db >= results[0].planned_db
+    own = trial.error(results[0].plan(trial.graph, STEPS))
+    assert results[0].closeness_db == pytest.approx(
+        -10 * torch.tensor(own).log10().item(), abs=0.05
+    )
+
+
+def test_search_refuses_other_steps_and_impossible_budgets(tmp_path, found):
+    with pytest.raises(PlanError, match="made for num_inference_steps"):
+        search(Task(SOURCE, STEPS + 1, 0.5), found, memory=tmp_path / "a")
+    with pytest.raises(InputError, match=r"budget=0\.01 is not possible"):
+        search(Task(SOURCE, STEPS, 0.01, space=Space("FH")), found, memory=tmp_path / "a")
+
+
+def test_samples_come_from_a_file_for_other_models(tmp_path):
+    listed = tmp_path / "samples.yaml"
+    listed.write_text(yaml.safe_dump([{"control": "a.mp4", "prompt": "a dancer", "seed": 3}]))
+    (sample,) = samples_for("some/folder", listed, 0, 4, 2)
+    assert (sample.control, sample.kind, sample.seed) == (str(tmp_path / "a.mp4"), "pose", 3)
+    with pytest.raises(InputError, match="--samples"):
+        samples_for("some/folder", None, 0, 4, 2)
+    listed.write_text("- nothing: here\n")
+    with pytest.raises(InputError, match="no list of samples"):
+        samples_for("some/folder", listed, 0, 4, 2)
