@@ -29,21 +29,22 @@ class Position(Protocol):
 class Guidance:
     """What steers a clip: prompt_embeds (2 n d), uncond first, or (1 n d) without guidance, or with a
     text for every frame (2f n d) or (f n d);
-    controlnet_cond (f 3 H W) uint8, or float in 0..1, the same for both branches; the two scales; the
-    share of the run at which the control begins and at which it ends."""
+    controlnet_cond (f 3 H W) uint8, or float in 0..1, the same for both branches, one for every
+    ControlNet; the pull of the prompt and of every control; the share of the run at which the control
+    begins and at which it ends."""
 
     prompt_embeds: Tensor
-    controlnet_cond: Tensor
+    controlnet_cond: tuple[Tensor, ...]
     guidance_scale: float
-    conditioning_scale: float
+    conditioning_scale: tuple[float, ...]
     control_guidance_start: float = 0.0
     control_guidance_end: float = 1.0
 
-    def scale_at(self, step_index: int, num_inference_steps: int) -> float:
-        """The control's scale at a step, 0 outside its window."""
+    def scale_at(self, step_index: int, num_inference_steps: int) -> tuple[float, ...]:
+        """The controls' scales at a step, 0 outside their window."""
         window = (self.control_guidance_start, self.control_guidance_end)
         inside = in_control_window(step_index, num_inference_steps, *window)
-        return self.conditioning_scale if inside else 0.0
+        return self.conditioning_scale if inside else (0.0,) * len(self.conditioning_scale)
 
     @property
     def branches(self) -> int:
@@ -57,9 +58,11 @@ class Guidance:
         rows = rows.expand(-1, count, -1, -1) if rows.shape[1] == 1 else rows[:, frames]
         return rows.flatten(0, 1)
 
-    def control(self, frames: slice, like: Tensor) -> Tensor:
+    def control(self, frames: slice, like: Tensor) -> list[Tensor]:
         """controlnet_cond (branches·f 3 H W) of these frames in 0..1; only they are ever converted."""
-        cond = self.controlnet_cond[frames]
+        return [self._converted(cond[frames], like) for cond in self.controlnet_cond]
+
+    def _converted(self, cond: Tensor, like: Tensor) -> Tensor:
         if cond.dtype == torch.uint8:
             cond = (
                 cond.contiguous().float() / 255
@@ -142,12 +145,14 @@ class ControlledUNet:
         if self.controlnet is None:
             return None, None
         fresh = latents[:, :, window.length - window.fresh :]
+        cond, scale = self.guidance.control(window.fresh_frames, latents), list(self._scale)
+        several = len(cond) > 1  # the host takes lists for several ControlNets only
         down, mid = self.controlnet(
             fresh.transpose(1, 2).flatten(0, 1),
             t,
             encoder_hidden_states=self.guidance.text(window.fresh_frames),
-            controlnet_cond=self.guidance.control(window.fresh_frames, latents),
-            conditioning_scale=self._scale,
+            controlnet_cond=cond if several else cond[0],
+            conditioning_scale=scale if several else scale[0],
             guess_mode=False,
             return_dict=False,
         )

@@ -105,14 +105,14 @@ def _devices() -> Iterator[Finding]:
 
 
 def _model() -> Iterator[Finding]:
-    from .models.load import CONTROLS, EMBEDDED, model_folder
+    from .models.load import EMBEDDED, EMBEDDED_CONTROLS, model_folder
 
     try:
         folder = model_folder(EMBEDDED)
     except HGCVideoError as error:
         yield Finding("models", EMBEDDED, str(error), False, _restore_command())
         return
-    missing = [name for name in CONTROLS if not (folder / f"controlnet_{name}").is_dir()]
+    missing = [name for name in EMBEDDED_CONTROLS if not (folder / f"controlnet_{name}").is_dir()]
     if missing:
         value = f"without control by {' and '.join(missing)}"
         yield Finding("models", EMBEDDED, value, False, _restore_command())

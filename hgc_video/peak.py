@@ -18,6 +18,7 @@ from .denoise import ControlledUNet, Guidance
 from .measure.live_bytes import FusedAttention, LiveBytes, cpu_scratch
 from .models.dry_run import on_meta
 from .models.graph import build_graph
+from .models.layout import controlnets
 from .plan.chunks import Chunks
 from .plan.cost import cost
 from .plan.graph import BlockGraph
@@ -131,8 +132,9 @@ class PeakModel:
         scale, f = self.scale, windows.num_frames
         size = (f, 3, scale.height * scale.factor, scale.width * scale.factor)
         text = self._empty(scale.branches * f, scale.num_tokens, _width(self.unet))
-        cond = torch.empty(size, dtype=torch.uint8, device="meta")
-        guidance = Guidance(text, cond, 2.0 if scale.branches == 2 else 1.0, 1.0)
+        clips = len(controlnets(self.controlnet))
+        cond = tuple(torch.empty(size, dtype=torch.uint8, device="meta") for _ in range(clips))
+        guidance = Guidance(text, cond, 2.0 if scale.branches == 2 else 1.0, (1.0,) * clips)
         models = ControlledUNet(
             self.unet, self.controlnet, guidance, scale.num_inference_steps, windows=windows,
             engine=engine,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
@@ -31,16 +32,16 @@ StepCallback = Callable[[int, int, Any], "bool | None"]
 
 
 def generate(
-    control_video: VideoLike,
-    prompt: str | Mapping[int, str],
+    control_video: VideoLike | None = None,
+    prompt: str | Mapping[int, str] = "",
     *,
-    control: str = "pose",
+    control: str | Mapping[str, VideoLike] = "pose",
     model: str = "puppet",
     preset: str = "balanced",
     negative_prompt: str | None = None,
-    num_inference_steps: int = 25,
+    num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
-    conditioning_scale: float = 1.0,
+    conditioning_scale: float | Mapping[str, float] = 1.0,
     control_guidance_start: float = 0.0,
     control_guidance_end: float = 1.0,
     num_frames: int | None = None,
@@ -54,6 +55,7 @@ def generate(
     memory: str | int | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
+    offline: bool = False,
     progress: bool = True,
     callback: StepCallback | None = None,
 ) -> Clip:
@@ -63,12 +65,17 @@ def generate(
         control_video: a path, frames (f H W 3) uint8, or a list of images: a ready control clip, or
             with `extract` a raw video to take the control from.
         prompt: what the clip shows; or a prompt that travels along the frames, `{0: "...", 48: "..."}`.
-        control: "pose" (OpenPose skeletons) or "depth" (near is bright).
+        control: "pose" (OpenPose skeletons), "depth" (near is bright), or what else the model has; or
+            several at once, `{"pose": "a.mp4", "depth": "b.mp4"}`, without a control_video.
+        model: "puppet" (embedded), a preset that `hgc-video models` lists (downloaded at first use), a
+            folder in diffusers format, or a repository of the hub that is laid out as one.
         preset: off, lossless, quality, balanced, fast, turbo, or a policy such as "deepcache:interval=3".
-        num_inference_steps: denoising steps; more is closer to the model's own limit.
+        num_inference_steps: denoising steps; more is closer to the model's own limit. None is the model's
+            own number. A preset may run more, cheaper ones; the report tells.
     Args to tinker with:
         guidance_scale: how strongly the prompt pulls; None is the model's own default, 1 or less is off.
-        conditioning_scale: how strongly the control pulls; 0 leaves the control out.
+        conditioning_scale: how strongly the control pulls, 0 leaves it out; by kind for several.
+        offline: use what is on this machine and download nothing.
         control_guidance_start, control_guidance_end: shares of the run between which the control
             pulls; the ControlNet does not run outside of them.
         num_frames: None takes what the clip has, at most what the model holds at once. More than that is
@@ -89,8 +96,13 @@ def generate(
         MissingExtraError: `extract` needs a package that is not installed.
         Cancelled: the callback returned False.
     """
+    facts = read_facts(model)
+    video, kind = _controls(control_video, control)
+    num_inference_steps = (
+        facts.num_inference_steps if num_inference_steps is None else num_inference_steps
+    )
     request = Request(
-        control_video=control_video, prompt=prompt, control=control, model=model,
+        control_video=video, prompt=prompt, control=kind, model=model,
         negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale, conditioning_scale=conditioning_scale, num_frames=num_frames,
         height=height, width=width, fps=fps, seed=seed, extract=extract,
@@ -101,17 +113,18 @@ def generate(
     if memory is not None:
         memory = parse_nbytes(memory)
     clock = Stopwatch()
-    facts = read_facts(model)
     context = request.context(facts.max_frames)
     with clock("control"):
-        clip = _read_control(request, facts)
+        clips = _read_controls(request, facts)
     with clock("load"):
-        pipe = load_pipeline(model, control, device=_choose_device(device), dtype=dtype)
+        pipe = load_pipeline(
+            model, *request.kinds, device=_choose_device(device), dtype=dtype, offline=offline
+        )
     for text in request.prompts():
         check_prompt_length(pipe.tokenizer, text)
     check_prompt_length(pipe.tokenizer, negative_prompt or "", "negative prompt")
     scale = facts.guidance_scale if guidance_scale is None else guidance_scale
-    maker = _Maker(request, chosen, scale, clip, pipe, clock, facts, memory, context)
+    maker = _Maker(request, chosen, scale, clips, pipe, clock, facts, memory, context)
     try:
         run, frames = maker(callback, progress)
     except _out_of_memory() as error:
@@ -119,7 +132,7 @@ def generate(
             f"out of memory ({str(error).splitlines()[0]}); trying a smaller cut", stacklevel=2
         )
         run, frames = maker(callback, progress, again=True)
-    return Clip(frames=frames, fps=clip.fps, report=run.report(), control=clip.frames)
+    return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=clips[0].frames)
 
 
 def _out_of_memory() -> type[Exception]:
@@ -132,10 +145,11 @@ class _Maker:
     """Makes the run of a request, a second time in a smaller cut where memory ran out."""
 
     def __init__(
-        self, request: Request, preset: Preset, guidance_scale: float, clip: ControlClip, pipe: Any,
+        self, request: Request, preset: Preset, guidance_scale: float,
+        clips: list[ControlClip], pipe: Any,
         clock: Stopwatch, facts: ModelFacts, memory: str | int | None, context: tuple[int, int],
     ) -> None:  # fmt: skip
-        self.parts = (request, preset, guidance_scale, clip, pipe, clock)
+        self.parts = (request, preset, guidance_scale, clips, pipe, clock)
         self.facts, self.memory, self.context = facts, memory, context
         self.cut: ChunkPlan | None = None
 
@@ -154,8 +168,8 @@ class _Maker:
 
     def _cut(self, again: bool) -> ChunkPlan:
         """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
-        request, preset, guidance_scale, clip, pipe, _ = self.parts
-        num_frames, height, width = clip.frames.shape[:3]
+        request, preset, guidance_scale, clips, pipe, _ = self.parts
+        num_frames, height, width = clips[0].frames.shape[:3]
         length, overlap = self.context
         on_cpu = str(pipe.unet.device) == "cpu"
         if self.memory is None and on_cpu and num_frames <= length and not again:
@@ -175,19 +189,46 @@ class _Maker:
         )  # fmt: skip
 
 
-def _read_control(request: Request, facts: ModelFacts) -> ControlClip:
+def _controls(
+    control_video: VideoLike | None, control: str | Mapping[str, VideoLike]
+) -> tuple[VideoLike | Mapping[str, VideoLike], str]:
+    """The clip and its kind, or several clips by kind; InputError where it is neither."""
+    if isinstance(control, Mapping):
+        if control_video is not None:
+            raise InputError(
+                "control names clips by kind and control_video is given too; leave control_video out"
+            )
+        return control, ""
+    if control_video is None:
+        raise InputError('no control clip is given; give control_video, or control={"pose": clip}')
+    return control_video, control
+
+
+def _read_controls(request: Request, facts: ModelFacts) -> list[ControlClip]:
+    """The control clips; the first one decides frames, size and rate of all."""
+    (kind, video), *others = request.controls.items()
+    first = _read_control(request, facts, kind, video, request.num_frames)
+    num_frames, height, width = first.frames.shape[:3]
+    read = [first]
+    for kind, video in others:
+        sized = replace(request, height=height, width=width, fps=first.fps)
+        read.append(_read_control(sized, facts, kind, video, num_frames))
+    return read
+
+
+def _read_control(
+    request: Request, facts: ModelFacts, kind: str, video: VideoLike, num_frames: int | None
+) -> ControlClip:
     options: dict[str, Any] = {
-        "num_frames": request.num_frames, "height": request.height, "width": request.width,
+        "num_frames": num_frames, "height": request.height, "width": request.width,
         "fps": request.fps, "multiple": facts.multiple, "default_area": facts.default_area,
-        "max_frames": facts.max_frames if request.num_frames is None else None,
+        "max_frames": facts.max_frames if num_frames is None else None,
     }  # fmt: skip
     if request.extract:
         from .media.pose import extract_control
 
-        return extract_control(request.control_video, request.control, **options)
-    return load_control(
-        request.control_video, "depth" if request.control == "depth" else "pose", **options
-    )
+        return extract_control(video, kind, **options)
+    return load_control(video, "depth" if kind == "depth" else "pose", **options)
 
 
 def _choose_device(device: str | None) -> str:

@@ -36,7 +36,7 @@ class Report:
     preset: str
     num_inference_steps: int
     guidance_scale: float
-    conditioning_scale: float
+    conditioning_scale: float | dict[str, float]
     seed: int
     num_frames: int
     height: int
@@ -107,7 +107,7 @@ class Report:
             f'prompt    "{self.prompt}"{avoided}',
             f"model     {self.model}, {self.dtype} on {self.device}",
             f"preset    {self.preset}: {self.num_inference_steps} steps, seed {self.seed}, "
-            f"guidance {self.guidance_scale:g}, conditioning {self.conditioning_scale:g}",
+            f"guidance {self.guidance_scale:g}, conditioning {_scales(self.conditioning_scale)}",
             f"clip      {self.num_frames} frames of {self.width}x{self.height} at {self.fps:g} fps",
             f"versions  {versions}",
         ]
@@ -126,6 +126,12 @@ class Report:
             f"seconds   {total:.1f} ({stages})",
             f"memory    {_mebi(self.peak_nbytes)} at most, the cache {_mebi(self.cache_nbytes)}",
         ]
+
+
+def _scales(told: float | dict[str, float]) -> str:
+    if isinstance(told, dict):
+        return ", ".join(f"{kind} {scale:g}" for kind, scale in told.items())
+    return f"{told:g}"
 
 
 def _tera(macs: int) -> str:

@@ -15,14 +15,14 @@ from .models.load import CONTROLS
 class Request:
     """The plain values of one run; bad ones are refused when it is made."""
 
-    control_video: VideoLike
+    control_video: VideoLike | Mapping[str, VideoLike]
     prompt: str | Mapping[int, str]
     control: str
     model: str
     negative_prompt: str | None
     num_inference_steps: int
     guidance_scale: float | None
-    conditioning_scale: float
+    conditioning_scale: float | Mapping[str, float]
     num_frames: int | None
     height: int | None
     width: int | None
@@ -36,8 +36,10 @@ class Request:
 
     def __post_init__(self) -> None:
         _check_prompt(self.prompt)
-        if self.control not in CONTROLS:
-            raise InputError(f'unknown control "{self.control}": {nearest(self.control, CONTROLS)}')
+        for kind in self.kinds:
+            if kind not in CONTROLS:
+                raise InputError(f'unknown control "{kind}": {nearest(kind, CONTROLS)}')
+        self._check_scales()
         _require(
             self.num_inference_steps >= 1,
             "num_inference_steps",
@@ -52,12 +54,6 @@ class Request:
         )
         scale = self.guidance_scale
         _require(scale is None or 0 <= scale < math.inf, "guidance_scale", scale, "0 or more")
-        _require(
-            0 <= self.conditioning_scale < math.inf,
-            "conditioning_scale",
-            self.conditioning_scale,
-            "0 or more",
-        )
         start, end = self.control_guidance_start, self.control_guidance_end
         _require(
             0 <= start < end <= 1,
@@ -66,6 +62,44 @@ class Request:
             "two shares of the run in 0..1, the first one smaller",
         )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2**63 - 1")
+
+    def _check_scales(self) -> None:
+        if not self.kinds:
+            raise InputError("no control clip is given; name one, as {'pose': 'clip.mp4'}")
+        if isinstance(self.conditioning_scale, Mapping):
+            for kind in self.conditioning_scale:
+                if kind not in self.kinds:
+                    raise InputError(
+                        f'conditioning_scale names "{kind}", which no clip is given for: '
+                        f"{nearest(kind, self.kinds)}"
+                    )
+        for scale in self.scales:
+            _require(0 <= scale < math.inf, "conditioning_scale", scale, "0 or more")
+
+    @property
+    def controls(self) -> dict[str, VideoLike]:
+        """The control clips by kind: one, or several at once."""
+        if isinstance(self.control_video, Mapping):
+            return dict(self.control_video)
+        return {self.control: self.control_video}
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of the controls, in their order."""
+        return tuple(self.controls)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """How strongly each control pulls, 1 where several are given and one is not named."""
+        scale = self.conditioning_scale
+        if isinstance(scale, Mapping):
+            return tuple(float(scale.get(kind, 1.0)) for kind in self.kinds)
+        return (float(scale),) * len(self.kinds)
+
+    def told_scales(self) -> float | dict[str, float]:
+        """The scales for the report: a number for one control, by kind for several."""
+        several = dict(zip(self.kinds, self.scales, strict=True))
+        return several if len(several) > 1 else self.scales[0]
 
     def prompts(self) -> list[str]:
         """Every text that is to be encoded, but the negative one."""

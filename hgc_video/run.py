@@ -6,7 +6,7 @@ Knows a stock AnimateDiffControlNetPipeline and the engine; not where models, cl
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib import metadata
 from typing import Any
@@ -41,13 +41,14 @@ class Run:
     """Makes the frames of one request and the account of what that took."""
 
     def __init__(
-        self, request: Request, preset: Preset, guidance_scale: float, control: ControlClip, pipe: Any,
+        self, request: Request, preset: Preset, guidance_scale: float,
+        controls: Sequence[ControlClip], pipe: Any,
         clock: Stopwatch, cut: ChunkPlan, overlap: int,
     ) -> None:  # fmt: skip
         self.request, self.preset, self.guidance_scale = request, preset, guidance_scale
-        self.control, self.pipe, self.clock = control, pipe, clock
+        self.controls, self.pipe, self.clock = controls, pipe, clock
         self.num_inference_steps = preset.num_steps(request.num_inference_steps)
-        self.num_frames, self.height, self.width = control.frames.shape[:3]
+        self.num_frames, self.height, self.width = controls[0].frames.shape[:3]
         self.device = str(pipe.unet.device)
         self.cut = cut
         self.windows = Windows(self.num_frames, cut.context, min(overlap, cut.context - 1))
@@ -103,9 +104,10 @@ class Run:
         return Report(
             prompt=request.told_prompt(), negative_prompt=request.negative_prompt, model=request.model,
             preset=self.preset.name, num_inference_steps=self.num_inference_steps,
-            guidance_scale=self.guidance_scale, conditioning_scale=request.conditioning_scale,
+            guidance_scale=self.guidance_scale, conditioning_scale=request.told_scales(),
             seed=request.seed, num_frames=self.num_frames, height=self.height, width=self.width,
-            fps=self.control.fps, device=self.device, dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
+            fps=self.controls[0].fps, device=self.device,
+            dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
             macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
             seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,
             cache_nbytes=self.engine.peak_nbytes if self.engine else 0,
@@ -118,7 +120,10 @@ class Run:
         pipe, request, guided = self.pipe, self.request, self.guidance_scale > 1
         generator = torch.Generator(device="cpu").manual_seed(request.seed)
         embeds = self._text(guided)
-        cond = torch.from_numpy(np.ascontiguousarray(self.control.frames)).permute(0, 3, 1, 2)
+        cond = tuple(
+            torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2)
+            for clip in self.controls
+        )
         pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
         latents = pipe.prepare_latents(
             1, pipe.unet.config.in_channels, self.num_frames, self.height, self.width, embeds.dtype,
@@ -128,7 +133,7 @@ class Run:
             embeds,
             cond,
             self.guidance_scale,
-            request.conditioning_scale,
+            request.scales,
             request.control_guidance_start,
             request.control_guidance_end,
         )
@@ -189,10 +194,12 @@ class Run:
         """The steps at which the control adds nothing; the host itself runs it all the same."""
         request, count = self.request, self.num_evaluations
         window = (request.control_guidance_start, request.control_guidance_end)
+        nets = ["controlnet"] if len(request.kinds) == 1 else [
+            f"controlnet.nets.{k}" for k in range(len(request.kinds))
+        ]  # fmt: skip
+        off = tuple(net for net, scale in zip(nets, request.scales, strict=True) if scale == 0)
         return {
-            i: ("controlnet",)
-            for i in range(count)
-            if request.conditioning_scale == 0 or not in_control_window(i, count, *window)
+            i: off if in_control_window(i, count, *window) else tuple(nets) for i in range(count)
         }
 
     def _other_macs(self) -> dict[str, int]:

@@ -53,7 +53,7 @@ class Bench:
         text = torch.randn(2, tokens, self.pipe.unet.config.cross_attention_dim, **options)
         cond = torch.rand(num_frames, 3, 8 * height, 8 * width, **options)
         scale = default_guidance_scale("puppet")
-        self.guidance = Guidance(text.repeat_interleave(num_frames, 0), cond, scale, 1.0)
+        self.guidance = Guidance(text.repeat_interleave(num_frames, 0), (cond,), scale, (1.0,))
         channels = self.pipe.unet.config.in_channels
         self.noise = torch.randn(1, channels, num_frames, height, width, **options)
         self.graph = build_graph(

@@ -45,7 +45,7 @@ class Runs:
         cond = torch.from_numpy(case.truth.pose).permute(0, 3, 1, 2)
         guidance = Guidance(
             torch.cat([negative, text]).repeat_interleave(self.num_frames, 0),
-            cond, default_guidance_scale("puppet"), 1.0,
+            (cond,), default_guidance_scale("puppet"), (1.0,),
         )  # fmt: skip
         generator = torch.Generator().manual_seed(clip)
         shape = (1, pipe.unet.config.in_channels, self.num_frames, 16, 16)

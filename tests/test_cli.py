@@ -142,7 +142,11 @@ def test_a_control_clip_that_cannot_be_used(bad, folder):
         (["--guidance-scale", "-2"], ["guidance_scale=-2"]),
         (["--model", "no/such/model"], ["no/such/model", "puppet"]),
         (["--device", "nonsense"], ["nonsense", "cpu"]),
-        (["--depth", "other.mp4"], ["--pose", "--depth", "both"]),
+        (["--depth", "other.mp4"], ['no file "other.mp4"']),
+        (["--canny", "other.mp4"], ['no file "other.mp4"']),
+        (["--conditioning-scale", "pose=much"], ["--conditioning-scale", "pose=1,depth=0.5"]),
+        (["--conditioning-scale", "depth=1"], ['names "depth"']),
+        (["--prompt-at", "a dancer"], ["--prompt-at", "FRAME=PROMPT"]),
     ],
 )
 def test_options_that_cannot_be_used(arguments, parts, pose_clip, folder):
@@ -160,7 +164,7 @@ def test_prompts_that_cannot_be_used(prompt, part, pose_clip, folder):
 
 def test_no_control_at_all(folder):
     result = invoke("generate", "--prompt", PROMPT, "--out", folder / "a.mp4")
-    refused(result, "--pose", "--depth", "neither")
+    refused(result, "--pose", "--depth", "none was given")
 
 
 def test_a_clip_without_a_person(folder):

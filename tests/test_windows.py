@@ -46,7 +46,7 @@ class LongClip:
     def run(self, windows=None, policy=None, moves=()):
         scheduler = DDIMScheduler()
         scheduler.set_timesteps(STEPS)
-        guidance = Guidance(self.text, self.cond, self.scale, 0.7)
+        guidance = Guidance(self.text, (self.cond,), self.scale, (0.7,))
 
         def loop(engine=None):
             models = ControlledUNet(
@@ -93,7 +93,10 @@ def test_shared_controlnet_frames_are_those_of_each_window_alone(same, branches)
         blended = torch.zeros_like(latents)
         for window, weights in zip(windows.plain, windows.weights(windows.plain), strict=True):
             part = Guidance(
-                text[:, window.frames].flatten(0, 1), clip.cond[window.frames], clip.scale, 0.7
+                text[:, window.frames].flatten(0, 1),
+                (clip.cond[window.frames],),
+                clip.scale,
+                (0.7,),
             )
             alone = ControlledUNet(clip.unet, clip.controlnet, part, STEPS)
             with torch.no_grad():

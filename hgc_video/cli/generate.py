@@ -24,19 +24,40 @@ def generate(
     depth: Annotated[
         Path | None, typer.Option(help="Depth clip to follow instead; near is bright.")
     ] = None,
+    canny: Annotated[
+        Path | None, typer.Option(help="Clip of Canny edges, of models with it.")
+    ] = None,
+    softedge: Annotated[
+        Path | None, typer.Option(help="Clip of soft edges, of models with it.")
+    ] = None,
+    lineart: Annotated[Path | None, typer.Option(help="Clip of lines, of models with it.")] = None,
+    prompt_at: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another prompt from a frame on, as '48=a dancer in the snow'; between the frames told "
+            "prompts go over into each other. Repeat it."
+        ),
+    ] = None,
     extract: Annotated[
         bool, typer.Option("--extract", help="The clip is a raw video: take the control from it.")
     ] = False,
     negative_prompt: Annotated[str | None, typer.Option(help="What the clip avoids.")] = None,
-    model: Annotated[str, typer.Option(help="puppet, or a folder in diffusers format.")] = "puppet",
+    model: Annotated[
+        str,
+        typer.Option(help="puppet, a model of hgc-video models, a folder, or a hub repository."),
+    ] = "puppet",
     preset: Annotated[
         str, typer.Option(help="off, lossless, quality, balanced, fast or turbo.")
     ] = "balanced",
-    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
+    num_inference_steps: Annotated[
+        int | None, typer.Option(help="Denoising steps. Default: the model's own.")
+    ] = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="Pull of the prompt. Default: the model's own.")
     ] = None,
-    conditioning_scale: Annotated[float, typer.Option(help="Pull of the control.")] = 1.0,
+    conditioning_scale: Annotated[
+        str, typer.Option(help="Pull of the control, or of several: pose=1,depth=0.5.")
+    ] = "1",
     seed: Annotated[int, typer.Option(help="Same seed, same clip.")] = 0,
     num_frames: Annotated[
         int | None, typer.Option(help="Frames to make. Default: as the control clip.")
@@ -62,6 +83,9 @@ def generate(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 ... Default: cuda where there is one.")
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing: use what is on this machine.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Makes a clip from a control clip and a prompt.
@@ -72,21 +96,27 @@ def generate(
     From a raw video:  hgc-video generate --pose dancer.mp4 --extract --prompt ... --out clip.mp4
     """
     with told_in_one_line(context):
-        control, source = _one_control(pose, depth)
-        _check_outputs(source, out, report)
+        given = {
+            "pose": pose, "depth": depth, "canny": canny, "softedge": softedge, "lineart": lineart,
+        }  # fmt: skip
+        controls = {kind: clip for kind, clip in given.items() if clip is not None}
+        if not controls:
+            raise InputError("give a control clip with --pose FILE or --depth FILE; none was given")
+        for source in controls.values():
+            _check_outputs(source, out, report)
         quiet_libraries()
         from ..pipeline import generate as make
 
         clip = make(
-            source,
-            prompt,
-            control=control,
+            None,
+            _travelling(prompt, prompt_at or []),
+            control=controls,
             model=model,
             preset=preset,
             negative_prompt=negative_prompt,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
-            conditioning_scale=conditioning_scale,
+            conditioning_scale=_scales(conditioning_scale),
             num_frames=num_frames,
             height=height,
             width=width,
@@ -97,6 +127,7 @@ def generate(
             context_overlap=context_overlap,
             memory=memory,
             device=device,
+            offline=offline,
             progress=not quiet,
         )
         written = [f"clip      {clip.save(out)}"]
@@ -106,13 +137,30 @@ def generate(
             typer.echo("\n".join([clip.report.summary(), *written]))
 
 
-def _one_control(pose: Path | None, depth: Path | None) -> tuple[str, Path]:
-    if pose is not None and depth is None:
-        return "pose", pose
-    if depth is not None and pose is None:
-        return "depth", depth
-    given = "both were given" if pose else "neither was given"
-    raise InputError(f"give one of --pose FILE and --depth FILE; {given}")
+def _travelling(prompt: str, later: list[str]) -> str | dict[int, str]:
+    """The prompt, or the prompts by the frames from which they hold."""
+    told = {0: prompt}
+    for text in later:
+        frame, equals, words = text.partition("=")
+        if not equals or not frame.strip().isdigit() or not words.strip():
+            raise InputError(
+                f'--prompt-at "{text}" is not possible; write FRAME=PROMPT, as "48=a dancer"'
+            )
+        told[int(frame)] = words.strip()
+    return told if len(told) > 1 else prompt
+
+
+def _scales(told: str) -> float | dict[str, float]:
+    """One scale, or scales by kind of control."""
+    try:
+        if "=" not in told:
+            return float(told)
+        pairs = (part.partition("=") for part in told.split(","))
+        return {kind.strip(): float(scale) for kind, _, scale in pairs}
+    except ValueError:
+        raise InputError(
+            f'--conditioning-scale "{told}" is not possible; write a number, or pose=1,depth=0.5'
+        ) from None
 
 
 def _check_outputs(source: Path, out: Path, report: Path | None) -> None:

@@ -94,15 +94,21 @@ def models(context: typer.Context) -> None:
     with told_in_one_line(context):
         from ..models.known_models import known_models
         from ..models.load import EMBEDDED, read_facts
+        from ..models.model_presets import model_preset, model_presets
 
         facts = read_facts(EMBEDDED)
         side = round(facts.default_area**0.5)
+        downloads = "".join(
+            f"{told.name:<22} {told.about}: {', '.join(told.controlnets)}; {told.num_inference_steps} steps, "
+            f"guidance {told.guidance_scale:g} (downloaded at first use)\n"
+            for told in map(model_preset, model_presets())
+        )
         typer.echo(
             f"{EMBEDDED}    embedded, nothing to download: {side}x{side}, up to "
             f"{facts.max_frames} frames, sizes in multiples of {facts.multiple}, "
-            f"guidance {facts.guidance_scale:g}\n"
+            f"guidance {facts.guidance_scale:g}\n{downloads}"
             "FOLDER    any AnimateDiff ControlNet model that pipe.save_pretrained wrote, "
-            "with controlnet_pose/ or controlnet_depth/ in it\n"
+            "with controlnet_pose/ or controlnet_depth/ in it; a hub repository laid out so, as owner/name\n"
             f"for hgc-video plan alone, by configuration: {', '.join(known_models())}"
         )
 

@@ -29,8 +29,10 @@ def compare(
         words += [m.name for m in controls(methods, graph, task.num_inference_steps)]
     known = _known(memory, task)
     todo = []
-    for clip in range(task.source.count):
-        for seed in range(task.seeds):
+    for seed in range(
+        task.seeds
+    ):  # one noise of every clip first: a stopped run has seen all clips
+        for clip in range(task.source.count):
             missing = [word for word in words if (word, clip, seed) not in known]
             if missing:
                 todo.append((missing, clip, seed))

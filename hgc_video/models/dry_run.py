@@ -93,6 +93,8 @@ def _added(model: Any, rows: int) -> dict[str, Any]:
 def on_meta(model: Any, dtype: torch.dtype | None = None) -> Any:
     """The model rebuilt from its configuration without weights."""
     inner = getattr(model, "_orig_mod", model)
+    if is_a(inner, "MultiControlNetModel"):
+        return type(inner)([on_meta(net, dtype) for net in inner.nets])
     with torch.device("meta"):
         copy = type(inner).from_config(inner.config)
     # SVD's blenders make CPU tensors whatever the device; diffusers' own `to` warns of meta tensors.

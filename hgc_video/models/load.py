@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError, nearest
+from .hub import Part, fetch
+from .model_presets import load_preset, model_preset, model_presets
 
 EMBEDDED = "puppet"
-CONTROLS = ("pose", "depth")
+CONTROLS = ("pose", "depth", "canny", "softedge", "lineart")
+EMBEDDED_CONTROLS = CONTROLS[:2]
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -33,6 +36,7 @@ class ModelFacts:
     multiple: int
     default_area: int
     guidance_scale: float
+    num_inference_steps: int = 25
 
 
 def model_folder(model: str) -> Path:
@@ -43,8 +47,8 @@ def model_folder(model: str) -> Path:
         folder = Path(model).expanduser()
         if not folder.is_dir():
             raise ModelError(
-                f'model "{model}" is neither "{EMBEDDED}" nor a folder; '
-                "give the path of a model in diffusers format"
+                f'model "{model}" is neither "{EMBEDDED}", nor one of {", ".join(model_presets())}, nor a '
+                "folder; give the path of a model in diffusers format"
             )
     missing = [part for part in ("model_index.json", *_PARTS) if not (folder / part).exists()]
     if missing:
@@ -55,6 +59,12 @@ def model_folder(model: str) -> Path:
 
 def read_facts(model: str) -> ModelFacts:
     """The facts of a model, from its configuration files alone. ModelError where one is spoilt."""
+    if model in model_presets():
+        told = model_preset(model)
+        return ModelFacts(
+            Path(model), told.max_frames, told.multiple, told.height * told.width, told.guidance_scale,
+            told.num_inference_steps,
+        )  # fmt: skip
     folder = model_folder(model)
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text())
@@ -75,39 +85,68 @@ def read_facts(model: str) -> ModelFacts:
 
 def default_guidance_scale(model: str) -> float:
     """The guidance scale that suits a model when the caller names none."""
+    if model in model_presets():
+        return model_preset(model).guidance_scale
     return 2.5 if model == EMBEDDED else 7.5
 
 
-def load_pipeline(model: str, control: str, *, device: str = "cpu", dtype: Any = None) -> Any:
-    """A stock AnimateDiffControlNetPipeline with the ControlNet for `control`, "pose" or "depth".
+def load_pipeline(
+    model: str, *controls: str, device: str = "cpu", dtype: Any = None, offline: bool = False
+) -> Any:
+    """A stock AnimateDiffControlNetPipeline with the ControlNets for these controls, one or several.
 
-    `dtype` is torch's; half precision on CUDA and single precision elsewhere when it is None.
+    `model` is the embedded one, a preset's name, a folder, or a repository of the hub that is laid out
+    as such a folder. `dtype` is torch's; half precision on CUDA and single precision elsewhere when it is
+    None. `offline` uses what is on this machine alone.
     """
-    if control not in CONTROLS:
-        raise InputError(f'unknown control "{control}": {nearest(control, CONTROLS)}')
-    folder = model_folder(model)
-    controlnet_folder = folder / f"controlnet_{control}"
-    if not controlnet_folder.is_dir():
-        raise ModelError(
-            f"model folder {folder} has no controlnet_{control}; "
-            f"save a ControlNet for {control} there"
-        )
-    import torch
-    from diffusers import AnimateDiffControlNetPipeline, ControlNetModel
-    from safetensors import SafetensorError
-
-    dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
-    options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    for control in controls:
+        if control not in CONTROLS:
+            raise InputError(f'unknown control "{control}": {nearest(control, CONTROLS)}')
     try:
         with _without_bars():
-            controlnet = ControlNetModel.from_pretrained(controlnet_folder, **options)
-            pipe = AnimateDiffControlNetPipeline.from_pretrained(
-                folder, controlnet=controlnet, motion_adapter=None, **options
+            if model in model_presets():
+                preset = model_preset(model)
+                return load_preset(preset, controls, device=device, dtype=dtype, offline=offline)
+            return _load_folder(model_folder(_local(model, offline)), controls, device, dtype)
+    except (OSError, ValueError, KeyError, RuntimeError, _safetensor_error()) as error:
+        if isinstance(error, InputError):
+            raise
+        raise ModelError(f"cannot load {model}: {str(error).splitlines()[0]}") from error
+
+
+def _local(model: str, offline: bool) -> str:
+    """A model as a local folder; a repository of the hub, `owner/name`, is fetched."""
+    is_repository = model.count("/") == 1 and not Path(model).expanduser().exists()
+    if model == EMBEDDED or not is_repository or model.startswith((".", "~", "/")):
+        return model
+    return str(fetch(Part(model), offline=offline))
+
+
+def _load_folder(folder: Path, controls: tuple[str, ...], device: str, dtype: Any) -> Any:
+    import torch
+    from diffusers import AnimateDiffControlNetPipeline, ControlNetModel
+
+    nets = [folder / f"controlnet_{control}" for control in controls]
+    for net, control in zip(nets, controls, strict=True):
+        if not net.is_dir():
+            raise ModelError(
+                f"model folder {folder} has no controlnet_{control}; "
+                f"save a ControlNet for {control} there"
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load {folder}: {str(error).splitlines()[0]}") from error
+    dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
+    options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    made = [ControlNetModel.from_pretrained(net, **options) for net in nets]
+    pipe = AnimateDiffControlNetPipeline.from_pretrained(
+        folder, controlnet=made[0] if len(made) == 1 else made, motion_adapter=None, **options
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+def _safetensor_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    return SafetensorError
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..cache.engine import Engine, attach
 from ..denoise import ControlledUNet, denoise
 from ..errors import InputError
-from ..media.control import ControlClip, ControlKind, load_control
+from ..media.control import ControlClip, load_control
 from ..models.load import EMBEDDED, default_guidance_scale, load_pipeline, model_folder, read_facts
 from ..plan.calibration import Setting
 from ..plan.chunks import ChunkPlan, Chunks, Peak
@@ -112,7 +112,7 @@ class Trial:
         clip = _control(request)
         cut = ChunkPlan(1, len(clip.frames), Chunks(), Peak(0, 0), None)
         scale = default_guidance_scale(model)
-        self._run = Run(request, resolve("off"), scale, clip, pipe, Stopwatch(), cut, 0)
+        self._run = Run(request, resolve("off"), scale, [clip], pipe, Stopwatch(), cut, 0)
         self.pipe, self.model, self.control, self.guidance_scale = pipe, model, clip, scale
         self.num_inference_steps = num_inference_steps
         self.engine: Engine | None = None  # of the last cached run, for what it did
@@ -158,10 +158,10 @@ class Trial:
 
 def _control(request: Request) -> ControlClip:
     facts = read_facts(request.model)
-    kind: ControlKind = "depth" if request.control == "depth" else "pose"
+    ((kind, video),) = request.controls.items()
     return load_control(
-        request.control_video, kind, num_frames=request.num_frames, multiple=facts.multiple,
-        default_area=facts.default_area,
+        video, "depth" if kind == "depth" else "pose", num_frames=request.num_frames,
+        multiple=facts.multiple, default_area=facts.default_area,
     )  # fmt: skip
 
 

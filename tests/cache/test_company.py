@@ -35,7 +35,7 @@ def sample(clip, scheduler, policy=None):
     scheduler.set_timesteps(4)
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(1, 4, FRAMES, SIZE, SIZE, generator=generator) * scheduler.init_noise_sigma
-    guidance = Guidance(clip.text, clip.hint.chunk(2)[0], 2.0, 0.7)
+    guidance = Guidance(clip.text, (clip.hint.chunk(2)[0],), 2.0, (0.7,))
     timesteps = scheduler.timesteps
     count = len(timesteps)
     takes_noise = type(scheduler).__name__ in ("EulerAncestralDiscreteScheduler", "LCMScheduler")

@@ -1,0 +1,61 @@
+"""Fetches parts of models from the Hugging Face hub: pinned, resumable, safetensors only, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ModelError
+
+_WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
+_UNWANTED = (
+    "safety_checker/*",
+    "feature_extractor/*",
+    "*.fp16.safetensors",
+    "*.non_ema.safetensors",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A repository, the revision that is wanted of it, and one file of it where not all are."""
+
+    repo: str
+    revision: str = "main"
+    file: str = ""
+
+
+def fetch(part: Part, *, offline: bool = False) -> Path:
+    """The local folder of a part (or its file), downloaded where it is not there yet.
+
+    A part whose repository is a local folder is taken from there. ModelError says why there is none.
+    """
+    local = Path(part.repo).expanduser()
+    if local.is_dir():
+        return _inside(local, part)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = [part.file] if part.file else list(_WANTED)
+    try:
+        folder = snapshot_download(
+            part.repo, revision=part.revision, allow_patterns=wanted, ignore_patterns=list(_UNWANTED),
+            local_files_only=offline,
+        )  # fmt: skip
+    except LocalEntryNotFoundError as error:
+        how = "it was asked to stay offline" if offline else "the hub cannot be reached"
+        raise ModelError(
+            f"{part.repo} at {part.revision} is not on this machine and {how}; "
+            "run once with network, or name a local folder"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"cannot download {part.repo} at {part.revision}: {first}") from error
+    return _inside(Path(folder), part)
+
+
+def _inside(folder: Path, part: Part) -> Path:
+    found = folder / part.file if part.file else folder
+    if not found.exists():
+        raise ModelError(f"{part.repo} at {part.revision} has no {part.file}; name another file")
+    return found

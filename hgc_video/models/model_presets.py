@@ -1,0 +1,107 @@
+"""Models by name: which repositories they are made of, with which scheduler, steps and guidance.
+
+Data in configs/models; a new model is a new file there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from ..errors import InputError, nearest
+from ..plan.shipped import shipped
+from .hub import Part, fetch
+
+
+@dataclass(frozen=True)
+class ModelPreset:
+    """One file of configs/models."""
+
+    name: str
+    about: str
+    base: Part
+    motion_adapter: Part
+    controlnets: dict[str, Part]
+    scheduler: dict[str, Any]
+    num_inference_steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    max_frames: int
+    lora: Part | None = None
+    lora_scale: float = 1.0
+
+    multiple = 64  # pixels: the VAE's factor times the UNet's
+
+    def check_controls(self, kinds: tuple[str, ...]) -> None:
+        """InputError where one of these controls is not there."""
+        for kind in kinds:
+            if kind not in self.controlnets:
+                raise InputError(
+                    f'{self.name} has no control "{kind}": {nearest(kind, self.controlnets)}'
+                )
+
+
+def model_presets() -> tuple[str, ...]:
+    """Their names."""
+    return tuple(sorted(path.stem for path in shipped("models").glob("*.yaml")))
+
+
+def model_preset(name: str) -> ModelPreset:
+    """The preset of a name that `model_presets` lists."""
+    told = yaml.safe_load((shipped("models") / f"{name}.yaml").read_text())
+    lora = told.pop("lora", None)
+    scale = float(lora.pop("scale", 1.0)) if lora else 1.0
+    return ModelPreset(
+        name=name, base=Part(**told.pop("base")), motion_adapter=Part(**told.pop("motion_adapter")),
+        controlnets={kind: Part(**part) for kind, part in told.pop("controlnets").items()},
+        lora=Part(**lora) if lora else None, lora_scale=scale, **told,
+    )  # fmt: skip
+
+
+def load_preset(
+    preset: ModelPreset, kinds: tuple[str, ...], *, device: str, dtype: Any, offline: bool
+) -> Any:
+    """A stock AnimateDiffControlNetPipeline of a preset, with one ControlNet or several.
+
+    Everything is fetched before anything is loaded, so that a missing part is told early. ModelError says
+    what cannot be had.
+    """
+    import diffusers
+    import torch
+
+    preset.check_controls(kinds)
+    base, adapter = (fetch(p, offline=offline) for p in (preset.base, preset.motion_adapter))
+    nets = [fetch(preset.controlnets[kind], offline=offline) for kind in kinds]
+    lora = fetch(preset.lora, offline=offline) if preset.lora else None
+    dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
+    options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    controlnets = [diffusers.ControlNetModel.from_pretrained(net, **options) for net in nets]
+    told = dict(preset.scheduler)
+    scheduler = getattr(diffusers, told.pop("_class_name"))
+    pipe = diffusers.AnimateDiffControlNetPipeline.from_pretrained(
+        base, motion_adapter=_adapter(adapter, options),
+        controlnet=controlnets[0] if len(controlnets) == 1 else controlnets,
+        scheduler=scheduler.from_pretrained(base, subfolder="scheduler", local_files_only=True, **told),
+        **options,
+    )  # fmt: skip
+    if lora is not None:
+        pipe.load_lora_weights(lora.parent, weight_name=lora.name, adapter_name="preset")
+        pipe.set_adapters(["preset"], [preset.lora_scale])
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def _adapter(path: Any, options: dict[str, Any]) -> Any:
+    """The motion adapter of a folder, or of a file of weights alone."""
+    import diffusers
+
+    if path.is_dir():
+        return diffusers.MotionAdapter.from_pretrained(path, **options)
+    from safetensors.torch import load_file
+
+    made = diffusers.MotionAdapter().to(options["dtype"])
+    made.load_state_dict(load_file(path))
+    return made

@@ -1,0 +1,73 @@
+"""Several controls at once, on the embedded model's own two."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hgc_video
+from hgc_video.errors import InputError
+from hgc_video.models.load import default_guidance_scale, load_pipeline
+from hgc_video.puppet.evaluation import held_out
+
+PROMPT = "a dancer in a red shirt and blue trousers on a beach"
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def clips():
+    truth = held_out(9000, 3).truth
+    return {"pose": truth.pose, "depth": truth.depth}
+
+
+def generate(clips, **options):
+    options = {"num_inference_steps": STEPS, "progress": False, "preset": "off", **options}
+    return hgc_video.generate(prompt=PROMPT, control=clips, **options)
+
+
+@pytest.mark.slow
+def test_two_controls_are_what_the_stock_pipeline_makes_of_them(clips):
+    ours = generate(clips, conditioning_scale={"pose": 0.7, "depth": 0.4})
+    pipe = load_pipeline("puppet", "pose", "depth")
+    stock = pipe(
+        PROMPT, num_inference_steps=STEPS, num_frames=3, height=128, width=128, output_type="np",
+        guidance_scale=default_guidance_scale("puppet"), generator=torch.Generator().manual_seed(0),
+        conditioning_frames=[[Image.fromarray(f) for f in clip] for clip in clips.values()],
+        controlnet_conditioning_scale=[0.7, 0.4],
+    ).frames[0]  # fmt: skip
+    assert np.array_equal(ours.frames, np.round(stock * 255).astype(np.uint8))
+    cached = generate(clips, preset="lossless")
+    exact = generate(clips)
+    assert np.abs(cached.frames.astype(int) - exact.frames).max() <= 1
+    assert cached.report.macs < exact.report.macs
+
+
+@pytest.mark.slow
+def test_a_control_at_scale_zero_is_left_out_and_costs_nothing(clips):
+    both = generate(clips, preset="lossless", conditioning_scale={"depth": 0.0})
+    alone = generate({"pose": clips["pose"]}, preset="lossless")
+    assert np.abs(both.frames.astype(int) - alone.frames).max() <= 1
+    assert both.report.macs_by_part["controlnet"] == alone.report.macs_by_part["controlnet"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"control": {}}, "no control clip"),
+        ({"control": {"pose": 1, "smell": 2}}, 'unknown control "smell"'),
+        ({"control_video": "a.mp4", "control": {"pose": "a.mp4"}}, "leave control_video out"),
+        ({"control": {"pose": 1}, "conditioning_scale": {"depth": 1}}, 'names "depth"'),
+        ({"control": {"pose": 1}, "conditioning_scale": -1}, "conditioning_scale=-1"),
+        ({}, "no control clip is given"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_read(options, says):
+    with pytest.raises(InputError, match=says):
+        hgc_video.generate(prompt=PROMPT, **options)
+
+
+def test_clips_of_different_lengths_are_refused(clips):
+    with pytest.raises(InputError, match="beyond the clip, which has 2 frames"):
+        generate({"pose": clips["pose"], "depth": clips["depth"][:2]})
