@@ -24,7 +24,9 @@ def table(found: Iterable[Row]) -> str:
     ]
     for row in found:
         name = _name(row.method)
-        likeness = "identical" if row.psnr_db > 99 else f"{row.psnr_db:.1f} ± {row.psnr_spread_db:.1f}"
+        likeness = (
+            "identical" if row.psnr_db > 99 else f"{row.psnr_db:.1f} ± {row.psnr_spread_db:.1f}"
+        )
         means = [row.means[key] for key in ("converged_db", "colours", "iou", "flicker")]
         told = [f"{m:.{d}f}" for m, d in zip(means, (1, 3, 3, 3), strict=True) if m is not None]
         lines.append(

@@ -111,6 +111,30 @@ def test_free_init_starts_clean_at_every_iteration(fast):
         assert torch.equal(cached, tiny.call(pipe, "animatediff"))
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("LCMScheduler", {}),
+        ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),  # as Lightning is run
+        ("EulerAncestralDiscreteScheduler", {}),
+        ("DPMSolverMultistepScheduler", {}),
+        ("HeunDiscreteScheduler", {}),  # two evaluations in most steps
+    ],
+)
+def test_every_kind_of_scheduler_tells_where_the_run_is(name, options):
+    import diffusers
+
+    pipe = tiny.make("controlnet")
+    pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, **options)
+    plain = tiny.call(pipe, "controlnet", num_inference_steps=4)
+    with hgc_video.enable_cache(pipe, "full") as cache:
+        assert torch.equal(tiny.call(pipe, "controlnet", num_inference_steps=4), plain)
+        assert cache.report.num_inference_steps == len(pipe.scheduler.timesteps)
+    with hgc_video.enable_cache(pipe, "fast") as cache:
+        assert torch.isfinite(tiny.call(pipe, "controlnet", num_inference_steps=4)).all()
+        assert cache.report.macs_saved > 0.2
+
+
 def test_free_noise_is_refused_with_what_to_do():
     pipe = tiny.make("animatediff")
     pipe.enable_free_noise(context_length=4, context_stride=2)

@@ -32,6 +32,10 @@ def compare(
     num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
     num_inference_steps: Annotated[int, typer.Option(help="Steps of the uncached run.")] = 25,
     converged_steps: Annotated[int, typer.Option(help="Steps of the converged run.")] = 100,
+    scheduler: Annotated[
+        str,
+        typer.Option(help="Class of diffusers, as EulerAncestralDiscreteScheduler. Default: own."),
+    ] = "",
     controls: Annotated[
         bool, typer.Option(help="Add fewer steps and DPM++ 2M at no less cost for every method.")
     ] = True,
@@ -61,12 +65,13 @@ def compare(
         words = split_methods(methods)
         for word in words:
             make_method(word)  # a wrong name is told before minutes are spent
-        source = Source(model, samples, _FIRST_CLIP, clips, num_frames)
+        source = Source(model, samples, _FIRST_CLIP, clips, num_frames, scheduler)
         task = Task(source, num_inference_steps, converged_steps, seeds)
         figures = run(task, words, memory=memory, jobs=jobs, with_controls=controls, log=typer.echo)
         found = rows(figures)
         typer.echo(markdown(found))
         told = f"{clips} clips of {num_frames} frames, {seeds} noises, {num_inference_steps} steps, {model}"
+        told += f", {scheduler}" * bool(scheduler)
         if out_json is not None:
             write_text(out_json, json.dumps({"task": told, "figures": figures}, indent=1) + "\n")
         if out_html is not None:

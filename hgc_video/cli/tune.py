@@ -28,6 +28,10 @@ def calibrate(
     count: Annotated[int, typer.Option(help="Samples to measure.")] = 4,
     num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
     num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
+    scheduler: Annotated[
+        str,
+        typer.Option(help="Class of diffusers, as EulerAncestralDiscreteScheduler. Default: own."),
+    ] = "",
     jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
     folder: Annotated[
         Path, typer.Option(help="Where measured samples are kept, so that a stopped run goes on.")
@@ -45,7 +49,7 @@ def calibrate(
         from ..tune.calibrate import calibrate as measure
         from ..tune.trials import Source
 
-        source = Source(model, samples, _FIRST_SAMPLE, count, num_frames)
+        source = Source(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
         measured = measure(source, num_inference_steps, folder=folder, jobs=jobs, log=typer.echo)
         measured.save(out)
         typer.echo(f"calibration   {out}")
@@ -85,6 +89,10 @@ def search(
     ] = "FTH12",
     slopes: Annotated[bool, typer.Option(help="Allow extrapolation.")] = True,
     gates: Annotated[bool, typer.Option(help="Allow one branch after a gate.")] = True,
+    scheduler: Annotated[
+        str,
+        typer.Option(help="Class of diffusers, as EulerAncestralDiscreteScheduler. Default: own."),
+    ] = "",
     jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
     seed: Annotated[int, typer.Option(help="Same seed, same schedule.")] = 0,
     memory: Annotated[
@@ -111,8 +119,9 @@ def search(
 
         measured = load_calibration(calibration)
         model, steps = measured.setting.model, measured.setting.num_inference_steps
+        source = Source(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
         task = Task(
-            Source(model, samples, _FIRST_SAMPLE, count, num_frames), steps, budget, converged_steps,
+            source, steps, budget, converged_steps,
             tuple(float(length) for length in lengths.split(",")), Space(letters, slopes, gates),
             judgements, jobs, seed,
         )  # fmt: skip

@@ -70,5 +70,5 @@ def _setting(task: Task) -> str:
     source = task.source
     return (
         f"{source.model} {source.listed} {source.first} {source.num_frames} "
-        f"{task.num_inference_steps} {task.converged_steps}"
-    )
+        f"{task.num_inference_steps} {task.converged_steps} {source.scheduler}"
+    ).rstrip()

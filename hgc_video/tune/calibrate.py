@@ -22,7 +22,8 @@ def calibrate(
     cuts: tuple[int, ...] = (0, 1), log: Callable[[str], None] = print,
 ) -> Calibration:  # fmt: skip
     """The mean over all samples; each one's is a file in `folder`, so that a stopped run goes on."""
-    name = f"{model_hash(source.model)}-{num_inference_steps}-{source.num_frames}-{'.'.join(map(str, cuts))}"
+    model = f"{model_hash(source.model)}{source.scheduler}"
+    name = f"{model}-{num_inference_steps}-{source.num_frames}-{'.'.join(map(str, cuts))}"
     todo = [
         (index, folder / f"{name}-{source.first + index}.yaml") for index in range(source.count)
     ]

@@ -187,6 +187,7 @@ class Judge:
     def _key(self, plan: KeyPlan) -> str:
         source, damping = self.task.source, " ".join(f"{d:g}" for d in plan.damping)
         clips = f"{source.model} {source.listed} {source.first} {source.count} {source.num_frames}"
+        clips = f"{clips} {source.scheduler}".rstrip()
         target = f"{self.task.num_inference_steps} {self.task.converged_steps}"
         return f"{clips} | {target} | {plan.actions} {plan.gate} {damping}"
 

@@ -168,13 +168,15 @@ def _control(request: Request) -> ControlClip:
 @dataclass(frozen=True)
 class Source:
     """Where trials come from, in plain values that a worker process can be told: a model, a file of
-    samples or the number of the embedded model's first one, how many, and frames of each."""
+    samples or the number of the embedded model's first one, how many, frames of each, and a scheduler of
+    diffusers by its class name ("": the model's own)."""
 
     model: str
     listed: Path | None
     first: int
     count: int
     num_frames: int
+    scheduler: str = ""
 
 
 @lru_cache(maxsize=2)
@@ -188,6 +190,7 @@ class Trials:
 
     def __init__(self, source: Source) -> None:
         self.model, self.num_frames = source.model, source.num_frames
+        self.scheduler = source.scheduler
         self.samples = samples_for(
             source.model, source.listed, source.first, source.count, source.num_frames
         )
@@ -210,8 +213,22 @@ class Trials:
 
     def _pipe(self, kind: str) -> Any:
         if kind not in self._pipes:
-            self._pipes[kind] = load_pipeline(self.model, kind)
+            pipe = self._pipes[kind] = load_pipeline(self.model, kind)
+            if self.scheduler:
+                pipe.scheduler = make_scheduler(self.scheduler, pipe.scheduler)
         return self._pipes[kind]
+
+
+def make_scheduler(name: str, own: Any) -> Any:
+    """A scheduler of diffusers with the settings of the model's own; InputError where there is none."""
+    import diffusers
+
+    made = getattr(diffusers, name, None)
+    if made is None or not name.endswith("Scheduler") or not hasattr(made, "from_config"):
+        raise InputError(
+            f'"{name}" is no scheduler of diffusers; name a class, as EulerAncestralDiscreteScheduler'
+        )
+    return made.from_config(own.config)
 
 
 def setting(model: str, num_inference_steps: int, guidance_scale: float, scheduler: Any) -> Setting:
