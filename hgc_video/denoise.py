@@ -8,7 +8,7 @@ the loop never learns what is cached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,7 +31,8 @@ class Guidance:
     text for every frame (2f n d) or (f n d);
     controlnet_cond (f 3 H W) uint8, or float in 0..1, the same for both branches, one for every
     ControlNet; the pull of the prompt and of every control; the share of the run at which the control
-    begins and at which it ends."""
+    begins and at which it ends; `added` is what SDXL adds to the timestep, text_embeds (2 d) and time_ids
+    (2 6), uncond first, or (1 ...) without guidance."""
 
     prompt_embeds: Tensor
     controlnet_cond: tuple[Tensor, ...]
@@ -39,6 +40,7 @@ class Guidance:
     conditioning_scale: tuple[float, ...]
     control_guidance_start: float = 0.0
     control_guidance_end: float = 1.0
+    added: Mapping[str, Tensor] | None = None
 
     def scale_at(self, step_index: int, num_inference_steps: int) -> tuple[float, ...]:
         """The controls' scales at a step, 0 outside their window."""
@@ -57,6 +59,14 @@ class Guidance:
         count = frames.stop - frames.start
         rows = rows.expand(-1, count, -1, -1) if rows.shape[1] == 1 else rows[:, frames]
         return rows.flatten(0, 1)
+
+    def added_cond(self, num_frames: int = 1) -> dict[str, Any]:
+        """`added_cond_kwargs` for a model, with every branch's row for each of so many frames; none where
+        nothing is added."""
+        if self.added is None:
+            return {}
+        rows = {name: row.repeat_interleave(num_frames, 0) for name, row in self.added.items()}
+        return {"added_cond_kwargs": rows}
 
     def control(self, frames: slice, like: Tensor) -> list[Tensor]:
         """controlnet_cond (branches·f 3 H W) of these frames in 0..1; only they are ever converted."""
@@ -131,6 +141,7 @@ class ControlledUNet:
             encoder_hidden_states=guidance.text(window.frames),
             down_block_additional_residuals=down,
             mid_block_additional_residual=mid,
+            **guidance.added_cond(),
         ).sample
         if guidance.branches == 1:
             return noise_pred, (down, mid)
@@ -155,6 +166,7 @@ class ControlledUNet:
             conditioning_scale=scale if several else scale[0],
             guess_mode=False,
             return_dict=False,
+            **self.guidance.added_cond(window.fresh),
         )
         if before is None or window.fresh == window.length:
             return down, mid

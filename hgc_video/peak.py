@@ -16,7 +16,7 @@ from .cache.engine import Engine
 from .cache.split import split
 from .denoise import ControlledUNet, Guidance
 from .measure.live_bytes import FusedAttention, LiveBytes, cpu_scratch
-from .models.dry_run import on_meta
+from .models.dry_run import added_inputs, on_meta
 from .models.graph import build_graph
 from .models.layout import controlnets
 from .plan.chunks import Chunks
@@ -134,7 +134,9 @@ class PeakModel:
         text = self._empty(scale.branches * f, scale.num_tokens, _width(self.unet))
         clips = len(controlnets(self.controlnet))
         cond = tuple(torch.empty(size, dtype=torch.uint8, device="meta") for _ in range(clips))
-        guidance = Guidance(text, cond, 2.0 if scale.branches == 2 else 1.0, (1.0,) * clips)
+        added = added_inputs(self.unet, scale.branches).get("added_cond_kwargs")
+        pull = 2.0 if scale.branches == 2 else 1.0
+        guidance = Guidance(text, cond, pull, (1.0,) * clips, added=added and self._typed(added))
         models = ControlledUNet(
             self.unet, self.controlnet, guidance, scale.num_inference_steps, windows=windows,
             engine=engine,
@@ -156,6 +158,9 @@ class PeakModel:
             out.float()
         whole = scale.num_frames * self._channels() * scale.height * scale.width
         return live.peak + whole * self.dtype.itemsize
+
+    def _typed(self, added: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(self.dtype) for name, tensor in added.items()}
 
     def _channels(self) -> int:
         return int(self.unet.config.in_channels)

@@ -5,6 +5,7 @@ Knows a stock AnimateDiffControlNetPipeline and the engine; not where models, cl
 
 from __future__ import annotations
 
+import inspect
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -34,7 +35,7 @@ from .plan.windows import Windows
 from .report import Report
 from .request import Request
 from .stopwatch import Stopwatch
-from .travel import travelling
+from .text import encode_text
 
 
 class Run:
@@ -91,7 +92,11 @@ class Run:
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Frames (f H W 3) uint8 of latents (1 c f h w), few at a time."""
-        video = self.pipe.decode_latents(latents, self.cut.chunks.decode)
+        decode = self.pipe.decode_latents
+        chunked = (
+            "decode_chunk_size" in inspect.signature(decode).parameters
+        )  # SDXL's decodes at once
+        video = decode(latents, self.cut.chunks.decode) if chunked else decode(latents)
         pixels = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]
         return np.asarray(np.round(pixels * 255), np.uint8)
 
@@ -119,23 +124,27 @@ class Run:
         """Prompt, control clip, noise and timesteps, made by the stock pipeline's own methods."""
         pipe, request, guided = self.pipe, self.request, self.guidance_scale > 1
         generator = torch.Generator(device="cpu").manual_seed(request.seed)
-        embeds = self._text(guided)
+        text = encode_text(
+            pipe, request.prompt, request.negative_prompt, self.num_frames, self.height, self.width,
+            guided=guided,
+        )  # fmt: skip
         cond = tuple(
             torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2)
             for clip in self.controls
         )
         pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
         latents = pipe.prepare_latents(
-            1, pipe.unet.config.in_channels, self.num_frames, self.height, self.width, embeds.dtype,
-            pipe.device, generator, None,
+            1, pipe.unet.config.in_channels, self.num_frames, self.height, self.width,
+            text.prompt_embeds.dtype, pipe.device, generator, None,
         )  # fmt: skip
         guidance = Guidance(
-            embeds,
+            text.prompt_embeds,
             cond,
             self.guidance_scale,
             request.scales,
             request.control_guidance_start,
             request.control_guidance_end,
+            text.added,
         )
         return (
             guidance,
@@ -148,25 +157,6 @@ class Run:
         """MACs by part without a policy, in the same windows."""
         plain = (self.moves[:evaluations] + (False,) * evaluations)[:evaluations]
         return windowed(full_cost(self.graph, evaluations), self.windows, plain)
-
-    def _text(self, guided: bool) -> Tensor:
-        """prompt_embeds (2 n d), uncond first, or (1 n d); with a travelling prompt for every frame."""
-        pipe, request = self.pipe, self.request
-
-        def encode(prompt: str) -> tuple[Tensor, Tensor | None]:
-            told: tuple[Tensor, Tensor | None] = pipe.encode_prompt(
-                prompt, pipe.device, 1, guided, request.negative_prompt
-            )
-            return told
-
-        if isinstance(request.prompt, str):
-            embeds, negative = encode(request.prompt)
-            return torch.cat([negative, embeds]) if negative is not None else embeds
-        embeds = travelling(request.prompt, self.num_frames, lambda prompt: encode(prompt)[0])
-        negative = encode("")[1]
-        if negative is None:
-            return embeds
-        return torch.cat([negative.expand(self.num_frames, -1, -1), embeds])
 
     def _baseline_evaluations(self) -> int:
         """How often the models would run without a policy: of the steps that were asked for."""
@@ -209,8 +199,10 @@ class Run:
         factor = pipe.vae_scale_factor
         shape = (1, pipe.unet.config.in_channels, self.height // factor, self.width // factor)
         decoded = module_macs(pipe.vae, torch.empty(shape, device="meta"), method="decode")
+        encoders = [pipe.text_encoder, getattr(pipe, "text_encoder_2", None)]
         return {
-            "text_encoder": module_macs(pipe.text_encoder, tokens) * branches,
+            "text_encoder": branches
+            * sum(module_macs(e, tokens) for e in encoders if e is not None),
             "vae": decoded * self.num_frames,
         }
 

@@ -71,3 +71,50 @@ def test_what_cannot_be_is_refused_before_anything_is_read(options, says):
 def test_clips_of_different_lengths_are_refused(clips):
     with pytest.raises(InputError, match="beyond the clip, which has 2 frames"):
         generate({"pose": clips["pose"], "depth": clips["depth"][:2]})
+
+
+@pytest.fixture(scope="module")
+def sdxl_folder(tmp_path_factory):
+    """AnimateDiff SDXL beside a ControlNet of SDXL, small and random."""
+    from diffusers import AnimateDiffSDXLPipeline
+
+    from tests import tiny_pipelines as tiny
+
+    folder = tmp_path_factory.mktemp("sdxl")
+    adapter = tiny.adapter(use_motion_mid_block=False)
+    tiny.sdxl(AnimateDiffSDXLPipeline, motion_adapter=adapter).save_pretrained(folder)
+    tiny.xl_controlnet().save_pretrained(folder / "controlnet_pose")
+    return folder
+
+
+@pytest.mark.slow
+def test_animatediff_sdxl_takes_a_controlnet_in_our_loop(sdxl_folder, clips):
+    options = {
+        "model": str(sdxl_folder), "num_inference_steps": 4, "height": 64, "width": 64, "guidance_scale": 4.0,
+    }  # fmt: skip
+    pose = {"pose": clips["pose"]}
+    off = generate(pose, **options)
+    without = generate(pose, conditioning_scale=0.0, **options)
+    assert off.frames.shape == (3, 64, 64, 3)
+    assert np.abs(off.frames.astype(int) - without.frames).max() > 2, "the control pulls"
+    full = generate(pose, preset="full", **options)
+    assert np.array_equal(full.frames, off.frames)
+    exact = generate(pose, preset="lossless", **options)
+    assert np.abs(exact.frames.astype(int) - off.frames).max() <= 1
+    cached = generate(pose, preset="fast", memory="2GiB", **options)
+    assert cached.report.macs_saved > 0.3
+    assert 0 < cached.report.predicted_peak_nbytes < 2**31
+
+
+@pytest.mark.slow
+def test_without_control_our_sdxl_loop_is_the_stock_one(sdxl_folder, clips):
+    ours = generate(
+        {"pose": clips["pose"]}, model=str(sdxl_folder), height=64, width=64, guidance_scale=4.0,
+        conditioning_scale=0.0, preset="lossless",
+    )  # fmt: skip
+    pipe = load_pipeline(str(sdxl_folder), "pose")
+    stock = pipe(
+        PROMPT, num_inference_steps=STEPS, num_frames=3, height=64, width=64, guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(0), output_type="np",
+    ).frames[0]  # fmt: skip
+    assert np.abs(ours.frames.astype(int) - np.round(stock * 255)).max() <= 1

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "clip": {"report", "media"},
     "request": {"media", "models"},
     "denoise": {"plan"},
+    "text": {"travel"},
     "travel": set(),
     "puppet": {"media", "models", "measure"},
 }

@@ -43,11 +43,14 @@ def dry_run_unet(unet: Any, size: Size) -> Seen:
         if is_a(unet, "UNetSpatioTemporalConditionModel"):
             copy(_meta(1, f, channels, *frame), _meta().long(), _text(unet, 1, size), _meta(1, 3))
         elif is_a(unet, "UNetMotionModel"):
-            added = _added(unet, 1)
+            added = added_inputs(unet, 1)
             copy(_meta(1, channels, f, *frame), _meta().long(), _text(unet, f, size), **added)
         else:
             copy(
-                _meta(f, channels, *frame), _meta().long(), _text(unet, f, size), **_added(unet, f)
+                _meta(f, channels, *frame),
+                _meta().long(),
+                _text(unet, f, size),
+                **added_inputs(unet, f),
             )
     return seen
 
@@ -62,7 +65,7 @@ def dry_run_controlnet(net: Any, size: Size) -> Seen:
     hint = _meta(f, net.config.conditioning_channels, size.height * factor, size.width * factor)
     latents = _meta(f, net.config.in_channels, size.height, size.width)
     with _watching(copy) as seen:
-        copy(latents, _meta().long(), _text(net, f, size), hint, **_added(net, f))
+        copy(latents, _meta().long(), _text(net, f, size), hint, **added_inputs(net, f))
     return seen
 
 
@@ -80,8 +83,8 @@ def _dry_run_sparse(net: Any, size: Size) -> Seen:
     return seen
 
 
-def _added(model: Any, rows: int) -> dict[str, Any]:
-    """SDXL's pooled text and sizes."""
+def added_inputs(model: Any, rows: int) -> dict[str, Any]:
+    """SDXL's pooled text and sizes, as keywords of a model's forward; none for others."""
     if model.config.get("addition_embed_type") != "text_time":
         return {}
     ids = 6

@@ -124,7 +124,7 @@ def _local(model: str, offline: bool) -> str:
 
 def _load_folder(folder: Path, controls: tuple[str, ...], device: str, dtype: Any) -> Any:
     import torch
-    from diffusers import AnimateDiffControlNetPipeline, ControlNetModel
+    from diffusers import ControlNetModel, MultiControlNetModel
 
     nets = [folder / f"controlnet_{control}" for control in controls]
     for net, control in zip(nets, controls, strict=True):
@@ -136,11 +136,27 @@ def _load_folder(folder: Path, controls: tuple[str, ...], device: str, dtype: An
     dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
     options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
     made = [ControlNetModel.from_pretrained(net, **options) for net in nets]
-    pipe = AnimateDiffControlNetPipeline.from_pretrained(
-        folder, controlnet=made[0] if len(made) == 1 else made, motion_adapter=None, **options
-    )
+    pipe = _pipeline(folder, made[0] if len(made) == 1 else MultiControlNetModel(made), options)
+    pipe.controlnet.to(device)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+def _pipeline(folder: Path, controlnet: Any, options: dict[str, Any]) -> Any:
+    """The pipeline of a folder with a ControlNet; diffusers has none that joins AnimateDiff SDXL with one,
+    so there it is put beside the parts, for our own loop."""
+    import diffusers
+
+    name = json.loads((folder / "model_index.json").read_text())["_class_name"]
+    if name == "AnimateDiffSDXLPipeline":
+        pipe = diffusers.AnimateDiffSDXLPipeline.from_pretrained(
+            folder, motion_adapter=None, **options
+        )
+        pipe.controlnet = controlnet
+        return pipe
+    return diffusers.AnimateDiffControlNetPipeline.from_pretrained(
+        folder, controlnet=controlnet, motion_adapter=None, **options
+    )
 
 
 def _safetensor_error() -> type[Exception]:
