@@ -21,7 +21,7 @@ from .policies.fastercache import FasterCache
 from .policies.hgc import HGC
 from .policies.hgc_online import HGCOnline
 from .policies.pab import PAB
-from .policies.plain import Full, Gate, Lossless, Searched
+from .policies.plain import Full, Gate, Learned, Lossless, Searched
 from .policies.tgate import TGate
 from .schedule import Schedule
 
@@ -45,6 +45,9 @@ POLICIES: dict[str, Entry] = {
     "hgc": Entry(HGC, "blocks, ControlNet, cross-attention and guidance together", "2511.11031"),
     "searched": Entry(
         Searched, "the schedule in a file that hgc-video search wrote", "this package"
+    ),
+    "learned": Entry(
+        Learned, "contributions held by gates trained through the model", "2406.01733"
     ),
     "hgc-online": Entry(HGCOnline, "hgc with refresh moments found at run time", "2511.11031"),
     "deepcache": Entry(DeepCache, "outermost layers fresh, deeper ones at key steps", "2312.00858"),

@@ -26,7 +26,7 @@ _SPACING = 6  # steps between the two keys that a slope is taken from
 
 
 @dataclass(frozen=True)
-class _Moment:
+class Moment:
     """One step of the uncached run: what the models got, the guided prediction, the error that
     dropping guidance would make, and the state of latents and scheduler before it."""
 
@@ -61,7 +61,7 @@ def record(
     cuts: what can be reused: 0 the whole prediction, d the input of the last d up layers.
     every, offset: gains are measured at every so many steps and interpolated between them.
     """
-    moments = list(_moments(trial))
+    moments = list(moments_of(trial))
     reused = {cut: _whole(moments) if cut == 0 else _reused(trial, cut, moments) for cut in cuts}
     changes = _changes(trial)
     return Calibration(
@@ -73,7 +73,8 @@ def record(
     )  # fmt: skip
 
 
-def _moments(trial: Trial) -> Iterator[_Moment]:
+def moments_of(trial: Trial) -> Iterator[Moment]:
+    """Every step of the uncached run."""
     models, latents, timesteps, options = trial.start()
     scheduler, seen = trial.pipe.scheduler, []
     hook = trial.pipe.unet.register_forward_hook(lambda _, __, out: seen.append(out))
@@ -84,7 +85,7 @@ def _moments(trial: Trial) -> Iterator[_Moment]:
             model_input = scheduler.scale_model_input(latents, t)
             prediction = models(model_input, t)
             branches = _prediction(seen.pop()).chunk(models.guidance.branches)
-            yield _Moment(t, latents, model_input, prediction, prediction - branches[-1], before)
+            yield Moment(t, latents, model_input, prediction, prediction - branches[-1], before)
             latents = scheduler.step(prediction, t, latents, **options).prev_sample
     finally:
         hook.remove()
@@ -95,7 +96,7 @@ def _prediction(out: Any) -> Tensor:
     return made
 
 
-def _whole(moments: list[_Moment]) -> dict[Segment, tuple[float, float, float]]:
+def _whole(moments: list[Moment]) -> dict[Segment, tuple[float, float, float]]:
     """Errors of reusing the whole prediction."""
 
     def errors(older: int, newer: int, step: int) -> tuple[Tensor, Tensor]:
@@ -107,7 +108,7 @@ def _whole(moments: list[_Moment]) -> dict[Segment, tuple[float, float, float]]:
 
 
 def _reused(
-    trial: Trial, cut: int, moments: list[_Moment]
+    trial: Trial, cut: int, moments: list[Moment]
 ) -> dict[Segment, tuple[float, float, float]]:
     """Errors of the prediction where the cut's tensor is reused and the rest is fresh."""
     plan = KeyPlan(f"F{cut}", 2, (0.0, 0.0))
@@ -136,7 +137,7 @@ def _reused(
     return found
 
 
-def _error(models: Any, pinned: Pinned, name: str, value: Value, moment: _Moment) -> Tensor:
+def _error(models: Any, pinned: Pinned, name: str, value: Value, moment: Moment) -> Tensor:
     """What the guided prediction lacks where `value` is reused."""
     pinned.engine.give(name, value)
     lacking: Tensor = models(moment.model_input, moment.t) - moment.prediction
@@ -178,7 +179,7 @@ def _mean_square(error: Tensor) -> float:
     return float(error.square().mean())
 
 
-def _gains(trial: Trial, moments: list[_Moment], every: int, offset: int) -> tuple[float, ...]:
+def _gains(trial: Trial, moments: list[Moment], every: int, offset: int) -> tuple[float, ...]:
     """Mean square in the final latents for one in a step's prediction: each measured step repeats the
     prediction before it, and the run goes on from there in full."""
     clean = trial.uncached
@@ -192,7 +193,7 @@ def _gains(trial: Trial, moments: list[_Moment], every: int, offset: int) -> tup
     return _filled(measured, len(moments))
 
 
-def _from(trial: Trial, moments: list[_Moment], step: int, prediction: Tensor) -> Tensor:
+def _from(trial: Trial, moments: list[Moment], step: int, prediction: Tensor) -> Tensor:
     """The final latents where a step had this prediction."""
     models, _, timesteps, options = trial.start()
     moment = moments[step]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hgc_video.errors import PlanError, PresetError
@@ -76,6 +78,10 @@ def calibration(tmp_path):
 
 
 def needs_file(name, calibration):
+    if name == "learned":
+        file = Path(calibration).with_name("learned.yaml")
+        file.write_text(HGC()(tower(), 25).to_yaml())
+        return f"learned:file={file}"
     if name == "searched":
         return f"searched:file={shipped_schedule('fast')}"
     return f"{name}:calibration={calibration}" if name == "block-caching" else name
@@ -86,11 +92,12 @@ def test_every_policy_makes_a_valid_plan(name, calibration):
     plan = resolve(needs_file(name, calibration)).schedule(tower(), 25)
     assert len(plan) == 25
     if not isinstance(plan, AdaptivePlan):
-        assert plan.lossless == name.startswith(("hgc", "lossless", "searched"))
+        assert plan.lossless == name.startswith(("hgc", "lossless", "searched", "learned"))
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in POLICIES if "hgc" not in n and n not in ("easycache", "searched")]
+    "name",
+    [n for n in POLICIES if "hgc" not in n and n not in ("easycache", "searched", "learned")],
 )
 def test_lossless_can_be_added_to_any_published_policy(name, calibration):
     from hgc_video.plan.cost import cost

@@ -53,6 +53,28 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """The schedule of gates that `hgc-video learn` wrote to `file`, after Learning-to-Cache."""
+
+    file: str = ""
+
+    def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
+        """The schedule of a run; PresetError where it was learned for another number of steps."""
+        if not self.file:
+            raise PresetError("learned needs file=FILE, a schedule that hgc-video learn wrote")
+        try:
+            schedule = Schedule.from_yaml(Path(self.file).expanduser().read_text())
+        except OSError as error:
+            raise PresetError(f'schedule "{self.file}" cannot be read: {error.strerror}') from error
+        if len(schedule) != num_inference_steps:
+            raise PresetError(
+                f"the gates were learned for {len(schedule)} steps and this run has {num_inference_steps}; "
+                "learn them for that many"
+            )
+        return schedule
+
+
+@dataclass(frozen=True)
 class Searched:
     """A schedule that `hgc-video search` wrote to `file`."""
 
