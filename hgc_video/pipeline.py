@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
@@ -56,6 +57,7 @@ def generate(
     device: str | None = None,
     dtype: torch.dtype | None = None,
     offline: bool = False,
+    auto_calibrate: bool = False,
     progress: bool = True,
     callback: StepCallback | None = None,
 ) -> Clip:
@@ -75,6 +77,8 @@ def generate(
     Args to tinker with:
         guidance_scale: how strongly the prompt pulls; None is the model's own default, 1 or less is off.
         conditioning_scale: how strongly the control pulls, 0 leaves it out; by kind for several.
+        auto_calibrate: at a model's first use, measure it and search a schedule of its own for the
+            preset, on this clip and prompt; takes as long as some dozens of clips, once.
         offline: use what is on this machine and download nothing.
         control_guidance_start, control_guidance_end: shares of the run between which the control
             pulls; the ControlNet does not run outside of them.
@@ -109,6 +113,8 @@ def generate(
         control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
         context_length=context_length, context_overlap=context_overlap,
     )  # fmt: skip
+    if auto_calibrate:
+        preset = _calibrated(request, preset)
     chosen = resolve(preset)
     if memory is not None:
         memory = parse_nbytes(memory)
@@ -187,6 +193,22 @@ class _Maker:
             context=None if request.context_length is None else min(length, num_frames),
             smaller_than=self.cut if again else None,
         )  # fmt: skip
+
+
+def _calibrated(request: Request, preset: str) -> str:
+    """The preset that stands for this one on this model, measured and searched where it is not yet."""
+    import numpy as np
+
+    from .tune.auto import own_schedule
+    from .tune.trials import Sample
+
+    ((kind, video), *others) = request.controls.items()
+    if others or request.extract or not isinstance(request.prompt, str):
+        raise InputError("auto_calibrate takes one ready control clip and one prompt; give those")
+    clip = str(video) if isinstance(video, str | Path) else np.asarray(video)
+    sample = Sample(clip, kind, request.prompt, request.seed)
+    folder = Path.home() / ".cache" / "hgc_video"
+    return own_schedule(request.model, sample, preset, request.num_inference_steps, folder=folder)
 
 
 def _controls(

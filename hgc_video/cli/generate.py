@@ -86,6 +86,13 @@ def generate(
     offline: Annotated[
         bool, typer.Option("--offline", help="Download nothing: use what is on this machine.")
     ] = False,
+    auto_calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--auto-calibrate",
+            help="At a model's first use, measure it and search its own schedule for the preset.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Makes a clip from a control clip and a prompt.
@@ -128,6 +135,7 @@ def generate(
             memory=memory,
             device=device,
             offline=offline,
+            auto_calibrate=auto_calibrate,
             progress=not quiet,
         )
         written = [f"clip      {clip.save(out)}"]
