@@ -230,8 +230,10 @@ class _Run:
             lines += part[2]
         shape = self.shape
         return CacheReport(
-            pipeline, preset, self.first + self.length, shape.num_frames, shape.height, shape.width,
-            spent, uncached, max(part[3] for part in parts), tuple(lines),
+            pipeline=pipeline, preset=preset, num_inference_steps=self.first + self.length,
+            num_frames=shape.num_frames, height=shape.height, width=shape.width, macs_by_part=spent,
+            macs_baseline_by_part=uncached, cache_nbytes=max(part[3] for part in parts),
+            steps=tuple(lines),
         )  # fmt: skip
 
     def _told(self) -> tuple[Any, ...]:

@@ -15,12 +15,13 @@ from typing import Any
 
 from .atomic import write_text
 from .errors import InputError
+from .savings import Savings
 
 _DERIVED = ("macs", "macs_baseline", "macs_saved")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Savings):
     """The account of one run; print it, or `save` it as JSON.
 
     `macs_by_part` is what was executed, `macs_baseline_by_part` what the same run without a cache
@@ -44,8 +45,6 @@ class Report:
     fps: float
     device: str
     dtype: str
-    macs_by_part: Mapping[str, int]
-    macs_baseline_by_part: Mapping[str, int]
     seconds: Mapping[str, float]
     peak_nbytes: int
     cache_nbytes: int
@@ -53,21 +52,6 @@ class Report:
     memory: str
     predicted_peak_nbytes: int
     versions: Mapping[str, str]
-
-    @property
-    def macs(self) -> int:
-        """MACs executed, all parts."""
-        return sum(self.macs_by_part.values())
-
-    @property
-    def macs_baseline(self) -> int:
-        """MACs of the same run without a cache, all parts."""
-        return sum(self.macs_baseline_by_part.values())
-
-    @property
-    def macs_saved(self) -> float:
-        """The share of the baseline that was not executed, 0..1."""
-        return 1 - self.macs / self.macs_baseline if self.macs_baseline else 0.0
 
     def to_json(self) -> str:
         """All fields, and `macs`, `macs_baseline` and `macs_saved` before them."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from .savings import Savings
 
-@dataclass(frozen=True)
-class CacheReport:
+
+@dataclass(frozen=True, kw_only=True)
+class CacheReport(Savings):
     """The last run under `enable_cache`: MACs by part that were executed and that the same run without a
     cache executes (prompts counted at the tokenizer's length; VAE and text encoder left out), bytes
     that the cache held at most, and a line for every step."""
@@ -18,25 +20,8 @@ class CacheReport:
     num_frames: int
     height: int
     width: int
-    macs_by_part: dict[str, int]
-    macs_baseline_by_part: dict[str, int]
     cache_nbytes: int
     steps: tuple[str, ...]
-
-    @property
-    def macs(self) -> int:
-        """MACs executed."""
-        return sum(self.macs_by_part.values())
-
-    @property
-    def macs_baseline(self) -> int:
-        """MACs of the same run without a cache."""
-        return sum(self.macs_baseline_by_part.values())
-
-    @property
-    def macs_saved(self) -> float:
-        """The share of the baseline that was not executed, 0..1."""
-        return 1 - self.macs / self.macs_baseline if self.macs_baseline else 0.0
 
     def to_json(self) -> str:
         """All fields, and the share saved."""

@@ -26,7 +26,9 @@ MAY_IMPORT = {
     "models": {"plan", "measure"},
     "measure": {"plan"},
     "media": set(),
-    "report": {"atomic"},
+    "report": {"atomic", "savings"},
+    "saved": {"savings"},
+    "savings": set(),
     "clip": {"report", "media"},
     "request": {"media", "models"},
     "denoise": {"plan"},
@@ -36,7 +38,18 @@ MAY_IMPORT = {
 }
 EDGE = {"cli", "batch"}
 # Only these may load a library when they are imported; the others must wait until they are used.
-PURE = {"__init__", "errors", "atomic", "stopwatch", "plan", "report", "cli", "doctor"}
+PURE = {
+    "__init__",
+    "errors",
+    "atomic",
+    "stopwatch",
+    "plan",
+    "report",
+    "saved",
+    "savings",
+    "cli",
+    "doctor",
+}
 HEAVY = {"torch", "diffusers", "transformers", "numpy", "av", "PIL"}
 
 
