@@ -56,7 +56,8 @@ def main() -> None:
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     found = rows(told["figures"])
-    date = datetime.fromtimestamp(args.figures.stat().st_mtime, UTC).date().isoformat()
+    today = datetime.fromtimestamp(args.figures.stat().st_mtime, UTC).date().isoformat()
+    date = told.get("date", today)
     runs = sorted({row.runs for row in found})
     caption = (
         f"{told['task']}; means over {runs[0]}"
