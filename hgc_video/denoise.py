@@ -192,7 +192,6 @@ def _branches(before: Tensor, fresh: Tensor, shared: int) -> int:
     return (len(before) - len(fresh)) // shared
 
 
-@torch.no_grad()
 def denoise(
     predict: Callable[[Tensor, Tensor], Tensor],
     scheduler: Any,
@@ -203,12 +202,17 @@ def denoise(
     on_step: Callable[[int, Tensor], None] | None = None,
     **step_options: Any,
 ) -> Tensor:
-    """Takes latents (b c f h w) from noise to clean through `timesteps`; `on_step` sees every step."""
-    for step_index, t in enumerate(timesteps):
-        for position in positions:
-            position.at(step_index=step_index)
-        noise_pred = predict(scheduler.scale_model_input(latents, t), t)
-        latents = scheduler.step(noise_pred, t, latents, **step_options).prev_sample
-        if on_step is not None:
-            on_step(step_index, latents)
+    """Takes latents (b c f h w) from noise to clean through `timesteps`; `on_step` sees every step.
+
+    Neither the noise nor a step's prediction is held on to: in a long clip each is as large as the latents.
+    """
+    with torch.no_grad():  # as a decorator it would hold the noise for the whole run
+        for step_index, t in enumerate(timesteps):
+            for position in positions:
+                position.at(step_index=step_index)
+            latents = scheduler.step(
+                predict(scheduler.scale_model_input(latents, t), t), t, latents, **step_options
+            ).prev_sample
+            if on_step is not None:
+                on_step(step_index, latents)
     return latents

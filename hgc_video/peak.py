@@ -124,7 +124,7 @@ class PeakModel:
                 if engine is not None:
                     engine.disable()
         rest = scale.num_frames - few.num_frames
-        latents = 3 * rest * self._channels() * scale.height * scale.width * self.dtype.itemsize
+        latents = 2 * rest * self._channels() * scale.height * scale.width * self.dtype.itemsize
         self._steps[context, frames, positions] = live.peak + latents
         return live.peak + latents
 
@@ -143,9 +143,7 @@ class PeakModel:
         )  # fmt: skip
         latents = self._empty(1, self._channels(), f, scale.height, scale.width)
         models.at(0)
-        before = latents.clone()  # a scheduler holds the step's latents beside its prediction
         models(latents, torch.empty((), dtype=torch.long, device="meta"))
-        del before
 
     @torch.no_grad()
     def _decode_nbytes(self, frames: int) -> int:

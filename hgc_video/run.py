@@ -69,7 +69,9 @@ class Run:
         """The clip's frames (f H W 3) uint8."""
         with self.memory, torch.no_grad():
             with self.clock("encode"):
-                guidance, latents, timesteps, options = self.encode()
+                guidance, noise, timesteps, options = self.encode()
+                start = [noise]
+                del noise  # the loop alone holds it, and lets go of it at the first step
             with self.clock("denoise"), ExitStack() as stack:
                 unet, controlnet = self.pipe.unet, self.pipe.controlnet
                 models = {"graph": self.graph, "unet": unet, "controlnet": controlnet}
@@ -83,7 +85,7 @@ class Run:
                     moves=self.moves, engine=self.engine,
                 )  # fmt: skip
                 latents = denoise(
-                    steered, self.pipe.scheduler, latents, timesteps, positions=[steered],
+                    steered, self.pipe.scheduler, start.pop(), timesteps, positions=[steered],
                     on_step=on_step, **options,
                 )  # fmt: skip
             with self.clock("decode"):
@@ -93,9 +95,8 @@ class Run:
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Frames (f H W 3) uint8 of latents (1 c f h w), few at a time."""
         decode = self.pipe.decode_latents
-        chunked = (
-            "decode_chunk_size" in inspect.signature(decode).parameters
-        )  # SDXL's decodes at once
+        # SDXL's decodes all that it is given at once.
+        chunked = "decode_chunk_size" in inspect.signature(decode).parameters
         video = decode(latents, self.cut.chunks.decode) if chunked else decode(latents)
         pixels = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]
         return np.asarray(np.round(pixels * 255), np.uint8)

@@ -77,7 +77,8 @@ class KeyPlan:
 
     def resampled(self, num_inference_steps: int) -> KeyPlan:
         """The same word for a run of another length: as large a share of it are key steps, spread over the
-        run as its own are, and every other step does what the step at its share did."""
+        run as its own are, and every other step does what the step at its share did. A shorter run has
+        as many key steps as this one, or all: its steps are further apart, and less can be reused."""
         count, steps = len(self.actions), num_inference_steps
         if steps == count:
             return self
@@ -101,7 +102,7 @@ class KeyPlan:
         """The key steps of a run of another length, each beside the one it stands for."""
         count = len(self.actions)
         own = [at for at, action in enumerate(self.actions) if depth(action) == _WHOLE_DEPTH]
-        wanted = min(steps, max(1, round(len(own) * steps / count)))
+        wanted = min(steps, max(len(own), round(len(own) * steps / count)))
         moved: dict[int, str] = {0: FULL}
         for k in range(1, wanted):
             key = own[round(k * (len(own) - 1) / max(wanted - 1, 1))]

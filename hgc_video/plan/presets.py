@@ -31,6 +31,7 @@ PRESETS: dict[str, Fill | None] = {
     },
 }
 _FEWER = "fewer-steps"
+_FEW_STEPS = 20  # of fewer, no preset makes more: there is nothing to save that would pay for them
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,11 @@ class Preset:
 
     def num_steps(self, asked: int) -> int:
         """The steps to run where `asked` are asked for: fewer-steps has its own number, and a searched
-        schedule may run more, cheaper ones."""
+        schedule may run more, cheaper ones of a run that is not short already."""
         if self.steps is not None:
             return self.steps
+        if asked < _FEW_STEPS:
+            return asked
         stretch = next((f.stretch for f in self.fills if isinstance(f, Searched)), 1.0)
         return max(1, round(asked * stretch))
 

@@ -91,7 +91,7 @@ def test_the_metrics_of_known_clips():
 @pytest.mark.slow
 def test_the_command_writes_figures_and_a_page_and_goes_on(tmp_path):
     arguments = [
-        "compare", "--methods", "balanced,easycache:threshold=0.5,warm_up=2", "--clips", "1",
+        "compare", "--methods", "deepcache:interval=2,easycache:threshold=0.5,warm_up=2", "--clips", "1",
         "--num-frames", "2",
         "--num-inference-steps", "5", "--converged-steps", "8", "--json", str(tmp_path / "a.json"),
         "--html", str(tmp_path / "a.html"), "--memory", str(tmp_path / "m.jsonl"),
@@ -104,7 +104,7 @@ def test_the_command_writes_figures_and_a_page_and_goes_on(tmp_path):
     by_method = {f["method"]: f for f in told}
     assert by_method["off"]["psnr_db"] > 99
     assert by_method["off"]["macs_saved"] == 0
-    cached = by_method["balanced"]
+    cached = by_method["deepcache:interval=2"]
     assert 0.2 < cached["macs_saved"] < 0.9
     assert 5 < cached["psnr_db"] < 99
     assert 0 <= cached["iou"] <= 1

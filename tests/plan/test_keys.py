@@ -54,8 +54,11 @@ def test_words_are_carried_over_to_every_length(preset, steps):
     other = word.resampled(steps)
     assert len(other.actions) == len(other.damping) == steps
     check(word(tower(), steps), tower())
-    keys, own = (w.actions.count("F") / len(w.actions) for w in (other, word))
-    assert steps < 5 or abs(keys - own) < 0.2
+    keys, own = (sum(a in "FT" for a in w.actions) for w in (other, word))
+    if steps >= len(word.actions):
+        assert abs(keys / steps - own / len(word.actions)) < 0.05
+    else:
+        assert keys == min(steps, own), "steps that are further apart leave less to reuse"
 
 
 def test_a_file_gives_the_same_plan(tmp_path):
@@ -63,7 +66,8 @@ def test_a_file_gives_the_same_plan(tmp_path):
     word.save(tmp_path / "a.yaml")
     assert load_key_plan(tmp_path / "a.yaml") == word
     assert load_key_plan(tmp_path / "a.yaml").told == {"seed": 3}
-    assert resolve(f"searched:file={tmp_path / 'a.yaml'}").num_steps(10) == 14
+    preset = resolve(f"searched:file={tmp_path / 'a.yaml'}")
+    assert [preset.num_steps(n) for n in (8, 20)] == [8, 28]
 
 
 @pytest.mark.parametrize(
