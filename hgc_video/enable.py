@@ -88,15 +88,18 @@ def _preset(given: str | Fill | None, overrides: dict[str, Any]) -> Preset:
     return Preset(preset.name, (fill,), preset.steps)
 
 
+def _models(pipe: Any) -> tuple[Any, Any]:
+    """The pipeline's UNet and its ControlNet or ControlNets, None where there is none."""
+    return pipe.unet, getattr(pipe, "controlnet", None)
+
+
 class CacheHandle:
     """The cache of one pipeline: made by `enable_cache`."""
 
     def __init__(self, pipe: Any, preset: Preset) -> None:
         self.pipe, self.preset = pipe, preset
-        layout = read_layout(
-            pipe.unet, getattr(pipe, "controlnet", None)
-        )  # refuses unknown ones now
-        self._frames_axis = layout.frames_axis
+        self._models = _models(pipe)
+        self._frames_axis = read_layout(*self._models).frames_axis  # refuses what is unknown now
         self._clock = Clock(pipe.scheduler, self._begins, self._stepped)
         self._graphs: dict[Shape, BlockGraph] = {}
         self._run: _Run | None = None
@@ -154,7 +157,10 @@ class CacheHandle:
         self._run.at(step_index)
 
     def _plan(self, shape: Shape, step_index: int) -> None:
-        pipe = self.pipe
+        pipe, models = self.pipe, _models(self.pipe)
+        if models != self._models:  # a part was replaced, and may be laid out differently
+            self._models, self._frames_axis = models, read_layout(*models).frames_axis
+            self._graphs.clear()
         left = num_evaluations(pipe) - step_index
         before = self._run if step_index else None
         engine = self._run.engine if self._run and self._run.fits(pipe, shape, left) else None
@@ -162,7 +168,7 @@ class CacheHandle:
             self._run.end()
         if shape not in self._graphs:
             self._graphs[shape] = build_graph(
-                pipe.unet, getattr(pipe, "controlnet", None), num_frames=shape.num_frames,
+                *models, num_frames=shape.num_frames,
                 height=shape.height, width=shape.width, num_tokens=num_tokens(pipe),
                 branches=shape.branches, dtype_nbytes=pipe.unet.dtype.itemsize,
             )  # fmt: skip
@@ -171,7 +177,7 @@ class CacheHandle:
             plan = self.preset.schedule(graph, left)
             engine = None if plan is None else Engine(plan, graph)
             if engine is not None:
-                engine.enable(pipe.unet, getattr(pipe, "controlnet", None))
+                engine.enable(*models)
         self._run = _Run(pipe, shape, graph, engine, step_index, left, before)
 
     def _stepped(self, step_index: int) -> None:
@@ -190,13 +196,13 @@ class _Run:
     ) -> None:  # fmt: skip
         self.shape, self.graph, self.engine = shape, graph, engine
         self.first, self.length, self.ended = first, length, False
-        self._models = (pipe.unet, getattr(pipe, "controlnet", None))
+        self._models = _models(pipe)
         self._earlier = before._told() if before is not None and not before.ended else ()
         self._kept: tuple[Any, ...] = ()
 
     def fits(self, pipe: Any, shape: Shape, length: int) -> bool:
         """Whether the same wrapped models can carry out a run of this shape and length."""
-        same = self._models == (pipe.unet, getattr(pipe, "controlnet", None))
+        same = self._models == _models(pipe)
         return same and self.shape == shape and self.length == length and self.first == 0
 
     def at(self, step_index: int) -> None:

@@ -119,6 +119,21 @@ def test_another_size_or_length_makes_a_new_plan():
         assert (cache.report.num_frames, cache.report.num_inference_steps) == (3, 4)
 
 
+def test_a_replaced_controlnet_is_wrapped_in_its_turn():
+    pipe = tiny.make("controlnet")
+    with hgc_video.enable_cache(pipe, "full") as cache:
+        tiny.call(pipe, "controlnet")
+        before, pipe.controlnet = (
+            pipe.controlnet,
+            tiny.MultiControlNetModel([tiny.controlnet(9)] * 1),
+        )
+        given = {"conditioning_frames": [tiny.images()], "controlnet_conditioning_scale": [0.7]}
+        first = tiny.call(pipe, "controlnet", **given)
+        assert cache.report.macs == cache.report.macs_baseline
+    assert torch.equal(tiny.call(pipe, "controlnet", **given), first)
+    assert "forward" not in vars(before)
+
+
 @pytest.mark.parametrize("fast", [False, True])
 def test_free_init_starts_clean_at_every_iteration(fast):
     pipe = tiny.make("animatediff")
