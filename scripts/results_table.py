@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hgc_video.atomic import write_text
 from hgc_video.compare.table import Row, rows
+from hgc_video.plan.presets import SEARCHED
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
@@ -36,7 +37,7 @@ def table(found: Iterable[Row]) -> str:
 
 
 def _name(method: str) -> str:
-    if method in ("quality", "balanced", "fast", "turbo"):
+    if method in SEARCHED:
         return f"**`{method}`**"
     if method.startswith("searched:file="):
         kind = Path(method.partition("=")[2]).stem.partition("-")[0]

@@ -82,9 +82,8 @@ class Works:
 def _mixed(graph: BlockGraph, alive: Live) -> bool:
     there = alive.computed | alive.held | alive.added
     for layer in graph.layers:
-        if (
-            layer.name not in alive.computed | alive.added
-        ):  # the host joins the inputs of a held one too
+        # The host joins the inputs of a held layer too.
+        if layer.name not in alive.computed | alive.added:
             inputs = [i for i in layer.inputs if graph.by_name[i].kind not in ("time", "hint")]
             if len({i in there for i in inputs}) > 1:
                 return True

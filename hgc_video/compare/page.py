@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..errors import MissingExtraError
 from ..measure.quality import Frames
+from ..plan.presets import SEARCHED
 from .table import Row, markdown
 
 _PAGE = """<!doctype html>
@@ -79,7 +80,7 @@ def plot(found: Sequence[Row]) -> bytes:
 
 def _family(method: str) -> str:
     name = method.partition(":")[0]
-    return "hgc_video presets" if name in ("quality", "balanced", "fast", "turbo") else name
+    return "hgc_video presets" if name in SEARCHED else name
 
 
 def _moving(frames: Frames, fps: float) -> str:

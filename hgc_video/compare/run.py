@@ -29,9 +29,8 @@ def compare(
         words += [m.name for m in controls(methods, graph, task.num_inference_steps)]
     known = _known(memory, task)
     todo = []
-    for seed in range(
-        task.seeds
-    ):  # one noise of every clip first: a stopped run has seen all clips
+    # One noise of every clip first: a stopped run has seen all clips.
+    for seed in range(task.seeds):
         for clip in range(task.source.count):
             missing = [word for word in words if (word, clip, seed) not in known]
             if missing:

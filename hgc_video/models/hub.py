@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import ModelError
 
@@ -52,6 +53,15 @@ def fetch(part: Part, *, offline: bool = False) -> Path:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"cannot download {part.repo} at {part.revision}: {first}") from error
     return _inside(Path(folder), part)
+
+
+def loading_options(device: str, dtype: Any) -> dict[str, Any]:
+    """What `from_pretrained` is told of fetched parts: this machine alone, safetensors alone, and torch's
+    `dtype`, None being half precision on CUDA and single precision elsewhere."""
+    import torch
+
+    chosen = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
+    return {"dtype": chosen, "local_files_only": True, "use_safetensors": True}
 
 
 def _inside(folder: Path, part: Part) -> Path:

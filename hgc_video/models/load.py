@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError, nearest
-from .hub import Part, fetch
+from .hub import Part, fetch, loading_options
 from .model_presets import load_preset, model_preset, model_presets
 
 EMBEDDED = "puppet"
@@ -123,7 +123,6 @@ def _local(model: str, offline: bool) -> str:
 
 
 def _load_folder(folder: Path, controls: tuple[str, ...], device: str, dtype: Any) -> Any:
-    import torch
     from diffusers import ControlNetModel, MultiControlNetModel
 
     nets = [folder / f"controlnet_{control}" for control in controls]
@@ -133,8 +132,7 @@ def _load_folder(folder: Path, controls: tuple[str, ...], device: str, dtype: An
                 f"model folder {folder} has no controlnet_{control}; "
                 f"save a ControlNet for {control} there"
             )
-    dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
-    options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    options = loading_options(device, dtype)
     made = [ControlNetModel.from_pretrained(net, **options) for net in nets]
     pipe = _pipeline(folder, made[0] if len(made) == 1 else MultiControlNetModel(made), options)
     pipe.controlnet.to(device)

@@ -12,7 +12,7 @@ import yaml
 
 from ..errors import InputError, nearest
 from ..plan.shipped import shipped
-from .hub import Part, fetch
+from .hub import Part, fetch, loading_options
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,12 @@ def load_preset(
     what cannot be had.
     """
     import diffusers
-    import torch
 
     preset.check_controls(kinds)
     base, adapter = (fetch(p, offline=offline) for p in (preset.base, preset.motion_adapter))
     nets = [fetch(preset.controlnets[kind], offline=offline) for kind in kinds]
     lora = fetch(preset.lora, offline=offline) if preset.lora else None
-    dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
-    options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    options = loading_options(device, dtype)
     controlnets = [diffusers.ControlNetModel.from_pretrained(net, **options) for net in nets]
     told = dict(preset.scheduler)
     scheduler = getattr(diffusers, told.pop("_class_name"))

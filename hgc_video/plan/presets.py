@@ -20,15 +20,13 @@ from .registry import POLICIES, Fill, make_policy, parse_fields
 from .schedule import Schedule
 from .shipped import shipped_schedule
 
+SEARCHED = ("quality", "balanced", "fast", "turbo")  # whose schedules are data in configs/
 # The dial's positions, each the result of a search on the embedded model kept as data; on other models
 # and for other numbers of steps the same word is carried over by rule. Figures are in the README.
 PRESETS: dict[str, Fill | None] = {
     "off": None,
     "lossless": Lossless(),
-    **{
-        name: Searched(str(shipped_schedule(name)))
-        for name in ("quality", "balanced", "fast", "turbo")
-    },
+    **{name: Searched(str(shipped_schedule(name))) for name in SEARCHED},
 }
 _FEWER = "fewer-steps"
 _FEW_STEPS = 20  # of fewer, no preset makes more: there is nothing to save that would pay for them

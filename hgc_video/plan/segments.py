@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import inf, sqrt
 
 from .calibration import Calibration
-from .cost import cost
+from .cost import cost, full_cost
 from .graph import BlockGraph
 from .keys import FULL, HELD, KeyPlan
 from .schedule import Schedule
@@ -33,7 +33,7 @@ class Prices:
     def of(cls, graph: BlockGraph, actions: str) -> Prices:
         """The prices on a graph; the first steps of a run, which encode text and hint, are not asked."""
         run = FULL * 3 + "".join(FULL + action for action in actions) + FULL
-        full = sum(layer.macs for layer in graph.layers) * graph.branches
+        full = full_cost(graph, 1).total
         found = []
         for gate in (len(run), 1):
             spent = cost(graph, KeyPlan(run, gate, (0.0,) * len(run))(graph, len(run))).macs
@@ -159,5 +159,4 @@ class _Search:
 
 def share(graph: BlockGraph, schedule: Schedule) -> float:
     """The MACs of a schedule as a share of an uncached run of the same length."""
-    full = sum(layer.macs for layer in graph.layers) * graph.branches * len(schedule)
-    return cost(graph, schedule).total / full
+    return cost(graph, schedule).total / full_cost(graph, len(schedule)).total

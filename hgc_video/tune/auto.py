@@ -9,13 +9,12 @@ import yaml
 
 from ..errors import InputError, nearest
 from ..plan.keys import load_key_plan
-from ..plan.presets import resolve
+from ..plan.presets import SEARCHED, resolve
 from ..plan.shipped import shipped_schedule
 from .calibrate import calibrate
 from .search import Task, search, told
 from .trials import Sample, Source, model_hash
 
-PRESETS = ("quality", "balanced", "fast", "turbo")
 _JUDGEMENTS = 24
 _FRAMES = 8
 
@@ -30,8 +29,8 @@ def own_schedule(
     shipped one was measured on this very model. InputError where the clip is no file or the preset no
     searched one.
     """
-    if preset not in PRESETS:
-        raise InputError(f'"{preset}" is not searched: {nearest(preset, PRESETS)}')
+    if preset not in SEARCHED:
+        raise InputError(f'"{preset}" is not searched: {nearest(preset, SEARCHED)}')
     shipped = load_key_plan(shipped_schedule(preset))
     if shipped.told.get("model_hash") == model_hash(model):
         return preset
