@@ -16,7 +16,7 @@ from .clip import Clip
 from .errors import Cancelled, InputError
 from .media.control import ControlClip, load_control
 from .media.video import VideoLike
-from .models.load import ModelFacts, load_pipeline, read_facts
+from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .plan.chunks import ChunkPlan, Chunks, Peak, parse_nbytes
 from .plan.presets import Preset, resolve
 from .request import Request, check_prompt_length
@@ -100,6 +100,7 @@ def generate(
         MissingExtraError: `extract` needs a package that is not installed.
         Cancelled: the callback returned False.
     """
+    model = local_model(model, offline)
     facts = read_facts(model)
     video, kind = _controls(control_video, control)
     num_inference_steps = (

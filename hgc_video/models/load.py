@@ -107,14 +107,14 @@ def load_pipeline(
             if model in model_presets():
                 preset = model_preset(model)
                 return load_preset(preset, controls, device=device, dtype=dtype, offline=offline)
-            return _load_folder(model_folder(_local(model, offline)), controls, device, dtype)
+            return _load_folder(model_folder(local_model(model, offline)), controls, device, dtype)
     except (OSError, ValueError, KeyError, RuntimeError, _safetensor_error()) as error:
         if isinstance(error, InputError):
             raise
         raise ModelError(f"cannot load {model}: {str(error).splitlines()[0]}") from error
 
 
-def _local(model: str, offline: bool) -> str:
+def local_model(model: str, offline: bool) -> str:
     """A model as a local folder; a repository of the hub, `owner/name`, is fetched."""
     is_repository = model.count("/") == 1 and not Path(model).expanduser().exists()
     if model == EMBEDDED or not is_repository or model.startswith((".", "~", "/")):

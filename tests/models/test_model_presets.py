@@ -94,6 +94,12 @@ def test_without_the_files_or_the_hub_one_line_says_so(model, monkeypatch, tmp_p
     assert "\n" not in str(told.value)
 
 
+def test_generate_asks_the_hub_for_a_repository_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="not on this machine and it was asked to stay offline"):
+        hgc_video.generate("clip.mp4", "a dancer", model="somebody/some-model", offline=True)
+
+
 def test_a_part_may_be_one_file_of_a_folder(tmp_path):
     (tmp_path / "a.safetensors").touch()
     assert fetch(Part(str(tmp_path), file="a.safetensors")) == tmp_path / "a.safetensors"
