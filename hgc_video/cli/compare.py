@@ -39,6 +39,13 @@ def compare(
     controls: Annotated[
         bool, typer.Option(help="Add fewer steps and DPM++ 2M at no less cost for every method.")
     ] = True,
+    clip_model: Annotated[
+        Path | None, typer.Option(help="Folder of a CLIP model: adds its score of clip and prompt.")
+    ] = None,
+    video_model: Annotated[
+        Path | None, typer.Option(help="Folder of a VideoMAE model: adds the Fréchet distance.")
+    ] = None,
+    lpips: Annotated[bool, typer.Option("--lpips", help="Add LPIPS; needs torchvision.")] = False,
     jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
     out_json: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
     out_html: Annotated[Path | None, typer.Option("--html", help="File for a page.")] = None,
@@ -56,7 +63,7 @@ def compare(
         for path in filter(None, (out_json, out_html)):
             check_writable(path)
         quiet_libraries()
-        from ..compare.measure import Task, frames_of
+        from ..compare.measure import Networks, Task, frames_of
         from ..compare.methods import make_method, split_methods
         from ..compare.run import compare as run
         from ..compare.table import markdown, rows
@@ -66,7 +73,8 @@ def compare(
         for word in words:
             make_method(word)  # a wrong name is told before minutes are spent
         source = Source(model, samples, _FIRST_CLIP, clips, num_frames, scheduler)
-        task = Task(source, num_inference_steps, converged_steps, seeds)
+        networks = Networks(clip_model, video_model, lpips)
+        task = Task(source, num_inference_steps, converged_steps, seeds, networks)
         figures = run(task, words, memory=memory, jobs=jobs, with_controls=controls, log=typer.echo)
         found = rows(figures)
         typer.echo(markdown(found))

@@ -5,17 +5,29 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..measure.learned import clip_score, lpips, video_features
+from ..measure.memory import PeakMemory
 from ..measure.quality import Frames, flicker, psnr, ssim, structure_distance
-from ..models.load import EMBEDDED, model_folder
 from ..plan.cost import full_cost
 from ..tune.trials import Source, Trial, trials
+from .fidelity import fidelity
 from .methods import Method, make_method
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Trained networks to judge by, where they are at hand: folders of a CLIP and of a VideoMAE model, and
+    whether LPIPS is measured."""
+
+    clip: Path | None = None
+    video: Path | None = None
+    lpips: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,7 @@ class Task:
     num_inference_steps: int
     converged_steps: int
     seeds: int = 1
+    networks: Networks = Networks()
 
 
 @dataclass(frozen=True)
@@ -33,10 +46,12 @@ class Figures:
     """One method on one clip and noise.
 
     macs_saved: of the denoising loop, ControlNet included, against the uncached run. time_ratio: of
-    the loop, to the uncached one of the same process. kept_nbytes: the cache at its largest.
+    the loop, to the uncached one of the same process. kept_nbytes: the cache at its largest;
+    peak_nbytes: of the loop, on the CPU of the whole process.
     psnr_db, ssim, structure_distance: to the uncached result; converged_db: to the converged one.
-    colours, iou: share of prompted parts in the asked colour and overlap with the true silhouette,
-    where the truth is known (None else). flicker: mean change between frames, to the uncached clip's.
+    colours, iou, control: as in Fidelity. flicker: mean change between frames, to the uncached clip's.
+    lpips: to the uncached result; clip_score: to the prompt; features: of the clip under a VideoMAE
+    model, for the Fréchet distance. All three None without their networks.
     """
 
     method: str
@@ -52,6 +67,11 @@ class Figures:
     colours: float | None
     iou: float | None
     flicker: float
+    control: float | None = None
+    peak_nbytes: int = 0
+    lpips: float | None = None
+    clip_score: float | None = None
+    features: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,8 @@ class _Made:
     seconds: float
     macs: int
     kept_nbytes: int
+    peak_nbytes: int
+    trial: Trial
 
 
 def measure(task: Task, words: list[str], clip: int, seed: int) -> list[dict[str, Any]]:
@@ -84,15 +106,28 @@ def _figures(
 ) -> Figures:
     method = make_method(word)
     made = reference if word == "off" else _make(task, method, clip, seed)
-    colours, iou = _fidelity(task, clip, made.frames)
     return Figures(
         method=word, clip=clip, seed=seed, macs_saved=1 - made.macs / reference.macs,
         time_ratio=made.seconds / reference.seconds, kept_nbytes=made.kept_nbytes,
         psnr_db=psnr(made.frames, reference.frames), ssim=ssim(made.frames, reference.frames),
         structure_distance=structure_distance(made.frames, reference.frames),
-        converged_db=psnr(made.frames, converged.frames), colours=colours, iou=iou,
+        converged_db=psnr(made.frames, converged.frames),
         flicker=flicker(made.frames) / max(flicker(reference.frames), 1e-6),
+        peak_nbytes=made.peak_nbytes, **asdict(fidelity(task.source, clip, made.trial, made.frames)),
+        **_seen(task.networks, made, reference),
     )  # fmt: skip
+
+
+def _seen(networks: Networks, made: _Made, reference: _Made) -> dict[str, Any]:
+    """What the trained networks say that are at hand."""
+    seen: dict[str, Any] = {}
+    if networks.lpips:
+        seen["lpips"] = lpips(made.frames, reference.frames)
+    if networks.clip is not None:
+        seen["clip_score"] = clip_score(made.frames, made.trial.prompt, networks.clip)
+    if networks.video is not None:
+        seen["features"] = video_features(made.frames, networks.video).round(5).tolist()
+    return seen
 
 
 def _make(task: Task, method: Method, clip: int, seed: int) -> _Made:
@@ -103,9 +138,11 @@ def _make(task: Task, method: Method, clip: int, seed: int) -> _Made:
     try:
         evaluations = _evaluations(trial.pipe.scheduler, steps)
         plan = method.preset.schedule(trial.graph, evaluations)
-        begun = time.perf_counter()
-        latents: Tensor = trial.latents(plan)
-        seconds = time.perf_counter() - begun
+        with PeakMemory(str(trial.pipe.unet.device)) as memory:
+            begun = time.perf_counter()
+            latents: Tensor = trial.latents(plan)
+            _wait_for(latents)
+            seconds = time.perf_counter() - begun
     finally:
         trial.pipe.scheduler = own
     engine = trial.engine if plan is not None else None
@@ -113,31 +150,14 @@ def _make(task: Task, method: Method, clip: int, seed: int) -> _Made:
         macs, kept = full_cost(trial.graph, evaluations).total, 0
     else:
         macs, kept = sum(engine.macs_by_part().values()), engine.peak_nbytes
-    return _Made(trial.decode(latents), seconds, macs, kept)
+    return _Made(trial.decode(latents), seconds, macs, kept, memory.nbytes, trial)
+
+
+def _wait_for(latents: Tensor) -> None:
+    if latents.device.type == "cuda":  # which runs on while Python goes ahead
+        torch.cuda.synchronize(latents.device)
 
 
 def _evaluations(scheduler: Any, steps: int) -> int:
     scheduler.set_timesteps(steps)
     return len(scheduler.timesteps)
-
-
-def _fidelity(task: Task, clip: int, frames: Frames) -> tuple[float | None, float | None]:
-    """Prompt and control fidelity against the truth, which the embedded model's world knows."""
-    source = task.source
-    if source.model != EMBEDDED or source.listed is not None:
-        return None, None
-    from ..puppet.evaluation import accuracy, held_out
-    from ..puppet.fidelity import part_colours, silhouette_iou
-
-    case = held_out(source.first + clip, source.num_frames)
-    found = part_colours(frames, case.truth, case.spec)
-    return (accuracy(found) if found else None), silhouette_iou(
-        frames, case.truth.silhouette, _judge()
-    )
-
-
-@cache
-def _judge() -> Any:
-    from ..puppet.judge import load_judge
-
-    return load_judge(model_folder(EMBEDDED) / "judge.safetensors")

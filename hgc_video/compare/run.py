@@ -12,7 +12,7 @@ import torch
 
 from ..tune.jobs import workers
 from ..tune.trials import trials
-from .measure import Task, measure
+from .measure import Networks, Task, measure
 from .methods import controls, make_method
 
 
@@ -70,4 +70,8 @@ def _setting(task: Task) -> str:
     return (
         f"{source.model} {source.listed} {source.first} {source.num_frames} "
         f"{task.num_inference_steps} {task.converged_steps} {source.scheduler}"
-    ).rstrip()
+    ).rstrip() + _judged_by(task.networks)
+
+
+def _judged_by(networks: Networks) -> str:
+    return "" if networks == Networks() else f" {networks}"

@@ -114,6 +114,7 @@ class Trial:
         scale = default_guidance_scale(model)
         self._run = Run(request, resolve("off"), scale, [clip], pipe, Stopwatch(), cut, 0)
         self.pipe, self.model, self.control, self.guidance_scale = pipe, model, clip, scale
+        self.prompt = sample.prompt
         self.num_inference_steps = num_inference_steps
         self.engine: Engine | None = None  # of the last cached run, for what it did
 
