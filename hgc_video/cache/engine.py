@@ -19,11 +19,12 @@ from ..errors import CacheStateError
 from ..plan.adaptive import AdaptivePlan
 from ..plan.cost import by_part
 from ..plan.graph import WHOLE, BlockGraph, Layer
-from ..plan.liveness import DIFFERENCE, contribution
+from ..plan.liveness import DIFFERENCE, contribution, latents_at
 from ..plan.schedule import Schedule, StepPlan
 from .adjust import load_adjustments
 from .anchors import AnchorRows, anchor_rows
 from .calls import latents_of, prompt_half, prompt_residuals, transforms_skips, with_prediction
+from .follow import own_latents, way
 from .guidance import both_branches
 from .signals import Observer
 from .sites import ADD, RUN, AttentionSite, LayerSite
@@ -75,6 +76,7 @@ class Engine:
         self._index: int | None = None
         self._work: StepWork | None = None
         self._run, self._window, self._frames = 0, 0, 0
+        self._slope: float | Tensor = 0.0
         self._whole_stand_ins = self._unshared = self._ran_alone = False
         self._output_type: Any = None
         self.executed: list[dict[str, int]] = []
@@ -201,7 +203,7 @@ class Engine:
             call = signature.bind(None, *args, **kwargs).arguments
             del call["self"]
             self._whole_stand_ins = transforms_skips(unet)
-            work = self._enter(prefix, call["sample"])
+            work = self._enter(prefix, call["sample"], unet=unet)
             gated = work.step.branches < self.graph.branches
             if gated:
                 prompt_half(call)
@@ -277,9 +279,11 @@ class Engine:
             )
         return self._work
 
-    def _enter(self, prefix: str, sample: Tensor, *, alone: bool = False) -> StepWork:
+    def _enter(
+        self, prefix: str, sample: Tensor, *, alone: bool = False, unet: Any = None
+    ) -> StepWork:
         """Makes a model's sites ready; at the first model of a step the step is decided. `alone` says
-        that the sample has the prompt's branch only."""
+        that the sample has the prompt's branch only; `unet` is the model where it is the UNet."""
         if self._work is None:
             if self._index is None:
                 return self._current()
@@ -293,6 +297,8 @@ class Engine:
         layers, attentions = self._wiring.of[prefix]
         if alone:
             return work
+        if unet is not None:
+            self._slope = self._sloped(sample, unet, work)
         for site in layers:
             self._prepare(site, work)
         anchors = self._anchors(work, sample.device)
@@ -353,8 +359,26 @@ class Engine:
         if name.startswith("unet.") and site.attention.per_frame:
             site.anchors = anchors
 
+    def _sloped(self, sample: Tensor, unet: Any, work: StepWork) -> float | Tensor:
+        """The step's slope, by the way of the latents (b) where it follows them; keeps them for later."""
+        here, follow, slope = latents_at(work.index), work.step.follow, work.step.slope
+        if here not in work.keep and follow is None:
+            return slope
+        channels, axis = unet.config.out_channels, self.graph.frames_axis
+        latents = own_latents(sample, channels, self.graph.branches, axis)
+        if here in work.keep:
+            self._put(here, latents, work, 1)
+        if follow is None:
+            return slope
+        older, newer = (
+            self.store.get(self._key(latents_at(i)), branches=1, frames=self._frames)
+            for i in follow
+        )
+        ahead = (work.index - follow[1]) / (follow[1] - follow[0])
+        return slope * way(latents, newer, older, ahead)
+
     def _stored(self, stored_name: str, name: str, work: StepWork) -> Tensor:
-        slope = work.step.slope if name in work.step.extrapolate else 0.0
+        slope = self._slope if name in work.step.extrapolate else 0.0
         return self.store.get(
             self._key(stored_name), branches=work.step.branches, frames=self._frames, slope=slope
         )

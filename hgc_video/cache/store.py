@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CacheStateError
+from .follow import per_row
 
 
 class Key(NamedTuple):
@@ -47,13 +48,17 @@ class Store:
         before = self._values.get(key, ())[: depth - 1]
         self._values[key] = (value, *before)
 
-    def get(self, key: Key, *, branches: int, frames: int, slope: float = 0.0) -> Tensor:
-        """The last value F1, or F1 + slope (F1 - F2) of the last two, for these branches.
+    def get(self, key: Key, *, branches: int, frames: int, slope: float | Tensor = 0.0) -> Tensor:
+        """The last value F1, or F1 + slope (F1 - F2) of the last two, for these branches; every clip may
+        have a slope of its own (b).
 
         CacheStateError when there is none, or it was made for other frames.
         """
+        sloped = isinstance(slope, Tensor) or bool(
+            slope
+        )  # a tensor is not asked: it may be on a GPU
         values = self._values.get(key, ())
-        if len(values) < (2 if slope else 1):
+        if len(values) < (2 if sloped else 1):
             raise CacheStateError(
                 f"nothing is stored for {key}; a step before this one must compute it"
             )
@@ -64,8 +69,10 @@ class Store:
                     "start a new run when frames or batch change"
                 )
         newest = values[0].for_branches(branches)
-        if not slope:
+        if not sloped:
             return newest
+        if isinstance(slope, Tensor):
+            slope = per_row(slope, newest, branches)
         return newest + slope * (newest - values[1].for_branches(branches))
 
     def values(self, key: Key) -> tuple[Value, ...]:

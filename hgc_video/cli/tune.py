@@ -89,6 +89,12 @@ def search(
     ] = "FTH12",
     slopes: Annotated[bool, typer.Option(help="Allow extrapolation.")] = True,
     gates: Annotated[bool, typer.Option(help="Allow one branch after a gate.")] = True,
+    online: Annotated[
+        bool, typer.Option("--online", help="Tell slopes by how far the latents come at run time.")
+    ] = False,
+    start: Annotated[
+        Path | None, typer.Option(help="A schedule found before, to climb on from.")
+    ] = None,
     scheduler: Annotated[
         str,
         typer.Option(help="Class of diffusers, as EulerAncestralDiscreteScheduler. Default: own."),
@@ -113,6 +119,7 @@ def search(
         check_writable(out)
         quiet_libraries()
         from ..plan.climb import Space
+        from ..plan.keys import load_key_plan
         from ..tune.search import Task, told
         from ..tune.search import search as find
         from ..tune.trials import Source
@@ -122,8 +129,9 @@ def search(
         source = Source(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
         task = Task(
             source, steps, budget, converged_steps,
-            tuple(float(length) for length in lengths.split(",")), Space(letters, slopes, gates),
-            judgements, jobs, seed,
+            tuple(float(length) for length in lengths.split(",")),
+            Space(letters, slopes, gates, online), judgements, jobs, seed,
+            (load_key_plan(start),) if start is not None else (),
         )  # fmt: skip
         found = find(task, measured, memory=memory, log=typer.echo)
         told(found, task, measured, name).save(out)

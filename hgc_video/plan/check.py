@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import PlanError, nearest
 from .graph import WHOLE, BlockGraph
-from .liveness import DIFFERENCE, live, made, reads
+from .liveness import DIFFERENCE, LATENTS, live, made, reads
 from .schedule import Schedule, StepPlan
 
 
@@ -19,11 +19,11 @@ def check(schedule: Schedule, graph: BlockGraph) -> Schedule:
             )
         alive = live(graph, step, lossless=schedule.lossless)
         for name, depth in sorted(reads(step, alive).items()):
-            once = name == DIFFERENCE or (
-                name in graph.by_name and graph.by_name[name].kind == "hint"
-            )
+            layer = graph.by_name.get(name)
+            hint = layer is not None and layer.kind == "hint"
+            once = hint or name == DIFFERENCE or name.startswith(LATENTS)
             _check_read(name, depth, stored.get(name, []), 1 if once else step.branches, i)
-        for name, branches in made(graph, step, alive).items():
+        for name, branches in made(graph, step, alive, i).items():
             stored.setdefault(name, []).append(branches)
     return schedule
 
@@ -54,6 +54,13 @@ def _check_names(step: StepPlan, graph: BlockGraph, index: int) -> None:
     for name in step.merge:
         if name not in graph.attentions or step.branches != 2:
             raise PlanError(f"step {index} merges {name}; only attentions of two branches can be")
+    if step.follow is not None and not 0 <= step.follow[0] < step.follow[1] < index:
+        raise PlanError(
+            f"step {index} follows the latents of steps {step.follow}; name an older and a newer step "
+            "before it"
+        )
+    if step.follow is not None and step.extrapolate & graph.attentions.keys():
+        raise PlanError(f"step {index} follows the latents; only whole layers can, not attentions")
     if step.difference is not None and step.branches != 1:
         raise PlanError(
             f"step {index} adds a guidance difference although it computes both branches"

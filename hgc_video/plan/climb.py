@@ -20,20 +20,21 @@ Judge = Callable[[list[KeyPlan]], list[float]]  # one error a plan, the smaller 
 
 @dataclass(frozen=True)
 class Space:
-    """What a search may use: letters, slopes, a gate. With F and H alone it searches the timesteps of a
-    solver: a held prediction takes DDIM's larger step, an extrapolated one that of a linear multistep
-    method."""
+    """What a search may use: letters, slopes, a gate; whether slopes are told online. With F and H alone
+    it searches the timesteps of a solver: a held prediction takes DDIM's larger step, an extrapolated one
+    that of a linear multistep method."""
 
     letters: str = "FTH12"
     damped: bool = True
     gated: bool = True
+    online: bool = False
 
     def clipped(self, plan: KeyPlan) -> KeyPlan:
-        """The plan without the slopes and the gate that are not allowed."""
+        """The plan without the slopes and the gate that are not allowed, online where that is asked."""
         count = len(plan.actions)
         return replace(
             plan, damping=plan.damping if self.damped else (0.0,) * count,
-            gate=plan.gate if self.gated else count,
+            gate=plan.gate if self.gated else count, online=self.online,
         )  # fmt: skip
 
     def holds(self, plan: KeyPlan) -> bool:

@@ -34,7 +34,7 @@ def compose(schedules: list[Schedule]) -> Schedule:
 
 
 def _both(one: StepPlan, other: StepPlan) -> StepPlan:
-    slopes = {step.slope for step in (one, other) if step.extrapolate}
+    slopes = {(step.slope, step.follow) for step in (one, other) if step.extrapolate}
     if len(slopes) > 1:
         raise PlanError(
             f'"{one.label}" and "{other.label}" extrapolate differently at the same step'
@@ -44,6 +44,7 @@ def _both(one: StepPlan, other: StepPlan) -> StepPlan:
         raise PlanError(
             f'"{one.label}" and "{other.label}" treat guidance differently at the same step'
         )
+    slope, follow = slopes.pop() if slopes else (0.0, None)
     labels = dict.fromkeys(s.label for s in (one, other) if s.label != "full")
     branches = min(one.branches, other.branches)
     return replace(
@@ -54,7 +55,8 @@ def _both(one: StepPlan, other: StepPlan) -> StepPlan:
         branches=branches,
         difference=differences.pop() if differences else None,
         extrapolate=one.extrapolate | other.extrapolate,
-        slope=slopes.pop() if slopes else 0.0,
+        slope=slope,
+        follow=follow,
         silent=one.silent | other.silent,
         also=one.also | other.also,
         label=" ".join(labels) or "full",

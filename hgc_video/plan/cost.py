@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .graph import Attention, BlockGraph, Layer
-from .liveness import DIFFERENCE, Live, kept, live, made
+from .liveness import DIFFERENCE, LATENTS, Live, kept, live, made
 from .schedule import Anchors, Schedule, StepPlan
 from .windows import Windows
 
@@ -49,12 +49,12 @@ def cost(graph: BlockGraph, schedule: Schedule) -> Cost:
     keep, macs, nbytes = kept(graph, schedule), [], []
     projected: set[str] = set()
     stored: dict[str, list[int]] = {}
-    for step, names in zip(schedule.steps, keep, strict=True):
+    for index, (step, names) in enumerate(zip(schedule.steps, keep, strict=True)):
         alive = live(graph, step, lossless=schedule.lossless)
         spent = site_macs(graph, step, alive, schedule, projected)
         projected |= alive.attended
         macs.append(by_part(spent))
-        for name, branches in made(graph, step, alive).items():
+        for name, branches in made(graph, step, alive, index).items():
             stored.setdefault(name, []).append(branches)
         nbytes.append(
             sum(_nbytes(graph, name, stored[name][-depth:]) for name, depth in names.items())
@@ -117,7 +117,7 @@ def _share(layer: Layer, attention: Attention, anchors: Anchors | None, num_fram
 
 
 def _nbytes(graph: BlockGraph, name: str, branches: list[int]) -> int:
-    if name == DIFFERENCE:
+    if name == DIFFERENCE or name.startswith(LATENTS):  # as large as the prediction
         return graph.by_name[graph.output].nbytes
     name = name.removesuffix("+")
     if name in graph.attentions:

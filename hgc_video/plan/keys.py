@@ -41,6 +41,8 @@ class KeyPlan:
         linear extrapolation (TaylorSeer order 1, 2503.06923), 0.5 is HiCache's (2508.16984).
     stretch: steps to run for every step asked for; more, cheaper steps can lie closer to the
         converged result than fewer full ones.
+    online: how far what is reused is extrapolated is measured at run time, by how far the latents have
+        come, instead of counted in steps; steps of a noisy or another scheduler are not alike.
     told: where the word comes from, for the reader of the file.
     """
 
@@ -49,6 +51,7 @@ class KeyPlan:
     damping: tuple[float, ...]
     stretch: float = 1.0
     name: str = "searched"
+    online: bool = False
     told: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -121,7 +124,7 @@ class KeyPlan:
         past = self.history(index)
         if self.actions[index] in (FULL, TRUNK) or len(past) < 2:
             return 0.0
-        ahead = (index - past[-1]) / (past[-1] - past[-2])
+        ahead = 1.0 if self.online else (index - past[-1]) / (past[-1] - past[-2])
         return round(self.damping[index] * ahead, 6)
 
     def _step(self, graph: BlockGraph, index: int) -> StepPlan:
@@ -129,11 +132,13 @@ class KeyPlan:
         gated = graph.branches == 2 and index >= self.gate  # PAG's third branch cannot be spared
         reuse = self._reused(graph, action)
         slope = self.slope(index)
+        older, newer = self.history(index)[-2:] if slope else (0, 0)
         return StepPlan(
             reuse,
             branches=1 if gated else graph.branches,
             extrapolate=reuse if slope else frozenset(),
             slope=slope,
+            follow=(older, newer) if slope and self.online else None,
             label=_LABELS.get(action, f"cut {action}") + (" gated" if gated else ""),
         )
 
@@ -149,7 +154,7 @@ class KeyPlan:
         """Writes the YAML file that `load_key_plan` reads."""
         data = {
             "name": self.name, "actions": self.actions, "gate": self.gate, "stretch": self.stretch,
-            "damping": [round(d, 3) for d in self.damping], **self.told,
+            "damping": [round(d, 3) for d in self.damping], "online": self.online, **self.told,
         }  # fmt: skip
         path.write_text(yaml.safe_dump(data, sort_keys=False, width=100, default_flow_style=None))
 
@@ -163,9 +168,10 @@ def load_key_plan(path: Path) -> KeyPlan:
         data = yaml.safe_load(path.expanduser().read_text())
         known = {k: data.pop(k) for k in ("name", "actions", "gate", "stretch", "damping")}
         damping = tuple(float(d) for d in known["damping"])
+        online = bool(data.pop("online", False))
         return KeyPlan(
             str(known["actions"]), int(known["gate"]), damping, float(known["stretch"]),
-            str(known["name"]), told=data,
+            str(known["name"]), online, told=data,
         )  # fmt: skip
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanError(

@@ -12,11 +12,17 @@ from .graph import WHOLE, BlockGraph
 from .schedule import Schedule, StepPlan
 
 DIFFERENCE = f"{WHOLE}.guidance_difference"  # the store's name for uncond - cond
+LATENTS = f"{WHOLE}.latents@"  # what its names for the latents at a step begin with
 
 
 def contribution(name: str) -> str:
     """The store's name for a layer's contribution, beside its output's, which is the layer's own."""
     return f"{name}+"
+
+
+def latents_at(index: int) -> str:
+    """The store's name for the latents that a step began with."""
+    return f"{LATENTS}{index}"
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,9 @@ def live(graph: BlockGraph, step: StepPlan, *, lossless: bool = True) -> Live:
     )
 
 
-def made(graph: BlockGraph, step: StepPlan, alive: Live) -> dict[str, int]:
+def made(graph: BlockGraph, step: StepPlan, alive: Live, index: int) -> dict[str, int]:
     """The store's names of all that this step could put there, with the branches they are made for."""
-    names: dict[str, int] = {}
+    names = {latents_at(index): 1}  # the same for both branches
     for name in alive.computed:
         layer = graph.by_name[name]
         if layer.kind != "join":
@@ -94,7 +100,7 @@ def reads(step: StepPlan, alive: Live) -> dict[str, int]:
     names = {name: 2 if name in sloped else 1 for name in alive.read}
     if step.difference is not None:
         names[DIFFERENCE] = 1
-    return names
+    return names | {latents_at(index): 1 for index in step.follow or ()}
 
 
 def kept(graph: BlockGraph, schedule: Schedule) -> tuple[Mapping[str, int], ...]:
@@ -102,10 +108,10 @@ def kept(graph: BlockGraph, schedule: Schedule) -> tuple[Mapping[str, int], ...]
     how many of their last values."""
     later: dict[str, int] = {}
     held: list[Mapping[str, int]] = []
-    for step in reversed(schedule.steps):
+    for index, step in reversed(list(enumerate(schedule.steps))):
         held.append(later)
         alive = live(graph, step, lossless=schedule.lossless)
-        here = made(graph, step, alive)
+        here = made(graph, step, alive, index)
         before = {
             name: depth - 1 if name in here else depth
             for name, depth in later.items()

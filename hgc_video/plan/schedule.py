@@ -7,6 +7,7 @@ makes alive and dead is liveness's, what it costs is cost's.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -29,6 +30,9 @@ class StepPlan:
         difference (uncond - cond) that is added again (FasterCache 2410.19355); None drops guidance.
     extrapolate, slope: of these names F1 + slope * (F1 - F2) is used, from the last two stored
         values; of all others the last one, F1.
+    follow: the older and the newer step whose values are extrapolated. The slope is then told per unit
+        of the way that the latents go from the one to the other, and how far they have come since is
+        measured at run time (WorldCache's dot product, 2603.22286). None tells the slope itself.
     silent: ControlNets ("controlnet", "controlnet.nets.1") that add nothing at this step.
     also: layers that are computed although nobody reads them, where a method's release does so.
     label: a word for the chart.
@@ -41,6 +45,7 @@ class StepPlan:
     difference: tuple[float, float] | None = None
     extrapolate: frozenset[str] = frozenset()
     slope: float = 0.0
+    follow: tuple[int, int] | None = None
     silent: frozenset[str] = frozenset()
     also: frozenset[str] = frozenset()
     label: str = "full"
@@ -129,6 +134,7 @@ class Schedule:
 
 
 _DEFAULT = StepPlan()
+_PAIRS: dict[str, Callable[[Any], Any]] = {"difference": float, "follow": int}
 
 
 def _told(step: StepPlan) -> dict[str, Any]:
@@ -151,8 +157,8 @@ def _read(told: dict[str, Any]) -> StepPlan:
             raise ValueError(f"a step has no {key}")
         if isinstance(default, frozenset):
             value = frozenset(value)
-        elif key == "difference" and value is not None:
-            low, high = value
-            value = (float(low), float(high))
+        elif key in _PAIRS and value is not None:
+            first, second = value
+            value = (_PAIRS[key](first), _PAIRS[key](second))
         values[key] = value
     return StepPlan(**values)

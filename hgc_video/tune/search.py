@@ -35,6 +35,7 @@ class Task:
     budget: MACs as a share of an uncached run of `num_inference_steps`.
     converged_steps: 0 measures errors to the uncached run; more to an uncached run of that many steps.
     lengths: numbers of steps that the plan may run, as multiples of num_inference_steps.
+    starts: plans found before, which the climb may go on from.
     """
 
     source: Source
@@ -46,6 +47,7 @@ class Task:
     judgements: int = 48
     jobs: int = 1
     seed: int = 0
+    starts: tuple[KeyPlan, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def search(
         judge = Judge(task, memory, each)
         best = None
         for step in climb(
-            [*planned, *uniform], price, task.budget, judge, judgements=task.judgements,
+            [*task.starts, *planned, *uniform], price, task.budget, judge, judgements=task.judgements,
             at_once=max(1, task.jobs), seed=task.seed, space=task.space,
         ):  # fmt: skip
             best = step
@@ -189,7 +191,9 @@ class Judge:
         clips = f"{source.model} {source.listed} {source.first} {source.count} {source.num_frames}"
         clips = f"{clips} {source.scheduler}".rstrip()
         target = f"{self.task.num_inference_steps} {self.task.converged_steps}"
-        return f"{clips} | {target} | {plan.actions} {plan.gate} {damping}"
+        return (
+            f"{clips} | {target} | {plan.actions} {plan.gate} {damping}" + " online" * plan.online
+        )
 
 
 def _error(task: Task, job: tuple[KeyPlan, int]) -> float:

@@ -69,6 +69,7 @@ def test_different_control_clips_in_the_branches_are_honoured(motion_clip):
 POLICIES_TRIED = [
     "full", "lossless", "deepcache:interval=2", "deepcache:interval=2+lossless",
     "deepcache:interval=3,branch=1,controlnet_interval=3+gate:at=0.6", "hgc:interval=3,cut=2,gate=0.6",
+    "hgc:dense=0.4,interval=3,cut=1,gate=0.6,slope=0.5,online=True",
     "hgc:interval=3,cut=2,gate=0.6,slope=0.5,dense=0.4,lambda_intra=0.5,cross_interval=2",
     "hgc:interval=2,gate=0.4,difference_interval=2,anchor_stride=2", "tgate:gate=3,warm_up=0,sp_interval=2",
     "tgate:gate=2,temporal_interval=2,fi_interval=2+lossless", "faster-diffusion:mod=2", "clockwork:clock=2",

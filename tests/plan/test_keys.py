@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hgc_video.errors import PlanError
 from hgc_video.plan.check import check
+from hgc_video.plan.cost import cost
 from hgc_video.plan.keys import KeyPlan, load_key_plan
 from hgc_video.plan.presets import resolve
+from hgc_video.plan.schedule import Schedule
 from tests.plan.test_policies import tower
 
 
@@ -26,8 +30,6 @@ def test_every_letter_reuses_what_it_says():
 
 
 def test_the_gate_leaves_one_branch_and_only_of_two():
-    import dataclasses
-
     graph = tower()
     assert [s.branches for s in plan("FF1F", gate=2)(graph, 4).steps] == [2, 2, 1, 1]
     for branches in (1, 3):
@@ -47,6 +49,29 @@ def test_slopes_reach_ahead_by_the_real_distance_to_what_made_the_value():
     assert plan("FTF1", damping=0.5).slope(3) == 0.5
 
 
+def test_an_online_word_names_the_steps_whose_change_it_follows():
+    word = KeyPlan("FF1FHH", 99, (1.0,) * 6, online=True)
+    steps = word(tower(), 6).steps
+    assert [s.follow for s in steps] == [None, None, (0, 1), None, (2, 3), (2, 3)]
+    assert [s.slope for s in steps] == [0, 0, 1, 0, 1, 1], "the way is measured, not counted"
+    costed = cost(tower(), word(tower(), 6))
+    plain = cost(tower(), dataclasses.replace(word, online=False)(tower(), 6))
+    assert costed.macs == plain.macs
+    latents = tower().by_name[tower().output].nbytes
+    # Kept as well are the latents of steps 0 and 1, then of 2, then of 2 and 3 until the end.
+    assert [a - b for a, b in zip(costed.nbytes, plain.nbytes, strict=True)] == [
+        latents, 2 * latents, latents, 2 * latents, 2 * latents, 0,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("follow", [(1, 0), (1, 1), (0, 2), (-1, 0)])
+def test_only_two_steps_before_can_be_followed(follow):
+    steps = plan("FF1")(tower(), 3).steps
+    wrong = dataclasses.replace(steps[2], follow=follow)
+    with pytest.raises(PlanError, match="an older and a newer step"):
+        check(Schedule("x", (*steps[:2], wrong)), tower())
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 24, 26, 50])
 @pytest.mark.parametrize("preset", ["quality", "balanced", "fast", "turbo"])
 def test_words_are_carried_over_to_every_length(preset, steps):
@@ -62,7 +87,7 @@ def test_words_are_carried_over_to_every_length(preset, steps):
 
 
 def test_a_file_gives_the_same_plan(tmp_path):
-    word = KeyPlan("FF1H", 3, (0.0, 0.0, 0.5, 1.2), 1.4, "mine", {"seed": 3})
+    word = KeyPlan("FF1H", 3, (0.0, 0.0, 0.5, 1.2), 1.4, "mine", True, {"seed": 3})
     word.save(tmp_path / "a.yaml")
     assert load_key_plan(tmp_path / "a.yaml") == word
     assert load_key_plan(tmp_path / "a.yaml").told == {"seed": 3}

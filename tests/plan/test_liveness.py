@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hgc_video.plan.check import check
 from hgc_video.plan.graph import WHOLE
-from hgc_video.plan.liveness import DIFFERENCE, contribution, kept, live, made, reads
+from hgc_video.plan.liveness import DIFFERENCE, contribution, kept, latents_at, live, made, reads
 from hgc_video.plan.schedule import Schedule, StepPlan
 from tests.plan.test_graph import ladder
 
@@ -80,7 +80,8 @@ def test_a_silent_controlnet_is_dead_where_savings_are_exact():
 
 def test_what_a_step_makes_and_for_which_branches():
     step = StepPlan(merge=frozenset({"unet.deep.attn2"}))
-    names = made(ladder(), step, live(ladder(), step))
+    names = made(ladder(), step, live(ladder(), step), 7)
+    assert names[latents_at(7)] == 1  # both branches have the same
     assert names["unet.deep"] == names[contribution("unet.deep")] == 2
     assert names["unet.deep.attn1"] == 2 and names["unet.deep.attn2"] == 1
     assert names[DIFFERENCE] == 1 and contribution(WHOLE) in names
@@ -115,7 +116,7 @@ def test_kept_is_exactly_what_makes_every_read_possible(later, lossless):
     wanted = [reads(s, live(graph, s, lossless=lossless)) for s in schedule.steps]
     for i, (step, keep) in enumerate(zip(schedule.steps, kept(graph, schedule), strict=True)):
         assert all(stored.get(name, 0) >= depth for name, depth in wanted[i].items())
-        for name in made(graph, step, live(graph, step, lossless=lossless)):
+        for name in made(graph, step, live(graph, step, lossless=lossless), i):
             stored[name] = stored.get(name, 0) + 1
         stored = {n: min(depth, keep[n]) for n, depth in stored.items() if n in keep}
         assert stored == dict(keep)

@@ -120,7 +120,7 @@ def test_the_text_forms():
     schedule = Schedule("x", (StepPlan(), StepPlan(DEEP, label="cut 1")))
     assert Schedule.from_yaml(schedule.to_yaml()) == schedule
     rich = StepPlan(
-        DEEP, DEEP, CROSS, 1, (1.0, 1.2), DEEP, 0.25, frozenset({"controlnet"}), DEEP, "x"
+        DEEP, DEEP, CROSS, 1, (1.0, 1.2), DEEP, 0.25, (3, 5), frozenset({"controlnet"}), DEEP, "x"
     )
     full = Schedule("y", (rich, StepPlan()), lossless=False, anchors=Anchors(2, linear=False))
     assert Schedule.from_yaml(full.to_yaml()) == full

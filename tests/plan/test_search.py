@@ -204,3 +204,25 @@ def test_another_run_than_the_measured_one_is_refused(tmp_path):
         SETTING.check(dataclasses.replace(SETTING, num_inference_steps=8))
     with pytest.raises(PlanError, match="hgc-video calibrate"):
         load_calibration(tmp_path / "none.yaml")
+
+
+def test_an_online_climb_has_online_words_only():
+    seeds = [KeyPlan("FFFHHH", 6, (0.5,) * 6)]
+    judged = []
+
+    def judge(plans):
+        judged.extend(plans)
+        return [float(p.actions.count("H")) for p in plans]
+
+    list(
+        climb(
+            seeds,
+            lambda p: 0.1 * len(p.actions),
+            1.0,
+            judge,
+            judgements=5,
+            space=Space(online=True),
+        )
+    )
+    assert len(judged) == 5
+    assert all(plan.online for plan in judged)

@@ -39,6 +39,7 @@ class HGC:
     difference_interval: with k > 0, after the gate both branches are computed at every k-th step and
         their difference is added again in between, instead of dropping guidance.
     slope: what is reused is extrapolated by this much of the last change per step; 0 holds it.
+    online: the steps since are measured by how far the latents have come, instead of counted.
     anchor_stride: with more than 1, cross-attention is computed for every so many frames and
         interpolated between them.
     """
@@ -55,6 +56,7 @@ class HGC:
     gate: float = 0.6
     difference_interval: int = 0
     slope: float = 0.0
+    online: bool = False
     anchor_stride: int = 1
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
@@ -163,9 +165,13 @@ class HGC:
             if i in keys or len(past) < 2:
                 told.append(step)
                 continue
-            ahead = (i - past[-1]) / (past[-1] - past[-2])
+            older, newer = past[-2:]
+            ahead = 1.0 if self.online else (i - newer) / (newer - older)
             sloped = frozenset({self._cut(graph)}) | step.contributions
-            told.append(replace(step, extrapolate=sloped, slope=round(self.slope * ahead, 6)))
+            follow = (older, newer) if self.online else None
+            told.append(
+                replace(step, extrapolate=sloped, slope=round(self.slope * ahead, 6), follow=follow)
+            )
         return told
 
     def _check(self, graph: BlockGraph) -> None:
