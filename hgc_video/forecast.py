@@ -115,7 +115,7 @@ def forecast(
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"{name}={count} is not possible; give at least 1")
-    chosen = resolve(preset)
+    chosen = resolve(preset, model)
     scene = _scene(model, control, height, width, num_controlnets)
     frames, branches = num_frames or scene.num_frames, 2 if guided else 1
     cut = (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
+from .device import choose_device
 from .errors import Cancelled, InputError
 from .media.control import ControlClip, load_control
 from .media.video import VideoLike
@@ -116,7 +117,7 @@ def generate(
     )  # fmt: skip
     if auto_calibrate:
         preset = _calibrated(request, preset)
-    chosen = resolve(preset)
+    chosen = resolve(preset, model)
     if memory is not None:
         memory = parse_nbytes(memory)
     clock = Stopwatch()
@@ -125,7 +126,7 @@ def generate(
         clips = _read_controls(request, facts)
     with clock("load"):
         pipe = load_pipeline(
-            model, *request.kinds, device=_choose_device(device), dtype=dtype, offline=offline
+            model, *request.kinds, device=choose_device(device), dtype=dtype, offline=offline
         )
     for text in request.prompts():
         check_prompt_length(pipe.tokenizer, text)
@@ -252,20 +253,6 @@ def _read_control(
 
         return extract_control(video, kind, **options)
     return load_control(video, "depth" if kind == "depth" else "pose", **options)
-
-
-def _choose_device(device: str | None) -> str:
-    """The device to run on: the one asked for if it is there, else CUDA where there is one."""
-    import torch
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        allowed = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-        raise InputError(f'device "{device}" cannot be used here; use {allowed}') from error
-    return device
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Data in configs/models; a new model is a new file there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -49,9 +50,14 @@ def model_presets() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in shipped("models").glob("*.yaml")))
 
 
+def preset_file(name: str) -> Path:
+    """The file of a preset."""
+    return shipped("models") / f"{name}.yaml"
+
+
 def model_preset(name: str) -> ModelPreset:
     """The preset of a name that `model_presets` lists."""
-    told = yaml.safe_load((shipped("models") / f"{name}.yaml").read_text())
+    told = yaml.safe_load(preset_file(name).read_text())
     lora = told.pop("lora", None)
     scale = float(lora.pop("scale", 1.0)) if lora else 1.0
     return ModelPreset(

@@ -91,11 +91,6 @@ class BlockGraph:
         return {layer.name: layer for layer in self.layers}
 
     @cached_property
-    def owners(self) -> dict[str, Layer]:
-        """The layer that each attention lies in, by the attention's name."""
-        return {a.name: layer for layer in self.layers for a in layer.attentions}
-
-    @cached_property
     def attentions(self) -> dict[str, Attention]:
         """Attentions by name."""
         return {a.name: a for layer in self.layers for a in layer.attentions}

@@ -74,17 +74,18 @@ class Preset:
         return check(add_exact(made, graph) if made.lossless else made, graph)
 
 
-def resolve(text: str) -> Preset:
-    """The preset or policies that `text` names; PresetError names the nearest one."""
+def resolve(text: str, model: str = "") -> Preset:
+    """The preset or policies that `text` names, with the schedules of a model that is known by name;
+    PresetError names the nearest one."""
     parts = [part.strip() for part in text.split("+")]
     steps = [_fewer(part) for part in parts if part.partition(":")[0] == _FEWER]
-    found = [_one(part) for part in parts if part.partition(":")[0] != _FEWER]
+    found = [_one(part, model) for part in parts if part.partition(":")[0] != _FEWER]
     return Preset(
         text.strip(), tuple(f for f in found if f is not None), steps=steps[-1] if steps else None
     )
 
 
-def _one(text: str) -> Fill | None:
+def _one(text: str, model: str) -> Fill | None:
     name, _, options = text.partition(":")
     if name == "hgc" and options in PRESETS:
         name, options = options, ""
@@ -93,7 +94,7 @@ def _one(text: str) -> Fill | None:
             raise PresetError(
                 f'"{name}" takes no fields, got "{options}"; fields belong to policies'
             )
-        return PRESETS[name]
+        return Searched(str(shipped_schedule(name, model))) if name in SEARCHED else PRESETS[name]
     if name not in POLICIES:
         raise PresetError(
             f'unknown preset "{text}": {nearest(name, [*PRESETS, *POLICIES, _FEWER])}'

@@ -20,9 +20,11 @@ from torch import Tensor
 
 from ..cache.engine import Engine, attach
 from ..denoise import ControlledUNet, denoise
+from ..device import choose_device
 from ..errors import InputError
 from ..media.control import ControlClip, load_control
 from ..models.load import EMBEDDED, default_guidance_scale, load_pipeline, model_folder, read_facts
+from ..models.model_presets import model_presets, preset_file
 from ..plan.calibration import Setting
 from ..plan.chunks import ChunkPlan, Chunks, Peak
 from ..plan.graph import BlockGraph
@@ -214,7 +216,7 @@ class Trials:
 
     def _pipe(self, kind: str) -> Any:
         if kind not in self._pipes:
-            pipe = self._pipes[kind] = load_pipeline(self.model, kind)
+            pipe = self._pipes[kind] = load_pipeline(self.model, kind, device=choose_device(None))
             if self.scheduler:
                 pipe.scheduler = make_scheduler(self.scheduler, pipe.scheduler)
         return self._pipes[kind]
@@ -241,7 +243,10 @@ def setting(model: str, num_inference_steps: int, guidance_scale: float, schedul
 
 @lru_cache(maxsize=4)
 def model_hash(model: str) -> str:
-    """The first 16 hex digits of SHA-256 over the UNet's and ControlNets' weight files."""
+    """The first 16 hex digits of SHA-256 over the UNet's and ControlNets' weight files; of a model that
+    is known by name over the file that names its parts and their revisions."""
+    if model in model_presets():
+        return hashlib.sha256(preset_file(model).read_bytes()).hexdigest()[:16]
     digest = hashlib.sha256()
     folder = model_folder(model)
     for path in sorted(folder.glob("*/*.safetensors")):

@@ -30,7 +30,6 @@ def test_names_by_kind_and_part():
     assert graph.residuals() == ("controlnet.zero",)
     assert graph.attention_names("cross") == {"unet.deep.attn2"}
     assert graph.attention_names("cross", part="controlnet") == set()
-    assert graph.owners["unet.deep.attn1"].name == "unet.deep"
 
 
 def test_a_layer_that_reads_what_is_not_made_yet_is_refused():

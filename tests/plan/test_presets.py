@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from hgc_video.errors import PresetError
+from hgc_video.models.model_presets import model_preset, model_presets
+from hgc_video.plan.check import check
 from hgc_video.plan.policies.hgc import HGC
-from hgc_video.plan.presets import PRESETS, resolve
+from hgc_video.plan.presets import PRESETS, SEARCHED, resolve
+from hgc_video.plan.transfer import transferred
 from tests.plan.test_graph import ladder
+from tests.plan.test_policies import tower
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,24 @@ def test_the_gate_is_between_two_key_steps():
     assert [s.label for s in schedule.steps][5:7] == ["key", "key gated"]
     assert [s.branches for s in schedule.steps] == [2] * 6 + [1] * 6
     assert schedule.steps[5].merge == {"unet.deep.attn2"}
+
+
+@pytest.mark.parametrize("model", model_presets())
+@pytest.mark.parametrize("name", SEARCHED)
+def test_models_by_name_have_schedules_that_say_where_they_come_from(model, name):
+    own = resolve(name, model).fills[0].plan
+    steps = model_preset(model).num_inference_steps
+    assert own == transferred(
+        resolve(name).fills[0].plan, model=model, source="puppet", num_inference_steps=steps
+    )
+    assert own.told["transferred_from"] == "puppet"
+    assert own.told["measured"] == "not on pretrained weights"
+    assert "closeness_db" not in own.told
+    made = resolve(name, model)
+    check(own(tower(), made.num_steps(steps)), tower())
+    assert resolve(name, model).num_steps(steps) == len(own.actions)
+
+
+@pytest.mark.parametrize("model", ["", "puppet", "no-such", "../schedules", "/tmp", "solvers"])
+def test_other_models_have_the_searched_schedules(model):
+    assert resolve("fast", model) == resolve("fast")

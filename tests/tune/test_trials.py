@@ -7,7 +7,9 @@ import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
 from hgc_video.errors import InputError
-from hgc_video.tune.trials import Source, Trials, make_scheduler
+from hgc_video.models.model_presets import model_presets
+from hgc_video.plan.presets import resolve
+from hgc_video.tune.trials import Source, Trials, make_scheduler, model_hash
 
 
 def test_a_scheduler_takes_over_the_models_own_settings():
@@ -27,3 +29,10 @@ def test_another_noise_is_another_run_and_the_same_one_the_same():
     assert isinstance(one.pipe.scheduler, EulerAncestralDiscreteScheduler)
     assert not torch.allclose(one.uncached, other.uncached)
     assert torch.equal(one.latents(), one.uncached)
+
+
+def test_a_model_by_name_is_told_by_its_parts_and_a_folder_by_its_weights():
+    hashes = [model_hash(name) for name in ("puppet", *model_presets())]
+    assert len(set(hashes)) == len(hashes)
+    assert all(len(h) == 16 for h in hashes)
+    assert hashes[0] == resolve("fast").fills[0].plan.told["model_hash"]

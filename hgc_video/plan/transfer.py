@@ -1,0 +1,30 @@
+"""A schedule that was searched on one model, carried over to another by rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .keys import KeyPlan
+
+_KEPT = ("scheduler", "guidance_scale", "num_inference_steps", "budget", "share")
+_FEW_STEPS = 20  # below, a schedule makes no more steps than are asked for
+
+
+def transferred(plan: KeyPlan, *, model: str, source: str, num_inference_steps: int) -> KeyPlan:
+    """The plan for another model and its own number of steps.
+
+    The word is resampled (KeyPlan.resampled: a shorter run keeps as many key steps, or computes all);
+    slopes and the gate keep their share of the run. What it is worth on that model is not known, and its
+    file says so: neither budget nor closeness are carried over.
+    """
+    stretch = plan.stretch if num_inference_steps >= _FEW_STEPS else 1.0
+    made = plan.resampled(round(num_inference_steps * stretch))
+    origin = {
+        "model": model, "transferred_from": source, "measured": "not on pretrained weights",
+        "num_inference_steps": num_inference_steps, "found_with": _found_with(plan),
+    }  # fmt: skip
+    return replace(made, stretch=stretch, told=origin)
+
+
+def _found_with(plan: KeyPlan) -> dict[str, object]:
+    return {key: plan.told[key] for key in _KEPT if key in plan.told}
