@@ -31,7 +31,9 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Noises of each clip.")] = 1,
     num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
     num_inference_steps: Annotated[int, typer.Option(help="Steps of the uncached run.")] = 25,
-    converged_steps: Annotated[int, typer.Option(help="Steps of the converged run.")] = 100,
+    converged_steps: Annotated[
+        int, typer.Option(help="Steps of the converged run; 0 for none.")
+    ] = 100,
     scheduler: Annotated[
         str,
         typer.Option(help="Class of diffusers, as EulerAncestralDiscreteScheduler. Default: own."),

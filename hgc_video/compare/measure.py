@@ -32,7 +32,8 @@ class Networks:
 
 @dataclass(frozen=True)
 class Task:
-    """The clips of a source, each with so many noises; every method meets all of them."""
+    """The clips of a source, each with so many noises; every method meets all of them. Without
+    converged_steps (0) nothing is compared with a converged run."""
 
     source: Source
     num_inference_steps: int
@@ -48,7 +49,8 @@ class Figures:
     macs_saved: of the denoising loop, ControlNet included, against the uncached run. time_ratio: of
     the loop, to the uncached one of the same process. kept_nbytes: the cache at its largest;
     peak_nbytes: of the loop, on the CPU of the whole process.
-    psnr_db, ssim, structure_distance: to the uncached result; converged_db: to the converged one.
+    psnr_db, ssim, structure_distance: to the uncached result; converged_db: to the converged one, None
+    without it.
     colours, iou, control: as in Fidelity. flicker: mean change between frames, to the uncached clip's.
     lpips: to the uncached result; clip_score: to the prompt; features: of the clip under a VideoMAE
     model, for the Fréchet distance. All three None without their networks.
@@ -63,7 +65,7 @@ class Figures:
     psnr_db: float
     ssim: float
     structure_distance: float
-    converged_db: float
+    converged_db: float | None
     colours: float | None
     iou: float | None
     flicker: float
@@ -89,9 +91,10 @@ def measure(task: Task, words: list[str], clip: int, seed: int) -> list[dict[str
     costs and what the others cost is measured side by side."""
     with torch.no_grad():
         reference = _make(task, make_method("off"), clip, seed)
-        converged = _make(
-            task, make_method(f"fewer-steps:steps={task.converged_steps}"), clip, seed
-        )
+        converged = None
+        if task.converged_steps:
+            longer = make_method(f"fewer-steps:steps={task.converged_steps}")
+            converged = _make(task, longer, clip, seed)
         return [asdict(_figures(task, word, clip, seed, reference, converged)) for word in words]
 
 
@@ -102,7 +105,7 @@ def frames_of(task: Task, word: str, clip: int, seed: int) -> Frames:
 
 
 def _figures(
-    task: Task, word: str, clip: int, seed: int, reference: _Made, converged: _Made
+    task: Task, word: str, clip: int, seed: int, reference: _Made, converged: _Made | None
 ) -> Figures:
     method = make_method(word)
     made = reference if word == "off" else _make(task, method, clip, seed)
@@ -111,7 +114,7 @@ def _figures(
         time_ratio=made.seconds / reference.seconds, kept_nbytes=made.kept_nbytes,
         psnr_db=psnr(made.frames, reference.frames), ssim=ssim(made.frames, reference.frames),
         structure_distance=structure_distance(made.frames, reference.frames),
-        converged_db=psnr(made.frames, converged.frames),
+        converged_db=None if converged is None else psnr(made.frames, converged.frames),
         flicker=flicker(made.frames) / max(flicker(reference.frames), 1e-6),
         peak_nbytes=made.peak_nbytes, **asdict(fidelity(task.source, clip, made.trial, made.frames)),
         **_seen(task.networks, made, reference),
@@ -134,7 +137,7 @@ def _make(task: Task, method: Method, clip: int, seed: int) -> _Made:
     steps = method.preset.num_steps(task.num_inference_steps)
     trial: Trial = trials(task.source)(clip, steps, variant=seed)
     own = trial.pipe.scheduler
-    trial.pipe.scheduler = method.scheduler(own)
+    trial.pipe.scheduler = method.scheduler(own, task.num_inference_steps)
     try:
         evaluations = _evaluations(trial.pipe.scheduler, steps)
         plan = method.preset.schedule(trial.graph, evaluations)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import PresetError
 from ..plan.adaptive import AdaptivePlan
 from ..plan.cost import cost, full_cost
 from ..plan.graph import BlockGraph
+from ..plan.keys import FULL, load_key_plan
 from ..plan.presets import Preset, resolve
 from ..plan.registry import parse_fields
 
@@ -16,22 +18,52 @@ _SOLVER = "dpm++"
 
 
 @dataclass(frozen=True)
+class Solver:
+    """DPM++ (2211.01095) of an order; order 1 is DDIM. At evenly spread timesteps, or at those of the
+    uncached run that are key steps of the schedule in a file."""
+
+    order: int = 2
+    at: Path | None = None
+
+    def __call__(self, own: Any, num_inference_steps: int) -> Any:
+        """The scheduler, made from a pipeline's own, which is asked for so many steps."""
+        from diffusers import DPMSolverMultistepScheduler
+
+        made = DPMSolverMultistepScheduler.from_config(
+            own.config,
+            algorithm_type="dpmsolver++",
+            solver_order=self.order,
+            timestep_spacing="linspace",
+        )
+        if self.at is not None:
+            own.set_timesteps(num_inference_steps)
+            word = load_key_plan(self.at).resampled(num_inference_steps).actions
+            keys = [int(own.timesteps[i]) for i, action in enumerate(word) if action == FULL]
+            _fix_timesteps(made, keys)
+        return made
+
+
+def _fix_timesteps(scheduler: Any, timesteps: list[int]) -> None:
+    """Has this instance take these timesteps, whatever number it is asked for."""
+    set_timesteps = scheduler.set_timesteps
+
+    def fixed(num_inference_steps: int | None = None, device: Any = None) -> None:
+        set_timesteps(device=device, timesteps=timesteps)
+
+    scheduler.set_timesteps = fixed
+
+
+@dataclass(frozen=True)
 class Method:
-    """A preset or policy, or (`solver`) the uncached model under DPM++ 2M (2211.01095) with fewer steps."""
+    """A preset or policy, or (`solver`) the uncached model under another solver with fewer steps."""
 
     name: str
     preset: Preset
-    solver: bool = False
+    solver: Solver | None = None
 
-    def scheduler(self, own: Any) -> Any:
-        """The scheduler to run with, made from the pipeline's own."""
-        if not self.solver:
-            return own
-        from diffusers import DPMSolverMultistepScheduler
-
-        return DPMSolverMultistepScheduler.from_config(
-            own.config, algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="linspace"
-        )
+    def scheduler(self, own: Any, num_inference_steps: int) -> Any:
+        """The scheduler to run with, made from the pipeline's own, which is asked for so many steps."""
+        return own if self.solver is None else self.solver(own, num_inference_steps)
 
 
 def split_methods(text: str) -> list[str]:
@@ -54,10 +86,16 @@ def make_method(text: str) -> Method:
     name, _, options = text.partition(":")
     if name != _SOLVER:
         return Method(text, resolve(text))
-    values = parse_fields(_SOLVER, options, {"steps": 0})
-    if values.get("steps", 0) < 1:
-        raise PresetError("dpm++ needs steps=N, at least 1, as in dpm++:steps=8")
-    return Method(text, resolve(f"fewer-steps:steps={values['steps']}"), solver=True)
+    fields: dict[str, Any] = {"steps": 0, "order": 2, "at": ""}
+    values = fields | parse_fields(_SOLVER, options, fields)
+    if (values["steps"] >= 1) == bool(values["at"]) or values["order"] not in (1, 2, 3):
+        raise PresetError(
+            "dpm++ needs steps=N, at least 1, or at=FILE, a schedule whose key steps it takes, and takes "
+            "order=1 (DDIM), 2 or 3; as in dpm++:steps=8"
+        )
+    at = Path(values["at"]) if values["at"] else None
+    steps = load_key_plan(at).actions.count(FULL) if at else values["steps"]
+    return Method(text, resolve(f"fewer-steps:steps={steps}"), Solver(values["order"], at))
 
 
 def controls(methods: list[Method], graph: BlockGraph, num_inference_steps: int) -> list[Method]:

@@ -21,8 +21,9 @@ Judge = Callable[[list[KeyPlan]], list[float]]  # one error a plan, the smaller 
 @dataclass(frozen=True)
 class Space:
     """What a search may use: letters, slopes, a gate; whether slopes are told online. With F and H alone
-    it searches the timesteps of a solver: a held prediction takes DDIM's larger step, an extrapolated one
-    that of a linear multistep method."""
+    it searches the timesteps of a solver: held noise takes DDIM's larger step, extrapolated noise that of
+    a linear multistep method; where the model predicts velocity, both hold but for a turn by the angle
+    between the steps."""
 
     letters: str = "FTH12"
     damped: bool = True

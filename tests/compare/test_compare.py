@@ -9,10 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from hgc_video.cli import app
+from hgc_video.compare.measure import Task, measure
 from hgc_video.compare.methods import controls, make_method, split_methods
 from hgc_video.compare.table import at_saving, markdown, rows
 from hgc_video.errors import PresetError
 from hgc_video.measure.quality import flicker, psnr, ssim, structure_distance
+from hgc_video.plan.keys import KeyPlan
+from hgc_video.tune.trials import Source
 from tests.plan.test_policies import tower
 
 
@@ -27,7 +30,7 @@ def test_a_field_belongs_to_the_policy_before_it():
 
 def test_a_solver_needs_its_steps():
     assert make_method("dpm++:steps=7").preset.num_steps(25) == 7
-    for text in ("dpm++", "dpm++:steps=0"):
+    for text in ("dpm++", "dpm++:steps=0", "dpm++:steps=4,at=a.yaml", "dpm++:steps=4,order=4"):
         with pytest.raises(PresetError, match="steps=N"):
             make_method(text)
 
@@ -86,6 +89,24 @@ def test_the_metrics_of_known_clips():
     assert 0 < structure_distance(noisy, clip) < structure_distance(worse, clip) < 1
     assert flicker(np.stack([black[0], black[0] + np.uint8(10)])) == 10
     assert flicker(black) == 0
+
+
+@pytest.mark.slow
+def test_a_solver_of_order_one_at_the_runs_own_timesteps_is_ddim(tmp_path):
+    words = {"all": "FFFFF", "some": "FHFHF"}
+    for name, word in words.items():
+        KeyPlan(word, 5, (0.0,) * 5).save(tmp_path / f"{name}.yaml")
+    task = Task(Source("puppet", None, 3000, 1, 1), 5, converged_steps=0)
+    methods = [
+        f"dpm++:order={order},at={tmp_path / name}.yaml"
+        for name, order in (("all", 1), ("all", 2), ("some", 1))
+    ]
+    same, second, fewer = measure(task, methods, 0, 0)
+    assert same["psnr_db"] > 55, "the same picture to rounding of the timesteps' noise"
+    assert same["macs_saved"] == 0
+    assert second["psnr_db"] < 45
+    assert fewer["macs_saved"] == pytest.approx(0.4)
+    assert fewer["converged_db"] is None
 
 
 @pytest.mark.slow
