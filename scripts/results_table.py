@@ -29,7 +29,7 @@ def table(found: Iterable[Row]) -> str:
             "identical" if row.psnr_db > 99 else f"{row.psnr_db:.1f} ± {row.psnr_spread_db:.1f}"
         )
         means = [row.means[key] for key in ("converged_db", "colours", "iou", "flicker")]
-        told = [f"{m:.{d}f}" for m, d in zip(means, (1, 3, 3, 3), strict=True) if m is not None]
+        told = ["" if m is None else f"{m:.{d}f}" for m, d in zip(means, (1, 3, 3, 3), strict=True)]
         lines.append(
             f"| {name} | {100 * row.saved:.1f} % | {likeness} | {' | '.join(told)} | {row.time_ratio:.2f} |"
         )
@@ -39,25 +39,35 @@ def table(found: Iterable[Row]) -> str:
 def _name(method: str) -> str:
     if method in SEARCHED:
         return f"**`{method}`**"
+    kind = Path(method.rpartition("=")[2]).stem.partition("-")[0]
     if method.startswith("searched:file="):
-        kind = Path(method.partition("=")[2]).stem.partition("-")[0]
-        words = {"ddim": "DDIM", "multistep": "second-order multistep"}
+        words = {"ddim": "predictions held", "multistep": "predictions extrapolated"}
         return f"{words[kind]} at searched timesteps"
+    if method.startswith("dpm++:order="):
+        words = {"ddim": "DDIM", "multistep": "DPM++ 2M"}
+        return f"{words[kind]} at searched timesteps"
+    if method.startswith("block-caching:"):
+        return f"`block-caching:threshold={method.rpartition('=')[2]}`"
     return f"`{method}`"
 
 
 def main() -> None:
     """Reads the figures and rewrites README."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("figures", type=Path)
+    parser.add_argument("figures", type=Path, nargs="+", help="the first one tells the caption")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     args = parser.parse_args()
-    told = json.loads(args.figures.read_text())
+    several = [json.loads(path.read_text()) for path in args.figures]
+    told, *others = several
+    figures = list(told["figures"])
+    for other in others:
+        known = {figure["method"] for figure in figures}
+        figures += [figure for figure in other["figures"] if figure["method"] not in known]
     text = args.readme.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    found = rows(told["figures"])
-    today = datetime.fromtimestamp(args.figures.stat().st_mtime, UTC).date().isoformat()
+    found = rows(figures)
+    today = datetime.fromtimestamp(args.figures[0].stat().st_mtime, UTC).date().isoformat()
     date = told.get("date", today)
     runs = sorted({row.runs for row in found})
     caption = (
