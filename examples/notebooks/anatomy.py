@@ -37,7 +37,9 @@ layers = [
 ]
 changes = np.array([measured.changes[name] for name in layers])
 figure, axes = plt.subplots(figsize=(9, 7), layout="constrained")
-drawn = axes.imshow(np.log10(changes[:, 1:].clip(1e-3)), aspect="auto", cmap="magma")
+count, steps = changes.shape
+edges = (0.5, steps - 0.5, count - 0.5, -0.5)  # the first step has none before it
+drawn = axes.imshow(np.log10(changes[:, 1:].clip(1e-3)), aspect="auto", cmap="magma", extent=edges)
 axes.set(
     xlabel="step",
     ylabel="layer, first to last",
