@@ -1,7 +1,9 @@
 """enable_cache(): the cache under somebody's own diffusers pipeline, whose loop stays as it is.
 
-The pipeline's scheduler tells where the loop is; its first step tells the sizes, from which the plan of
-the run is made. Composes plan, cache and models.
+The pipeline's progress bar tells when its loop begins and ends, its scheduler where it is; its first step
+tells the sizes, from which the plan of the run is made. The models are wrapped within that loop alone:
+whatever is done to them between calls, and whoever else uses them, meets them as they are.
+Composes plan, cache and models.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from torch import Tensor
 
 from .cache.clock import Clock
 from .cache.engine import Engine
+from .cache.loop import Loop
 from .errors import CacheStateError, InputError, PresetError, nearest
 from .models.graph import build_graph
-from .models.layout import read_layout
-from .models.pipelines import Shape, num_evaluations, num_tokens, probe_pipeline, read_shape
+from .models.layout import Layout, read_layout
+from .models.pipelines import Shape, num_evaluations, probe_pipeline, read_shape
 from .plan.chart import chart
 from .plan.cost import full_cost
 from .plan.graph import BlockGraph
@@ -26,6 +29,8 @@ from .plan.registry import Fill
 from .plan.schedule import Schedule
 from .saved import CacheReport
 
+# MACs uncached and executed, by part; a line for each step; bytes of the cache at most.
+_Told = tuple[dict[str, int], dict[str, int], tuple[str, ...], int]
 _HANDLE = "_hgc_video_cache"  # where a pipeline keeps its handle, so that disable_cache finds it
 
 
@@ -98,26 +103,26 @@ class CacheHandle:
 
     def __init__(self, pipe: Any, preset: Preset) -> None:
         self.pipe, self.preset = pipe, preset
-        self._models = _models(pipe)
-        self._frames_axis = read_layout(*self._models).frames_axis  # refuses what is unknown now
-        self._clock = Clock(pipe.scheduler, self._begins, self._stepped)
+        self._loop = Loop(pipe, self._loop_begins, self._loop_ends)
+        self._clock: Clock | None = None  # of the loop that runs
         self._graphs: dict[Shape, BlockGraph] = {}
         self._run: _Run | None = None
-        self._guard: Any = None
+        self._models: tuple[Any, Any] = (None, None)
+        self._layout: Layout | None = None
+        self._frames_axis = 2
+        self._look()  # refuses what is unknown now
 
     def start(self) -> None:
-        """Begins to listen to the scheduler."""
-        self._clock.start()
-        self._guard = self.pipe.unet.register_forward_pre_hook(self._refuse_unheard)
+        """Begins to listen to the pipeline."""
+        self._loop.start()
 
     def disable(self) -> None:
-        """Puts the pipeline back exactly as it was and lets go of all tensors."""
+        """Puts the pipeline back exactly as it was and lets go of all tensors; within a loop too, which
+        goes on without a cache."""
         try:
-            if self._run is not None:
-                self._run.end()
+            self._loop_ends(whole=False)
         finally:
-            self._guard.remove()
-            self._clock.stop()
+            self._loop.stop()
             if getattr(self.pipe, _HANDLE, None) is self:
                 delattr(self.pipe, _HANDLE)
 
@@ -139,93 +144,104 @@ class CacheHandle:
     ) -> None:
         self.disable()
 
-    def _refuse_unheard(self, module: Any, args: Any) -> None:
-        if self.pipe.scheduler is not self._clock.scheduler:
+    def _look(self) -> None:
+        """Reads how the models are laid out, which may have changed since the last loop."""
+        models = _models(self.pipe)
+        layout = read_layout(*models)
+        if models != self._models or layout != self._layout:
+            self._models, self._layout = models, layout
+            self._frames_axis = layout.frames_axis
+            self._graphs.clear()
+
+    def _loop_begins(self) -> None:
+        self._look()
+        self._clock = Clock(self.pipe.scheduler, self._step_begins)
+        self._clock.start()
+
+    def _loop_ends(self, whole: bool) -> None:
+        clock, self._clock = self._clock, None
+        if clock is None:
+            return
+        try:
+            clock.stop()
+        finally:
+            if self._run is not None:
+                self._run.end()
+        if whole and self.pipe.scheduler is not clock.scheduler:
             raise CacheStateError(
-                "the pipeline's scheduler was replaced after enable_cache, so that the cache cannot tell "
-                "where the run is; disable the cache and enable it again"
+                "the pipeline's scheduler was replaced within its loop, so that the cache could not tell "
+                "where the run was; replace it between calls"
             )
 
-    def _begins(self, step_index: int, latents: Tensor) -> None:
+    def _step_begins(self, step_index: int, latents: Tensor) -> None:
         """Before the models of a step: at the first one, and where the branches change because a callback
         dropped guidance, the rest of the run is planned."""
-        shape = read_shape(self.pipe, latents, self._frames_axis)
+        shape = read_shape(self.pipe, latents, self._frames_axis, self._loop.num_tokens)
         run = self._run
-        if step_index == 0 or run is None or run.ended or run.shape != shape:
-            self._plan(shape, step_index)
-        assert self._run is not None
-        self._run.at(step_index)
+        if step_index == 0 or run is None or run.shape != shape:
+            run = self._run = self._plan(shape, step_index)
+        run.at(step_index)
 
-    def _plan(self, shape: Shape, step_index: int) -> None:
-        pipe, models = self.pipe, _models(self.pipe)
-        if models != self._models:  # a part was replaced, and may be laid out differently
-            self._models, self._frames_axis = models, read_layout(*models).frames_axis
-            self._graphs.clear()
-        left = num_evaluations(pipe) - step_index
-        before = self._run if step_index else None
-        engine = self._run.engine if self._run and self._run.fits(pipe, shape, left) else None
-        if engine is None and self._run is not None:
-            self._run.end()
-        if shape not in self._graphs:
-            self._graphs[shape] = build_graph(
-                *models, num_frames=shape.num_frames,
-                height=shape.height, width=shape.width, num_tokens=num_tokens(pipe),
-                branches=shape.branches, dtype_nbytes=pipe.unet.dtype.itemsize,
-            )  # fmt: skip
-        graph = self._graphs[shape]
-        if engine is None:
+    def _plan(self, shape: Shape, step_index: int) -> _Run:
+        left = num_evaluations(self.pipe) - step_index
+        before = self._run
+        earlier: tuple[_Told, ...] = ()
+        if before is not None and not before.ended:
+            earlier = before.told()
+            before.end()
+        graph = self._graph(shape)
+        if before is not None and before.fits(self._models, graph, left, step_index):
+            engine = before.engine
+        else:
             plan = self.preset.schedule(graph, left)
             engine = None if plan is None else Engine(plan, graph)
-            if engine is not None:
-                engine.enable(*models)
-        self._run = _Run(pipe, shape, graph, engine, step_index, left, before)
+        if engine is not None:
+            engine.enable(*self._models)
+        return _Run(self._models, shape, graph, engine, step_index, left, earlier)
 
-    def _stepped(self, step_index: int) -> None:
-        run = self._run
-        if run is not None and step_index + 1 == run.first + run.length:
-            run.rest()
-            self._clock.rewind()
+    def _graph(self, shape: Shape) -> BlockGraph:
+        if shape not in self._graphs:
+            self._graphs[shape] = build_graph(
+                *self._models, num_frames=shape.num_frames, height=shape.height, width=shape.width,
+                num_tokens=shape.num_tokens, branches=shape.branches,
+                dtype_nbytes=self.pipe.unet.dtype.itemsize,
+            )  # fmt: skip
+        return self._graphs[shape]
 
 
 class _Run:
     """One run of the pipeline's loop, or what was left of it when guidance was dropped."""
 
     def __init__(
-        self, pipe: Any, shape: Shape, graph: BlockGraph, engine: Engine | None, first: int,
-        length: int, before: _Run | None,
+        self, models: tuple[Any, Any], shape: Shape, graph: BlockGraph, engine: Engine | None, first: int,
+        length: int, earlier: tuple[_Told, ...],
     ) -> None:  # fmt: skip
-        self.shape, self.graph, self.engine = shape, graph, engine
+        self.models, self.shape, self.graph, self.engine = models, shape, graph, engine
         self.first, self.length, self.ended = first, length, False
-        self._models = _models(pipe)
-        self._earlier = before._told() if before is not None and not before.ended else ()
-        self._kept: tuple[Any, ...] = ()
+        self._begun = 0
+        self._earlier, self._parts = earlier, earlier
 
-    def fits(self, pipe: Any, shape: Shape, length: int) -> bool:
-        """Whether the same wrapped models can carry out a run of this shape and length."""
-        same = self._models == _models(pipe)
-        return same and self.shape == shape and self.length == length and self.first == 0
+    def fits(self, models: tuple[Any, Any], graph: BlockGraph, length: int, first: int) -> bool:
+        """Whether the same engine can carry out a run of these models, of this shape and length."""
+        same = self.models == models and self.graph is graph
+        return same and (self.length, self.first) == (length, first)
 
     def at(self, step_index: int) -> None:
         """Tells the engine the position."""
+        self._begun = step_index - self.first + 1
         if self.engine is not None:
             self.engine.at(step_index - self.first)
 
-    def rest(self) -> None:
-        """The loop is done: lets go of the tensors; the models stay wrapped for the next one."""
-        self._kept, self.ended = self._told(), True
-        if self.engine is not None:
-            self.engine.rest()
-
     def end(self) -> None:
-        """Takes the wrappers off."""
-        if not self._kept:
-            self._kept = self._told()
-        if self.engine is not None:
-            self.engine.disable()
+        """The loop is done: takes the wrappers off and lets go of the tensors; what was done stays told."""
+        if not self.ended:
+            self._parts, self.ended = self.told(), True
+            if self.engine is not None:
+                self.engine.disable()
 
     def report(self, pipeline: str, preset: str) -> CacheReport:
         """What was done so far."""
-        parts = self._kept or self._told()
+        parts = self._parts if self.ended else self.told()
         uncached: dict[str, int] = {}
         spent: dict[str, int] = {}
         lines: list[str] = []
@@ -242,9 +258,9 @@ class _Run:
             steps=tuple(lines),
         )  # fmt: skip
 
-    def _told(self) -> tuple[Any, ...]:
-        """(MACs uncached, MACs executed, chart lines, cache bytes) of this and what went before it."""
-        done = self.length if self.engine is None else len(self.engine.executed)
+    def told(self) -> tuple[_Told, ...]:
+        """What this and what went before it in the same loop did."""
+        done = self._begun if self.engine is None else len(self.engine.executed)
         clips = self.shape.rows // self.shape.num_frames
         full = {k: v * clips for k, v in full_cost(self.graph, done).by_part().items()}
         if self.engine is None:

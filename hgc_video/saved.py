@@ -11,8 +11,8 @@ from .savings import Savings
 @dataclass(frozen=True, kw_only=True)
 class CacheReport(Savings):
     """The last run under `enable_cache`: MACs by part that were executed and that the same run without a
-    cache executes (prompts counted at the tokenizer's length; VAE and text encoder left out), bytes
-    that the cache held at most, and a line for every step."""
+    cache executes (VAE and text encoder left out), bytes that the cache held at most, and a line for
+    every step."""
 
     pipeline: str
     preset: str

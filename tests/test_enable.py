@@ -246,12 +246,30 @@ def test_twice_is_refused_and_disable_cache_finds_it():
     hgc_video.enable_cache(pipe).disable()
 
 
-def test_a_replaced_scheduler_is_an_error_not_a_silent_stock_run():
+def test_a_replaced_scheduler_is_listened_to_from_the_next_call_on():
     pipe = tiny.make("animatediff")
-    with hgc_video.enable_cache(pipe):
+    before = pipe.scheduler
+    with hgc_video.enable_cache(pipe, CACHED) as cache:
+        first = tiny.call(pipe, "animatediff")
         pipe.scheduler = tiny.scheduler()
-        with pytest.raises(CacheStateError, match="scheduler was replaced"):
-            tiny.call(pipe, "animatediff")
+        assert torch.equal(tiny.call(pipe, "animatediff"), first)
+        assert cache.report.macs_saved > 0.1
+    assert "step" not in vars(before) and "step" not in vars(pipe.scheduler)
+
+
+def test_a_scheduler_replaced_within_the_loop_is_an_error():
+    pipe = tiny.make("animatediff")
+
+    def replace(pipe, index, t, values):
+        pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config)
+        pipe.scheduler.set_timesteps(5)
+        return values
+
+    with (
+        hgc_video.enable_cache(pipe, "full"),
+        pytest.raises(CacheStateError, match="scheduler was replaced within its loop"),
+    ):
+        tiny.call(pipe, "animatediff", callback_on_step_end=replace)
 
 
 def test_an_unknown_pipeline_is_refused_with_the_list():

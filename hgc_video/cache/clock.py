@@ -1,8 +1,7 @@
 """Where a stock pipeline's own loop is, told by the calls that it makes to its scheduler.
 
-Every loop of diffusers sets the timesteps, and then at each step scales the latents, runs the models
-and steps. Counting steps of this scheduler instance is exact; models are never counted, nor are
-timesteps searched.
+At each step every loop of diffusers scales the latents, runs the models and steps. Counting steps of
+this scheduler instance is exact; models are never counted, nor are timesteps searched.
 """
 
 from __future__ import annotations
@@ -18,32 +17,22 @@ Begin = Callable[[int, Tensor], None]
 
 
 class Clock:
-    """Wraps one scheduler. `begins(step_index, latents)` is called before the models of a step, with the
-    scaled latents as the models get them; `stepped(step_index)` when the step is done."""
+    """Wraps one scheduler for one loop. `begins(step_index, latents)` is called before the models of a
+    step, with the scaled latents as the models get them."""
 
-    def __init__(self, scheduler: Any, begins: Begin, stepped: Callable[[int], None]) -> None:
-        self.scheduler, self._begins, self._stepped = scheduler, begins, stepped
+    def __init__(self, scheduler: Any, begins: Begin) -> None:
+        self.scheduler, self._begins = scheduler, begins
         self._index, self._open = 0, False
         self._patches: list[Patch] = []
 
     def start(self) -> None:
         """Begins to listen."""
-        for name, around in (
-            ("set_timesteps", self._set), ("scale_model_input", self._scale), ("step", self._step),
-        ):  # fmt: skip
+        for name, around in (("scale_model_input", self._scale), ("step", self._step)):
             self._patches.append(Patch(self.scheduler, around, name))
 
     def stop(self) -> None:
         """Puts the scheduler back as it was."""
         undo_all(self._patches)
-
-    def rewind(self) -> None:
-        """The next step is the first one of a run."""
-        self._index, self._open = 0, False
-
-    def _set(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        self.rewind()
-        return original(*args, **kwargs)
 
     def _scale(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         scaled = original(*args, **kwargs)
@@ -54,7 +43,5 @@ class Clock:
 
     def _step(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         done = original(*args, **kwargs)
-        index, self._open = self._index, False
-        self._index += 1
-        self._stepped(index)
+        self._index, self._open = self._index + 1, False
         return done

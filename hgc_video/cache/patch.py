@@ -51,6 +51,16 @@ class Patch:
         else:
             setattr(self.module, self._attribute, self._before)
 
+    def redo(self) -> bool:
+        """Puts the same wrapper on again, which compiled code knows; False, and nothing is done, where
+        the module has been compiled or got another forward since."""
+        compiled = getattr(self.module, "_compiled_call_impl", None) is not None
+        same = self.module.__dict__.get(self._attribute) is self._before
+        if not same or compiled != (self._attribute == "_compiled_call_impl"):
+            return False
+        setattr(self.module, self._attribute, self._ours)
+        return True
+
 
 def is_wrapped(module: nn.Module) -> bool:
     """Whether a module carries a wrapper of ours."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import nn
 
 from ..errors import CacheStateError
 from ..plan.graph import BlockGraph, Layer
-from .patch import Patch, is_wrapped, undo_all
+from .patch import Around, Patch, is_wrapped, undo_all
 from .shared import HintSite, TextSite
 from .sites import AttentionSite, LayerSite
 
@@ -24,9 +24,10 @@ class Wiring:
         }
         self.attentions = {name: AttentionSite(a) for name, a in graph.attentions.items()}
         self.hints = {name: HintSite(graph.branches) for name in graph.names("hint")}
-        self.texts: list[TextSite] = []
         self.of: dict[str, tuple[list[LayerSite], list[AttentionSite]]] = {}
+        self._texts: dict[str, TextSite] = {}
         self._patches: list[Patch] = []
+        self._worn: dict[int, Patch] = {}  # the last one of each module, by its id
 
     def put(
         self, part: str, model: nn.Module, around_model: Callable[[nn.Module, str], Any],
@@ -42,11 +43,11 @@ class Wiring:
                     f"this {type(net).__name__} already has a cache attached; disable that one first, "
                     "a model carries out one schedule at a time"
                 )
-            self._patches.append(Patch(top, around_model(net, prefix)))
+            self._wrap(top, around_model(net, prefix))
             layers = [la for la in self.graph.layers if la.name.startswith(f"{prefix}.")]
             for layer in layers:
                 if layer.kind == "hint":
-                    self._patches.append(Patch(_module(inner, layer.name), around_hint(layer)))
+                    self._wrap(_module(inner, layer.name), around_hint(layer))
                 elif layer.kind != "join":
                     self._put_layer(inner, layer)
             self.of[prefix] = (
@@ -60,7 +61,6 @@ class Wiring:
             undo_all(self._patches)
         finally:
             self.of.clear()
-            self.texts.clear()
 
     def forget(self) -> None:
         """Lets go of all tensors."""
@@ -78,6 +78,11 @@ class Wiring:
             hint.window = window
 
     @property
+    def texts(self) -> Collection[TextSite]:
+        """The projections of the text."""
+        return self._texts.values()
+
+    @property
     def nbytes(self) -> int:
         """Bytes of shared rows: text and hints."""
         hints = sum(site.nbytes for site in self.hints.values())
@@ -93,16 +98,25 @@ class Wiring:
         return [f"{part}.nets.{k}" for k in sorted(several, key=int)] or [part]
 
     def _put_layer(self, model: nn.Module, layer: Layer) -> None:
-        self._patches.append(Patch(_module(model, layer.name), self.layers[layer.name]))
+        self._wrap(_module(model, layer.name), self.layers[layer.name])
         for attention in layer.attentions:
-            around = self.attentions[attention.name]
-            self._patches.append(Patch(_module(model, attention.name), around))
+            module = _module(model, attention.name)
+            self._wrap(module, self.attentions[attention.name])
             if attention.text_macs and self.lossless:
-                for projection in ("to_k", "to_v"):
-                    site = TextSite()
-                    self.texts.append(site)
-                    module = _module(model, f"{attention.name}.{projection}")
-                    self._patches.append(Patch(module, site))
+                self._put_texts(module, attention.name)
+
+    def _put_texts(self, attention: nn.Module, name: str) -> None:
+        for projection in ("to_k", "to_v", "to_kv"):  # the last where both were fused into one
+            module = getattr(attention, projection, None)
+            if module is not None:
+                self._wrap(module, self._texts.setdefault(f"{name}.{projection}", TextSite()))
+
+    def _wrap(self, module: nn.Module, around: Around) -> None:
+        """Wraps a module, with its wrapper of before where nothing has changed since."""
+        patch = self._worn.get(id(module))
+        if patch is None or not patch.redo():
+            patch = self._worn[id(module)] = Patch(module, around)
+        self._patches.append(patch)
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:

@@ -24,19 +24,20 @@ PIPELINES = (
     "StableDiffusionXLPipeline",
     "StableDiffusionXLControlNetPipeline",
 )
-_SCHEDULER = ("set_timesteps", "scale_model_input", "step")
+_SCHEDULER = ("scale_model_input", "step")
 
 
 @dataclass(frozen=True)
 class Shape:
     """What a step's latents say of a run: guidance branches, frames (or images) of all clips together,
-    frames of one clip, latent height and width."""
+    frames of one clip, latent height and width; and the tokens of its prompt."""
 
     branches: int
     rows: int
     num_frames: int
     height: int
     width: int
+    num_tokens: int
 
 
 def probe_pipeline(pipe: Any) -> None:
@@ -45,8 +46,10 @@ def probe_pipeline(pipe: Any) -> None:
     if not set(PIPELINES) & {c.__name__ for c in type(pipe).__mro__}:
         hint = nearest(name, PIPELINES)
         raise AdapterError(f"{name} is not supported: {hint}")
-    missing = [part for part in ("unet", "scheduler") if getattr(pipe, part, None) is None]
-    missing += [f"scheduler.{m}" for m in _SCHEDULER if not hasattr(pipe.scheduler, m)]
+    parts = ("unet", "scheduler", "progress_bar")
+    missing = [part for part in parts if getattr(pipe, part, None) is None]
+    scheduler = getattr(pipe, "scheduler", None)
+    missing += [f"scheduler.{m}" for m in _SCHEDULER if scheduler and not hasattr(scheduler, m)]
     if missing:
         raise AdapterError(f"{name} was expected to have {', '.join(missing)}; it has not")
 
@@ -59,7 +62,7 @@ def guidance_branches(pipe: Any) -> int:
     return 1 + guided + perturbed
 
 
-def read_shape(pipe: Any, sample: Any, frames_axis: int) -> Shape:
+def read_shape(pipe: Any, sample: Any, frames_axis: int, num_tokens: int) -> Shape:
     """What the scaled latents (branches·b …) of a step say; AdapterError where they do not fit."""
     branches = guidance_branches(pipe)
     copies, height, width = (int(sample.shape[i]) for i in (0, -2, -1))
@@ -70,13 +73,7 @@ def read_shape(pipe: Any, sample: Any, frames_axis: int) -> Shape:
     clips = copies // branches
     num_frames = int(sample.shape[frames_axis]) if sample.ndim == 5 else clips
     rows = clips * num_frames if sample.ndim == 5 else clips
-    return Shape(branches, rows, num_frames, height, width)
-
-
-def num_tokens(pipe: Any) -> int:
-    """Tokens of a prompt, for counting: the tokenizer's, or the single one of an image encoder."""
-    tokenizer = getattr(pipe, "tokenizer", None)
-    return 1 if tokenizer is None else int(tokenizer.model_max_length)
+    return Shape(branches, rows, num_frames, height, width, num_tokens)
 
 
 def num_evaluations(pipe: Any) -> int:
