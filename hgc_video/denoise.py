@@ -8,7 +8,7 @@ the loop never learns what is cached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -110,8 +110,10 @@ class ControlledUNet:
 
     def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
         clip = self.windows or Windows(latents.shape[2], latents.shape[2])
-        windows = clip.at(bool(self.moves) and self.moves[self._step])
-        self._only({window.number for window in windows})
+        windows = clip.at(self._moved(self._step))
+        following = clip.at(self._moved(self._step + 1))[0].number
+        for position in self.positions:
+            position.only_windows({window.number for window in windows}, following)
         if len(windows) == 1:
             return self._window(windows[0], latents, t, None)[0]
         blended, residuals = torch.zeros_like(latents), None
@@ -122,9 +124,8 @@ class ControlledUNet:
             blended[:, :, window.frames] += noise_pred * weight[:, None, None]
         return blended
 
-    def _only(self, numbers: Collection[int]) -> None:
-        for position in self.positions:
-            position.only_windows(numbers)
+    def _moved(self, step_index: int) -> bool:
+        return step_index < len(self.moves) and self.moves[step_index]
 
     def _window(
         self, window: Window, latents: Tensor, t: Tensor, before: Any

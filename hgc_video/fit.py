@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .errors import InputError
+from .measure.rates import rates_of
 from .peak import PeakModel, Scale
 from .plan.chunks import ChunkPlan, choose_chunks, parse_nbytes
 from .plan.presets import Preset
@@ -22,12 +25,25 @@ def memory_budget(memory: str | int | None, device: str) -> int | None:
         return parse_nbytes(memory)
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0] * _SHARE)
+    return _free_host_memory()
+
+
+def _free_host_memory() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
     free = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
     return int(free[0] * 1024 * _SHARE) if free else None
+
+
+def _host_budget(device: str) -> int | None:
+    """Bytes that idle windows' caches may take beside the device: half of the free host memory for a GPU,
+    as pinned memory comes in powers of two; free disk for the CPU."""
+    if device.startswith("cuda"):
+        free = _free_host_memory()
+        return None if free is None else free // 2
+    return int(shutil.disk_usage(tempfile.gettempdir()).free * _SHARE)
 
 
 def fit_pipeline(
@@ -47,7 +63,8 @@ def fit_pipeline(
     try:
         return choose_chunks(
             predict, num_frames=scale.num_frames, max_frames=max_frames,
-            num_positions=scale.num_positions, budget=budget, context=context,
+            num_positions=scale.num_positions, rates=rates_of(device, pipe.unet.dtype), budget=budget,
+            host_budget=_host_budget(device), context=context,
         )  # fmt: skip
     except InputError as error:
         if smaller_than is None:

@@ -14,17 +14,20 @@ from typing import Any
 from .errors import InputError, ModelError, nearest
 from .models.load import CONTROLS, read_facts
 from .plan.adaptive import AdaptivePlan
-from .plan.chart import chart
+from .plan.chart import chart, tera
 from .plan.chunks import ChunkPlan, choose_chunks, parse_nbytes
-from .plan.cost import Cost, cost, full_cost, windowed
+from .plan.cost import Cost, full_cost, windowed
 from .plan.presets import Preset, resolve
+from .plan.shifts import padded
+from .plan.tiers import DEVICE, carried_out, cost_of, moves_of
 from .plan.windows import Windows
 
 
 @dataclass(frozen=True)
 class Forecast:
     """The cost of UNet and ControlNet with and without the cache, `spent` and `baseline` for one window of
-    the clip, the MACs for all; `steps` is one line per step; `cut` how the clip fits a told memory."""
+    the clip, the MACs for all; `steps` is one line per step; `cut` how the clip fits a told memory;
+    `moves` tells the steps at which the windows are shifted."""
 
     preset: str
     spent: Cost
@@ -32,16 +35,17 @@ class Forecast:
     steps: tuple[str, ...]
     windows: Windows
     cut: ChunkPlan | None = None
+    moves: tuple[bool, ...] = ()
 
     @property
     def macs_by_part(self) -> dict[str, int]:
         """MACs of UNet and ControlNet over all windows."""
-        return windowed(self.spent, self.windows)
+        return windowed(self.spent, self.windows, self.moves)
 
     @property
     def macs_baseline_by_part(self) -> dict[str, int]:
         """The same without the cache."""
-        return windowed(self.baseline, self.windows)
+        return windowed(self.baseline, self.windows, padded(self.moves, len(self.baseline.macs)))
 
     @property
     def macs_saved(self) -> float:
@@ -62,24 +66,22 @@ class Forecast:
         }
         if self.cut is not None:
             told |= {"memory": str(self.cut), "predicted_peak_nbytes": self.cut.peak.nbytes}
+            told |= self.cut.to_dict()
         return json.dumps(told, indent=2)
 
     def __str__(self) -> str:
         spent, baseline = self.macs_by_part, self.macs_baseline_by_part
         parts = ", ".join(
-            f"{part} {_tera(macs)} of {_tera(baseline[part])}" for part, macs in spent.items()
+            f"{part} {tera(macs)} of {tera(baseline[part])}" for part, macs in spent.items()
         )
         return "\n".join([
             *self.steps,
-            f"MACs   {_tera(sum(spent.values()))} of {_tera(sum(baseline.values()))} T: "
+            f"MACs   {tera(sum(spent.values()))} of {tera(sum(baseline.values()))} T: "
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
             f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most for a window",
             *([f"memory {self.cut}"] if self.cut is not None else []),
+            *(f"       {line}" for line in (self.cut.explain() if self.cut is not None else ())),
         ])  # fmt: skip
-
-
-def _tera(macs: int) -> str:
-    return f"{macs / 1e12:.3g}" if macs < 1e15 else f"{macs / 1e12:.0f}"
 
 
 def forecast(
@@ -132,13 +134,15 @@ def forecast(
     )  # fmt: skip
     baseline = full_cost(graph, num_inference_steps)
     steps = chosen.num_steps(num_inference_steps)
-    schedule = chosen.schedule(graph, steps)
-    if isinstance(schedule, AdaptivePlan):  # the most it can cost; it decides at run time
-        schedule = schedule.extreme(fullest=True)
-    if schedule is None:
+    plan = carried_out(chosen.schedule(graph, steps), cut.chunks.idle if cut else DEVICE)
+    moves = moves_of(plan, graph, steps, windows)
+    if plan is None:
         lines = tuple(f"{i:3d}  stock" for i in range(steps))
-        return Forecast(preset, full_cost(graph, steps), baseline, lines, windows, cut)
-    return Forecast(preset, cost(graph, schedule), baseline, chart(graph, schedule), windows, cut)
+    else:  # of a plan that decides at run time, the most it can cost
+        fullest = plan.extreme(fullest=True) if isinstance(plan, AdaptivePlan) else plan
+        lines = chart(graph, fullest)
+    spent = cost_of(plan, graph, steps)
+    return Forecast(preset, spent, baseline, lines, windows, cut, moves)
 
 
 def _cut(
@@ -146,6 +150,7 @@ def _cut(
 ) -> ChunkPlan:
     import torch
 
+    from .measure.rates import planning_rates
     from .models.probe import is_a
     from .peak import PeakModel, Scale
 
@@ -161,7 +166,7 @@ def _cut(
     )
     return choose_chunks(
         predict, num_frames=num_frames, max_frames=scene.max_frames,
-        num_positions=measures.num_positions, budget=parse_nbytes(memory),
+        num_positions=measures.num_positions, rates=planning_rates(), budget=parse_nbytes(memory),
     )  # fmt: skip
 
 

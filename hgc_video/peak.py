@@ -19,14 +19,24 @@ from .measure.live_bytes import FusedAttention, LiveBytes, cpu_scratch
 from .models.dry_run import added_inputs, on_meta
 from .models.graph import build_graph
 from .models.layout import controlnets
+from .plan.adaptive import AdaptivePlan
 from .plan.chunks import Chunks
-from .plan.cost import cost
 from .plan.graph import BlockGraph
 from .plan.presets import Preset
 from .plan.schedule import Schedule
+from .plan.tiers import (
+    DEVICE,
+    HOST,
+    RECOMPUTE,
+    THERE,
+    Work,
+    carried_out,
+    kept_nbytes,
+    moved_nbytes,
+    places,
+    work_of,
+)
 from .plan.windows import Windows
-
-_WINDOWS_THERE = 2
 
 
 @dataclass(frozen=True)
@@ -68,30 +78,39 @@ class PeakModel:
         models = [self.unet, self.vae, self.controlnet]
         self.weights = others_nbytes + sum(_weights(m) for m in models if m is not None)
         self._graphs: dict[int, BlockGraph] = {}
-        self._steps: dict[tuple[int, int, int], int] = {}
+        self._steps: dict[tuple[int, int, int, str], int] = {}
 
     def denoise(self, context: int, chunks: Chunks) -> tuple[int, int]:
         """Bytes at the peak of the denoising loop, weights included, and spilled to the host."""
-        every = self.scale.windows(context)
-        step = self._step_nbytes(context, chunks.frames, chunks.positions)
-        windows = len(every.plain)
-        # Idle windows' caches wait in host memory; this one's and the next one's are there.
-        there = min(windows, _WINDOWS_THERE) if chunks.spill else windows
-        kept = self.kept_nbytes(context)
-        return self.weights + step + kept * there, kept * (windows - there)
+        idle = chunks.idle if chunks.idle in self._places(context) else DEVICE
+        step = self.weights + self._step_nbytes(context, chunks.frames, chunks.positions, idle)
+        plan, graph, count = (
+            self._plan(context),
+            self._graph(context),
+            self.scale.num_inference_steps,
+        )
+        if plan is None or idle == RECOMPUTE:
+            return step, 0
+        kept = kept_nbytes(plan, graph, count, self.scale.windows(context))
+        if idle == HOST:
+            return step + THERE * moved_nbytes(plan, graph, count), kept
+        return step + kept, 0
+
+    def works(self, context: int) -> dict[str, Work]:
+        """MACs and copies of the run for every place where idle windows' caches could live."""
+        parts = (self._plan(context), self._graph(context), self.scale.num_inference_steps)
+        windows = self.scale.windows(context)
+        return {place: work_of(*parts, windows, place) for place in self._places(context)}
 
     def decode(self, num_frames: int) -> int:
         """Bytes at the peak of decoding so many frames at once, weights included."""
         return self.weights + self._decode_nbytes(min(num_frames, self.scale.num_frames))
 
-    def kept_nbytes(self, context: int) -> int:
-        """What the cache holds at most for one window."""
-        graph = self._graph(context)
-        plan = self.preset.schedule(graph, self.scale.num_inference_steps)
-        if plan is None:
-            return 0
-        schedule = plan if isinstance(plan, Schedule) else plan.extreme(fullest=True)
-        return cost(graph, schedule).peak_nbytes
+    def _plan(self, context: int) -> Schedule | AdaptivePlan | None:
+        return self.preset.schedule(self._graph(context), self.scale.num_inference_steps)
+
+    def _places(self, context: int) -> tuple[str, ...]:
+        return places(self._plan(context), self.scale.windows(context))
 
     def _graph(self, context: int) -> BlockGraph:
         if context not in self._graphs:
@@ -104,15 +123,17 @@ class PeakModel:
         return self._graphs[context]
 
     @torch.no_grad()
-    def _step_nbytes(self, context: int, frames: int, positions: int) -> int:
-        """Bytes of the first step, of which two windows show all there is."""
-        if (context, frames, positions) in self._steps:
-            return self._steps[context, frames, positions]
+    def _step_nbytes(self, context: int, frames: int, positions: int, idle: str) -> int:
+        """Bytes of the first step beside what is kept for other windows: two windows show all there is,
+        and what is kept for them waits elsewhere."""
+        at = (context, frames, positions, RECOMPUTE if idle == RECOMPUTE else DEVICE)
+        if at in self._steps:
+            return self._steps[at]
         scale, graph = self.scale, self._graph(context)
         every = scale.windows(context)
         few = Windows(min(every.num_frames, 2 * context - every.overlap), context, every.overlap)
-        plan = self.preset.schedule(graph, scale.num_inference_steps)
-        engine = None if plan is None else Engine(plan, graph)
+        plan = carried_out(self._plan(context), idle)
+        engine = None if plan is None else Engine(plan, graph, spill=True, there=0)
         models = {"unet": self.unet, "controlnet": self.controlnet}
         with split(Chunks(frames, positions), graph=graph, **models):
             try:
@@ -125,7 +146,7 @@ class PeakModel:
                     engine.disable()
         rest = scale.num_frames - few.num_frames
         latents = 2 * rest * self._channels() * scale.height * scale.width * self.dtype.itemsize
-        self._steps[context, frames, positions] = live.peak + latents
+        self._steps[at] = live.peak + latents
         return live.peak + latents
 
     def _step(self, windows: Windows, engine: Engine | None) -> None:

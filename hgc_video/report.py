@@ -26,7 +26,10 @@ class Report(Savings):
 
     `macs_by_part` is what was executed, `macs_baseline_by_part` what the same run without a cache
     takes; `seconds` is wall-clock time by stage (load, encode, denoise, decode, ...) and `total`;
-    `peak_nbytes` the memory peak of the run, `cache_nbytes` the most that the cache held at once;
+    `peak_nbytes` the memory peak of the run, `cache_nbytes` the most that the cache held at once,
+    `cache_device_nbytes` and `cache_host_nbytes` the most of it on the device and in the tier beside it
+    (pinned host memory; on the CPU a mapped file), `copied_to_host_nbytes` and `copied_to_device_nbytes`
+    what went there and back;
     `steps` one line per denoising step; `memory` how the clip was cut to fit and
     `predicted_peak_nbytes` what that was predicted to take (0: nothing was cut, so nothing was predicted).
     """
@@ -47,7 +50,11 @@ class Report(Savings):
     dtype: str
     seconds: Mapping[str, float]
     peak_nbytes: int
-    cache_nbytes: int
+    cache_nbytes: int = 0
+    cache_device_nbytes: int = 0
+    cache_host_nbytes: int = 0
+    copied_to_host_nbytes: int = 0
+    copied_to_device_nbytes: int = 0
     steps: tuple[str, ...]
     memory: str
     predicted_peak_nbytes: int
@@ -108,8 +115,19 @@ class Report(Savings):
             f"MACs      {_tera(self.macs)} of {_tera(self.macs_baseline)} T: "
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
             f"seconds   {total:.1f} ({stages})",
-            f"memory    {_mebi(self.peak_nbytes)} at most, the cache {_mebi(self.cache_nbytes)}",
+            f"memory    {_mebi(self.peak_nbytes)} at most, the cache {_mebi(self.cache_nbytes)}"
+            f"{self._tiers()}",
         ]
+
+    def _tiers(self) -> str:
+        """Where the cache lay, if not on the device alone."""
+        if not self.cache_host_nbytes:
+            return ""
+        return (
+            f": {_mebi(self.cache_device_nbytes)} on the device and {_mebi(self.cache_host_nbytes)} "
+            f"beside it, {_mebi(self.copied_to_host_nbytes)} copied there and "
+            f"{_mebi(self.copied_to_device_nbytes)} back"
+        )
 
 
 def _scales(told: float | dict[str, float]) -> str:

@@ -24,13 +24,13 @@ from .measure.macs import module_macs
 from .measure.memory import PeakMemory
 from .media.control import ControlClip
 from .models.graph import build_graph
-from .plan.adaptive import AdaptivePlan
 from .plan.chart import chart
 from .plan.chunks import ChunkPlan
 from .plan.cost import full_cost, windowed
 from .plan.graph import BlockGraph
 from .plan.presets import Preset
-from .plan.shifts import shifts
+from .plan.shifts import padded
+from .plan.tiers import carried_out, moves_of
 from .plan.windows import Windows
 from .report import Report
 from .request import Request
@@ -58,10 +58,9 @@ class Run:
         self.num_evaluations = len(pipe.scheduler.timesteps)
         with clock("plan"):
             self.graph = self._graph()
-            self.schedule = preset.schedule(self.graph, self.num_evaluations, self._silent())
-            self.moves: tuple[bool, ...] = ()
-            if len(self.windows.plain) > 1 and not isinstance(self.schedule, AdaptivePlan):
-                self.moves = shifts(self.schedule, self.graph, self.num_evaluations)
+            planned = preset.schedule(self.graph, self.num_evaluations, self._silent())
+            self.schedule = carried_out(planned, cut.chunks.idle)
+            self.moves = moves_of(self.schedule, self.graph, self.num_evaluations, self.windows)
         self.engine: Engine | None = None
         self.memory = PeakMemory(self.device)
 
@@ -116,10 +115,21 @@ class Run:
             dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
             macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
             seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,
-            cache_nbytes=self.engine.peak_nbytes if self.engine else 0,
+            **self._cache_nbytes(),
             steps=self._chart(), memory=str(self.cut), predicted_peak_nbytes=self.cut.peak.nbytes,
             versions=_versions(),
         )  # fmt: skip
+
+    def _cache_nbytes(self) -> dict[str, int]:
+        """What the cache held at most, and what was copied between the device and the tier beside it."""
+        if self.engine is None:
+            return {}
+        store = self.engine.store
+        return {
+            "cache_nbytes": self.engine.peak_nbytes,
+            "cache_device_nbytes": store.device.peak, "cache_host_nbytes": store.host.peak,
+            "copied_to_host_nbytes": store.to_host, "copied_to_device_nbytes": store.to_device,
+        }  # fmt: skip
 
     def encode(self) -> tuple[Guidance, Tensor, Tensor, dict[str, Any]]:
         """Prompt, control clip, noise and timesteps, made by the stock pipeline's own methods."""
@@ -156,8 +166,8 @@ class Run:
 
     def _uncached(self, evaluations: int) -> dict[str, int]:
         """MACs by part without a policy, in the same windows."""
-        plain = (self.moves[:evaluations] + (False,) * evaluations)[:evaluations]
-        return windowed(full_cost(self.graph, evaluations), self.windows, plain)
+        moves = padded(self.moves, evaluations)
+        return windowed(full_cost(self.graph, evaluations), self.windows, moves)
 
     def _baseline_evaluations(self) -> int:
         """How often the models would run without a policy: of the steps that were asked for."""

@@ -17,6 +17,16 @@ from hgc_video.models.load import load_pipeline
 from hgc_video.plan.cost import cost, full_cost, windowed
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.shifts import shifts
+from hgc_video.plan.tiers import (
+    DEVICE,
+    HOST,
+    RECOMPUTE,
+    carried_out,
+    kept_nbytes,
+    moves_of,
+    places,
+    work_of,
+)
 from hgc_video.plan.windows import Windows
 from hgc_video.puppet.evaluation import held_out
 from hgc_video.travel import travelling
@@ -43,7 +53,7 @@ class LongClip:
             num_tokens=TOKENS, branches=branches,
         )  # fmt: skip
 
-    def run(self, windows=None, policy=None, moves=()):
+    def run(self, windows=None, policy=None, moves=(), idle=DEVICE):
         scheduler = DDIMScheduler()
         scheduler.set_timesteps(STEPS)
         guidance = Guidance(self.text, (self.cond,), self.scale, (0.7,))
@@ -65,10 +75,11 @@ class LongClip:
 
         if policy is None:
             return loop()
-        schedule = resolve(policy).schedule(self.graph, STEPS)
+        schedule = carried_out(resolve(policy).schedule(self.graph, STEPS), idle)
         with attach(
-            schedule, graph=self.graph, unet=self.unet, controlnet=self.controlnet
-        ) as engine:
+            schedule, graph=self.graph, unet=self.unet, controlnet=self.controlnet,
+            spill=idle == HOST,
+        ) as engine:  # fmt: skip
             return loop(engine)
 
 
@@ -169,6 +180,59 @@ def test_moved_windows_leave_nothing_behind():
     assert torch.isfinite(found).all() and not torch.equal(found, still)
     most = max(cost(clip.graph, engine.schedule).nbytes) * len(windows.shifted)
     assert engine.peak_nbytes < 2 * most
+
+
+GRAINS = [
+    "lossless",
+    "deepcache:interval=2",
+    "hgc:interval=3,cut=1,gate=0.6,slope=0.5,dense=0.4",
+    "hgc:dense=0.2,interval=2,cut=1,gate=1",  # its windows move
+    "fastercache:first=0.2,guidance_first=0.4",
+]
+
+
+def planned(clip, policy, windows, place):
+    """What the planner says of a run, with its moves."""
+    plan = resolve(policy).schedule(clip.graph, STEPS)
+    work = work_of(plan, clip.graph, STEPS, windows, place)
+    moves = moves_of(carried_out(plan, place), clip.graph, STEPS, windows)
+    return work, moves, kept_nbytes(plan, clip.graph, STEPS, windows)
+
+
+@pytest.mark.parametrize("policy", GRAINS)
+def test_caches_that_wait_beside_the_device_change_nothing_and_are_counted(policy):
+    clip, windows = LongClip(18), Windows(18, LENGTH, 2)
+    work, moves, kept = planned(clip, policy, windows, HOST)
+    here, stayed = clip.run(windows, policy, moves)
+    found, engine = clip.run(windows, policy, moves, HOST)
+    store = engine.store
+    assert torch.equal(found, here)
+    assert (store.to_host, store.to_device) == (work.to_host, work.to_device)
+    assert store.host.peak <= kept and stayed.store.to_host == stayed.store.host.peak == 0
+    assert sum(engine.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
+    assert store.device.peak < stayed.store.device.peak
+    assert engine.nbytes == store.host.now == 0
+
+
+@pytest.mark.parametrize(
+    "policy", ["deepcache:interval=2", "hgc:dense=0.2,interval=2,cut=1,gate=1"]
+)
+def test_caches_that_are_dropped_cost_what_the_plan_says_and_reuse_nothing(policy):
+    clip, windows = LongClip(18), Windows(18, LENGTH, 2)
+    work, moves, _ = planned(clip, policy, windows, RECOMPUTE)
+    found, engine = clip.run(windows, policy, moves, RECOMPUTE)
+    stock, _ = clip.run(windows, moves=moves)
+    torch.testing.assert_close(found, stock, rtol=1e-4, atol=1e-4)
+    assert sum(engine.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
+    assert work.macs > planned(clip, policy, windows, DEVICE)[0].macs
+    assert engine.store.device.peak == 0
+
+
+def test_up_to_two_windows_nothing_idles_long_enough_to_be_sent_away():
+    clip, windows, policy = LongClip(10), Windows(10, LENGTH, 2), "deepcache:interval=2"
+    _, engine = clip.run(windows, policy, idle=HOST)
+    assert engine.store.to_host == 0
+    assert places(engine.schedule, windows) == (DEVICE,)
 
 
 def test_generate_makes_long_clips_of_any_odd_length():

@@ -21,11 +21,13 @@ from ..plan.cost import by_part
 from ..plan.graph import WHOLE, BlockGraph, Layer
 from ..plan.liveness import DIFFERENCE, contribution, latents_at
 from ..plan.schedule import Schedule, StepPlan
+from ..plan.tiers import THERE
 from .adjust import load_adjustments
 from .anchors import AnchorRows, anchor_rows
 from .calls import latents_of, prompt_half, prompt_residuals, transforms_skips, with_prediction
 from .follow import own_latents, way
 from .guidance import both_branches
+from .shared import encode_hint, hint_rows
 from .signals import Observer
 from .sites import ADD, RUN, AttentionSite, LayerSite
 from .store import Key, Store, Value
@@ -44,7 +46,7 @@ def attach(
 ) -> Iterator[Engine]:
     """Wraps the models while the `with` block lasts; undo is exact, also after an exception.
 
-    With `spill` the values of windows that are not at work lie in host memory.
+    With `spill` the values of windows that are not at work wait in the tier beside the device.
     """
     engine = Engine(schedule, graph, spill=spill)
     engine.enable(unet, controlnet)
@@ -58,13 +60,15 @@ class Engine:
     """The state of one accelerated pipeline: its plan, its store, where the run is, what it did.
 
     `executed` lists the MACs by part of every step that was run, counted where a module really ran;
-    `controlnet_branches` is how many branches the host runs a ControlNet on.
+    `controlnet_branches` is how many branches the host runs a ControlNet on. With `spill` idle windows'
+    values are sent away where there are more than `there` windows.
     """
 
     def __init__(
-        self, schedule: Schedule | AdaptivePlan, graph: BlockGraph, *, spill: bool = False
-    ) -> None:
-        self.schedule, self.graph, self.spill = schedule, graph, spill
+        self, schedule: Schedule | AdaptivePlan, graph: BlockGraph, *, spill: bool = False,
+        there: int = THERE,
+    ) -> None:  # fmt: skip
+        self.schedule, self.graph, self.spill, self._there = schedule, graph, spill, there
         self._adjust = load_adjustments(getattr(schedule, "adjust", ""))
         self.store = Store()
         self._observers: dict[int, Observer] = {}
@@ -77,6 +81,8 @@ class Engine:
         self._work: StepWork | None = None
         self._run, self._window, self._frames = 0, 0, 0
         self._slope: float | Tensor = 0.0
+        self._order, self._following = [0], 0
+        self._hints = graph.names("hint")
         self._whole_stand_ins = self._unshared = self._ran_alone = False
         self._output_type: Any = None
         self.executed: list[dict[str, int]] = []
@@ -105,6 +111,7 @@ class Engine:
     def begin_run(self) -> None:
         """Starts clean: nothing of the run before is left."""
         self._clear()
+        self.store.begin()
         self.peak_nbytes = 0
         self._run += 1
         self._index = self._work = None
@@ -129,14 +136,6 @@ class Engine:
         self._index, self._window, self._work, self._ran_alone = step_index, window, None, False
         self._wiring.at_window(window)
 
-    def _spill(self, device: torch.device) -> None:
-        """Keeps this window's and the next one's values on the device, the others in host memory."""
-        if device.type == "cuda":  # elsewhere memory is the host's already
-            there = (self._window, self._window + 1)
-            self.store.spill(there)
-            self.store.fetch(self._window, device)
-            self.store.fetch(self._window + 1, device)
-
     def kept(self, name: str) -> tuple[Value, ...]:
         """What is kept under a plan's name now, the newest first."""
         return self.store.values(self._key(name))
@@ -145,9 +144,11 @@ class Engine:
         """Puts a value in place of what is kept: measurements ask what another one would do."""
         self.store.put(self._key(name), value)
 
-    def only_windows(self, windows: Collection[int]) -> None:
-        """Lets go of what is kept from step to step for any other window."""
-        self.store.only_windows(windows)
+    def only_windows(self, windows: Collection[int], following: int) -> None:
+        """The windows of the coming step, and the first one of the step after it; lets go of what is kept
+        from step to step for any other one, but for encoded hints, which hold for the whole run."""
+        self._order, self._following = sorted(windows), following
+        self.store.only_windows(windows, self._hints)
         self._observers = {w: seen for w, seen in self._observers.items() if w in windows}
 
     def macs_by_part(self) -> dict[str, int]:
@@ -178,21 +179,25 @@ class Engine:
     # What is called in place of the models
 
     def _hint(self, layer: Layer) -> Any:
-        name, site = layer.name, self._wiring.hints[layer.name]
+        name, lossless = layer.name, self.schedule.lossless
 
         def around(forward: Any, conditioning: Tensor) -> Any:
             work = self._current()
             if self._unshared:
                 return forward(conditioning)
-            if name in work.live.held and site.known:
-                return site.rows(len(conditioning))
+            rows, key = len(conditioning), self._key(name)
+            if name in work.live.held and key in self.store:
+                return hint_rows(self.store.values(key)[0].tensor, rows)
             if name not in work.live.computed | work.live.held:
                 return self._zero.expand(self._dead_rows(work), 1, 1, 1)
-            if not self.schedule.lossless:
-                self._count(name, layer.macs * work.step.branches)
-                return site.keep(forward(conditioning))
-            self._count(name, layer.macs)
-            return site.encode(forward, conditioning)
+            self._count(name, layer.macs * (1 if lossless else work.step.branches))
+            if lossless:
+                encoded = encode_hint(forward, conditioning, work.step.branches)
+            else:
+                encoded = forward(conditioning)
+            if name in work.keep:
+                self._put(name, encoded, work, 1)
+            return hint_rows(encoded, rows)
 
         return around
 
@@ -288,8 +293,8 @@ class Engine:
             if self._index is None:
                 return self._current()
             self._decide(sample)
-            if self.spill:
-                self._spill(sample.device)
+            if self._spills:
+                self._fetch()
         work = self._current()
         clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
         self._frames = sample.shape[0] * clips // (1 if alone else self.graph.branches)
@@ -307,6 +312,22 @@ class Engine:
         for text in self._wiring.texts:
             text.branches = work.step.branches
         return work
+
+    @property
+    def _spills(self) -> bool:
+        """Whether windows idle for long enough that their values are sent away."""
+        return self.spill and len(self._order) > self._there
+
+    def _fetch(self) -> None:
+        """Begins to bring what this window reads, if it is not there yet, and what the next one will."""
+        assert self._index is not None
+        reads, later = self._works.reads, self._index + 1
+        self.store.fetch(self._window, reads(self._index))
+        if self._window != self._order[-1]:
+            following = self._order[self._order.index(self._window) + 1]
+            self.store.fetch(following, reads(self._index))
+        elif later < len(self._works):
+            self.store.fetch(self._following, reads(later))
 
     def _decide(self, sample: Tensor) -> None:
         assert self._index is not None
@@ -420,6 +441,8 @@ class Engine:
         if weights is not None:
             difference = self.store.get(self._key(DIFFERENCE), branches=1, frames=self._frames)
         self.store.keep_only(self._window, work.keep)
+        if self._spills:
+            self.store.park(self._window, sample.device)
         if not gated:
             return out
         return with_prediction(out, both_branches(prediction, difference, weights or (1.0, 1.0)))

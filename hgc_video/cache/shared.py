@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .store import storage_nbytes
+from .tally import storage_nbytes
 
 
 class TextSite:
@@ -59,46 +59,20 @@ class _Projected(NamedTuple):
     same: bool
 
 
-class HintSite:
-    """The control clip's encoder: once per window, and for both branches, which see the same clip as
-    a rule. `window` tells whose frames the coming call brings."""
+def encode_hint(forward: Any, conditioning: Tensor, branches: int) -> Tensor:
+    """The control clip's encoder for conditioning (branches·f 3 H W): of one branch where both see the
+    same clip, as a rule."""
+    first, *others = conditioning.chunk(branches)
+    same = all(_equal(first, other) for other in others)
+    encoded: Tensor = forward(first) if same else forward(conditioning)
+    return encoded
 
-    def __init__(self, branches: int) -> None:
-        self.branches, self.window = branches, 0
-        self._made: dict[int, Tensor] = {}
 
-    @property
-    def known(self) -> bool:
-        """Whether this window's frames have been encoded."""
-        return self.window in self._made
-
-    def keep(self, encoded: Tensor) -> Tensor:
-        """Keeps what was encoded for all rows."""
-        self._made[self.window] = encoded
-        return encoded
-
-    def encode(self, forward: Any, conditioning: Tensor) -> Tensor:
-        """`forward(conditioning)` for conditioning (branches·f 3 H W)."""
-        first, *others = conditioning.chunk(self.branches)
-        same = all(_equal(first, other) for other in others)
-        self.keep(forward(first) if same else forward(conditioning))
-        return self.rows(len(conditioning))
-
-    def rows(self, rows: int) -> Tensor:
-        """What was encoded, for so many rows."""
-        made = self._made[self.window]
-        if rows > len(made):
-            return torch.cat([made] * (rows // len(made)))
-        return made[-rows:]
-
-    def forget(self) -> None:
-        """Lets go of what was made, for a new run."""
-        self._made.clear()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes kept."""
-        return storage_nbytes(self._made.values())
+def hint_rows(encoded: Tensor, rows: int) -> Tensor:
+    """What was encoded, for so many rows."""
+    if rows > len(encoded):
+        return torch.cat([encoded] * (rows // len(encoded)))
+    return encoded[-rows:]
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

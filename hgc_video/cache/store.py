@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..errors import CacheStateError
 from .follow import per_row
+from .host import Host, Parked, host_for
+from .tally import Count, Tally
 
 
 class Key(NamedTuple):
@@ -37,16 +39,33 @@ class Value(NamedTuple):
         return self.tensor if branches == self.branches else self.tensor.chunk(2)[1]
 
 
+class _Kept:
+    """A value wherever it lies: on the device, on its way back there, in the tier beside it, or both."""
+
+    def __init__(self, value: Value) -> None:
+        self.branches, self.frames = value.branches, value.frames
+        self.here: Tensor | None = value.tensor
+        self.wait: Callable[[], None] | None = None  # until it has arrived
+        self.parked: Parked | None = None
+
+
 class Store:
-    """The last values of everything kept, with exact accounting of their bytes."""
+    """The last values of everything kept, with exact accounting of their bytes on the device and in the
+    tier beside it, where values wait between `park` and `fetch`. Values are never written to, so that
+    one that was parked before is not copied there again."""
 
     def __init__(self) -> None:
-        self._values: dict[Key, tuple[Value, ...]] = {}
+        self._values: dict[Key, tuple[_Kept, ...]] = {}
+        self._host: Host | None = None
+        self.device, self.host = Tally(), Count()
+        self.to_host = self.to_device = 0
 
     def put(self, key: Key, value: Value, depth: int = 1) -> None:
         """Keeps a value and the `depth - 1` ones before it."""
-        before = self._values.get(key, ())[: depth - 1]
-        self._values[key] = (value, *before)
+        kept = self._values.get(key, ())
+        self.device.hold(value.tensor)
+        self._values[key] = (_Kept(value), *kept[: depth - 1])
+        self._drop(kept[depth - 1 :])
 
     def get(self, key: Key, *, branches: int, frames: int, slope: float | Tensor = 0.0) -> Tensor:
         """The last value F1, or F1 + slope (F1 - F2) of the last two, for these branches; every clip may
@@ -54,81 +73,117 @@ class Store:
 
         CacheStateError when there is none, or it was made for other frames.
         """
-        sloped = isinstance(slope, Tensor) or bool(
-            slope
-        )  # a tensor is not asked: it may be on a GPU
-        values = self._values.get(key, ())
-        if len(values) < (2 if sloped else 1):
+        sloped = isinstance(slope, Tensor) or bool(slope)  # no tensor is asked: it may be on a GPU
+        kept = self._values.get(key, ())
+        if len(kept) < (2 if sloped else 1):
             raise CacheStateError(
                 f"nothing is stored for {key}; a step before this one must compute it"
             )
-        for value in values[:2]:
-            if value.frames != frames:
+        for one in kept[:2]:
+            if one.frames != frames:
                 raise CacheStateError(
-                    f"{key.name} was stored for {value.frames} rows and is read for {frames}; "
+                    f"{key.name} was stored for {one.frames} rows and is read for {frames}; "
                     "start a new run when frames or batch change"
                 )
-        newest = values[0].for_branches(branches)
+        newest = self._value(kept[0]).for_branches(branches)
         if not sloped:
             return newest
         if isinstance(slope, Tensor):
             slope = per_row(slope, newest, branches)
-        return newest + slope * (newest - values[1].for_branches(branches))
+        return newest + slope * (newest - self._value(kept[1]).for_branches(branches))
 
     def values(self, key: Key) -> tuple[Value, ...]:
         """What is kept for a key, the newest first."""
-        return self._values.get(key, ())
+        return tuple(self._value(kept) for kept in self._values.get(key, ()))
 
     def __contains__(self, key: Key) -> bool:
         return key in self._values
 
     def keep_only(self, window: int, names: Mapping[str, int]) -> None:
         """Forgets all values of a window but the last so many of each name."""
-        self._values = {
-            key: values if key.window != window else values[: names[key.name]]
-            for key, values in self._values.items()
-            if key.window != window or key.name in names
-        }
+        for key in [key for key in self._values if key.window == window]:
+            kept = self._values[key]
+            depth = names.get(key.name, 0)
+            self._drop(kept[depth:])
+            if depth:
+                self._values[key] = kept[:depth]
+            else:
+                del self._values[key]
 
-    def spill(self, windows: Collection[int]) -> None:
-        """Sends the values of all other windows to host memory; they come back when they are read, or
-        before that by `fetch`. On the CPU they are there already."""
-        for key, values in self._values.items():
-            if key.window not in windows:
-                self._values[key] = tuple(v._replace(tensor=to_host(v.tensor)) for v in values)
+    def park(self, window: int, device: torch.device) -> None:
+        """Sends a window's values to the tier beside the device; nobody waits for the copies."""
+        if self._host is None:
+            self._host = host_for(device)
+        for kept in self._of(window):
+            if kept.here is not None and kept.parked is None:
+                kept.parked = self._host.park(kept.here)
+                self.host.add(kept.parked.nbytes)
+                self.to_host += kept.parked.nbytes
+            self._leave(kept)
 
-    def fetch(self, window: int, device: torch.device) -> None:
-        """Begins to bring a window's values back to a device."""
-        for key, values in self._values.items():
+    def fetch(self, window: int, names: Mapping[str, int] | None) -> None:
+        """Begins to bring back a window's last so many values of each name (None: all that is kept)."""
+        for key, kept in self._values.items():
             if key.window == window:
-                self._values[key] = tuple(
-                    v._replace(tensor=v.tensor.to(device, non_blocking=True)) for v in values
-                )
+                for one in kept if names is None else kept[: names.get(key.name, 0)]:
+                    self._bring(one)
 
-    def only_windows(self, windows: Collection[int]) -> None:
-        """Forgets all values of other windows."""
-        self._values = {key: v for key, v in self._values.items() if key.window in windows}
+    def only_windows(self, windows: Collection[int], always: Collection[str] = ()) -> None:
+        """Forgets all values of other windows, but those of the names `always`."""
+        for key in [key for key in self._values if key.window not in windows]:
+            if key.name not in always:
+                self._drop(self._values.pop(key))
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forgets everything; what was counted stays told until `begin`."""
+        for kept in self._values.values():
+            self._drop(kept)
         self._values.clear()
+        self._host = None
+
+    def begin(self) -> None:
+        """Forgets everything and starts to count anew."""
+        self.clear()
+        self.device, self.host = Tally(), Count()
+        self.to_host = self.to_device = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept now, wherever; a storage that two tensors share counts once."""
-        return storage_nbytes(v.tensor for values in self._values.values() for v in values)
+        """Bytes kept now, each value once, wherever it lies; a storage that two share counts once."""
+        parked = (k.parked for kept in self._values.values() for k in kept if k.here is None)
+        return self.device.now + sum(p.nbytes for p in parked if p is not None)
 
+    def _of(self, window: int) -> Iterator[_Kept]:
+        for key, kept in self._values.items():
+            if key.window == window:
+                yield from kept
 
-def storage_nbytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the tensors' storages, each counted once."""
-    storages = [tensor.untyped_storage() for tensor in tensors]
-    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+    def _value(self, kept: _Kept) -> Value:
+        self._bring(kept)
+        if kept.wait is not None:
+            kept.wait()
+            kept.wait = None
+        assert kept.here is not None
+        return Value(kept.here, kept.branches, kept.frames)
 
+    def _bring(self, kept: _Kept) -> None:
+        if kept.here is None:
+            assert kept.parked is not None
+            kept.here, kept.wait = kept.parked.bring()
+            self.device.hold(kept.here)
+            self.to_device += kept.parked.nbytes
 
-def to_host(tensor: Tensor) -> Tensor:
-    """The tensor in host memory, pinned where it comes from a GPU so that copies need not wait."""
-    if tensor.device.type != "cuda":
-        return tensor
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
-    host.copy_(tensor, non_blocking=True)
-    return host
+    def _leave(self, kept: _Kept) -> None:
+        """Lets go of what is on the device."""
+        if kept.here is not None:
+            self.device.let_go(kept.here)
+            kept.here = kept.wait = None
+
+    def _drop(self, values: Iterable[_Kept]) -> None:
+        """Lets go of values wherever they lie."""
+        for kept in values:
+            self._leave(kept)
+            if kept.parked is not None:
+                self.host.remove(kept.parked.nbytes)
+                kept.parked.free()
+                kept.parked = None

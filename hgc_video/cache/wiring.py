@@ -10,7 +10,7 @@ from torch import nn
 from ..errors import CacheStateError
 from ..plan.graph import BlockGraph, Layer
 from .patch import Around, Patch, is_wrapped, undo_all
-from .shared import HintSite, TextSite
+from .shared import TextSite
 from .sites import AttentionSite, LayerSite
 
 
@@ -23,7 +23,6 @@ class Wiring:
             la.name: LayerSite(la) for la in graph.layers if la.kind not in ("join", "hint")
         }
         self.attentions = {name: AttentionSite(a) for name, a in graph.attentions.items()}
-        self.hints = {name: HintSite(graph.branches) for name in graph.names("hint")}
         self.of: dict[str, tuple[list[LayerSite], list[AttentionSite]]] = {}
         self._texts: dict[str, TextSite] = {}
         self._patches: list[Patch] = []
@@ -64,7 +63,7 @@ class Wiring:
 
     def forget(self) -> None:
         """Lets go of all tensors."""
-        for sites in (self.layers, self.attentions, self.hints):
+        for sites in (self.layers, self.attentions):
             for site in sites.values():
                 site.forget()
         for text in self.texts:
@@ -74,8 +73,6 @@ class Wiring:
         """Tells the sites that keep what a window's frames share."""
         for text in self.texts:
             text.window = window
-        for hint in self.hints.values():
-            hint.window = window
 
     @property
     def texts(self) -> Collection[TextSite]:
@@ -84,9 +81,8 @@ class Wiring:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of shared rows: text and hints."""
-        hints = sum(site.nbytes for site in self.hints.values())
-        return hints + sum(site.nbytes for site in self.texts)
+        """Bytes of projected text."""
+        return sum(site.nbytes for site in self.texts)
 
     def _models(self, part: str) -> list[str]:
         """The names of a part's models: its own, or those of several ControlNets."""

@@ -9,7 +9,7 @@ from ..plan.adaptive import AdaptivePlan, Decide, Signals
 from ..plan.check import check
 from ..plan.cost import site_macs
 from ..plan.graph import BlockGraph
-from ..plan.liveness import Live, kept, live
+from ..plan.liveness import Live, kept, live, reads
 from ..plan.schedule import Schedule, StepPlan
 
 
@@ -42,11 +42,15 @@ class Works:
         if isinstance(plan, AdaptivePlan):
             plan.check(graph)
             self._choices, self._keep = plan.choices, plan.kept(graph)
+            self._reads: tuple[Mapping[str, int], ...] | None = None
             self._told = plan.extreme(fullest=True)
         else:
             check(plan, graph)
             self._choices, self._keep = tuple((s,) for s in plan.steps), kept(graph, plan)
             self._told = plan
+            self._reads = tuple(
+                reads(step, live(graph, step, lossless=plan.lossless)) for step in plan.steps
+            )
         self._projected: set[str] = set()
         self._deciders: dict[int, Decide] = {}
 
@@ -57,6 +61,11 @@ class Works:
     def adaptive(self) -> bool:
         """Whether steps are chosen at run time."""
         return isinstance(self.plan, AdaptivePlan)
+
+    def reads(self, index: int) -> Mapping[str, int] | None:
+        """What a step reads of what was kept before it: names and how many of their last values; None
+        where that is decided at run time."""
+        return None if self._reads is None else self._reads[index]
 
     def begin(self) -> None:
         """Starts a run."""

@@ -30,7 +30,7 @@ class Recorder:
         """Tells the position."""
         self._index = step_index
 
-    def only_windows(self, windows: object) -> None:
+    def only_windows(self, windows: object, following: int) -> None:
         """Nothing is kept for windows."""
 
     def __enter__(self) -> Recorder:

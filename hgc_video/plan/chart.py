@@ -8,6 +8,11 @@ from .liveness import live
 from .schedule import Schedule
 
 
+def tera(macs: int) -> str:
+    """MACs in units of 10^12, three digits."""
+    return f"{macs / 1e12:.3g}" if macs < 1e15 else f"{macs / 1e12:.0f}"
+
+
 def chart(graph: BlockGraph, schedule: Schedule) -> tuple[str, ...]:
     """Per step: its label, the guidance branches, the ControlNet residuals computed, MACs and their
     share, and the bytes kept when it ends."""

@@ -1,37 +1,53 @@
 """How a clip is cut so that it fits a memory budget: which frames, positions and windows go together.
 
 Pure numbers. What each cut would take at its peak is told by whoever can measure it without running it
-(models/peak.py); here the cheapest cut that fits is chosen, or refused with what would do.
+(peak.py); here the cheapest cut that fits is chosen, or refused with what would do.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 from ..errors import InputError
+from .chart import tera
+from .rates import Rates
+from .tiers import DEVICE, HOST, RECOMPUTE, Work
 
 GIB = 2**30
 _MARGIN = 0.04  # of the budget, for what an allocator rounds up
 
 
+_IDLE = {
+    DEVICE: "",
+    HOST: ", idle windows' caches in host memory",
+    RECOMPUTE: ", nothing kept for idle windows: every step computes in full",
+}
+
+
 @dataclass(frozen=True)
 class Chunks:
     """Rows that go together: `frames` of per-frame layers (guidance branches count apart), `positions`
-    of the motion modules' transformers, `decode` frames of the VAE; 0 is all of them. `spill` sends
-    the caches of idle windows to host memory."""
+    of the motion modules' transformers, `decode` frames of the VAE; 0 is all of them. `idle` is where
+    the caches of idle windows live: "device", "host" or "recompute", which keeps none."""
 
     frames: int = 0
     positions: int = 0
     decode: int = 16
-    spill: bool = False
+    idle: str = DEVICE
 
     def __str__(self) -> str:
         cut = f"layers in {self.frames} frames and {self.positions} positions"
-        spill = ", idle windows' caches in host memory" if self.spill else ""
         return (
-            f"{cut if self.split else 'whole layers'}, {self.decode} frames decoded at once{spill}"
+            f"{cut if self.split else 'whole layers'}, {self.decode} frames decoded at once"
+            f"{_IDLE[self.idle]}"
         )
+
+    @property
+    def spill(self) -> bool:
+        """Whether idle windows' caches wait in host memory."""
+        return self.idle == HOST
 
     @property
     def split(self) -> bool:
@@ -56,13 +72,16 @@ class Peak:
 @dataclass(frozen=True)
 class ChunkPlan:
     """The cut that was chosen: `level` 1 leaves layers whole, 2 splits them (the same result); `context`
-    is the length of the windows, which a clip longer than the motion modules needs in any case."""
+    is the length of the windows, which a clip longer than the motion modules needs in any case; `works`
+    what the run does for every place where idle caches could live, priced at `rates`."""
 
     level: int
     context: int
     chunks: Chunks
     peak: Peak
     budget: int | None
+    works: Mapping[str, Work] = field(default_factory=dict)
+    rates: Rates | None = None
 
     def __str__(self) -> str:
         fits = "" if self.budget is None else f" of {self.budget / GIB:.2f} GiB"
@@ -71,6 +90,56 @@ class ChunkPlan:
             f"level {self.level}: windows of {self.context} frames, {self.chunks}; predicted peak "
             f"{self.peak.nbytes / GIB:.2f} GiB{fits} (denoise {self.peak.denoise / GIB:.2f}, "
             f"decode {self.peak.decode / GIB:.2f}){spill}"
+        )
+
+    @property
+    def work(self) -> Work:
+        """The MACs and copies of the run; none where nothing was predicted."""
+        return self.works.get(self.chunks.idle, Work())
+
+    @property
+    def recomputed_macs(self) -> int:
+        """MACs that dropping idle caches adds, whether it is done or not."""
+        if RECOMPUTE not in self.works:
+            return 0
+        return self.works[RECOMPUTE].macs - self.works[DEVICE].macs
+
+    def explain(self) -> tuple[str, ...]:
+        """Lines on what the windows' overlap and the idle caches' place cost, and what else they would."""
+        if self.rates is None or not self.work.macs:
+            return ()
+        work, rates = self.work, self.rates
+        share = 100 * work.macs_overlap / work.macs
+        lines = [
+            f"{tera(work.macs)} T MACs, {work.compute_s(rates):.3g} s; {tera(work.macs_overlap)} T of "
+            f"them ({share:.1f} %) for frames that windows share"
+        ]
+        if HOST in self.works:
+            lines += [f"idle caches in host memory: {self._copies()}"]
+        if RECOMPUTE in self.works:
+            seconds = self.recomputed_macs / rates.macs_per_s
+            lines += [
+                f"idle caches recomputed: {tera(self.recomputed_macs)} T MACs more, {seconds:.3g} s"
+            ]
+        return (*lines, f"rates: {rates}; chosen: {self.chunks.idle}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The place of idle caches and what it costs as plain numbers; nothing where none was planned."""
+        if self.rates is None:
+            return {}
+        return {
+            "idle_caches": self.chunks.idle,
+            "predicted_host_nbytes": self.peak.spilled,
+            "works": {place: asdict(work) for place, work in self.works.items()},
+            "rates": asdict(self.rates),
+        }
+
+    def _copies(self) -> str:
+        work = self.works[HOST]
+        assert self.rates is not None
+        return (
+            f"{work.to_host / GIB:.2f} GiB copied there and {work.to_device / GIB:.2f} GiB back, "
+            f"{work.copy_s(self.rates):.3g} s at most"
         )
 
 
@@ -83,34 +152,49 @@ class Predict(Protocol):
     def decode(self, num_frames: int) -> int:
         """Bytes at the peak of decoding so many frames at once."""
 
+    def works(self, context: int) -> Mapping[str, Work]:
+        """What the run does, for every place where idle windows' caches could live."""
+
 
 def _splits(num_positions: int) -> tuple[Chunks, ...]:
-    """From nothing split to a few frames. A spill costs copies and a split launches, neither costs MACs,
-    so the coarsest that fits wins."""
+    """From nothing split to a few frames. A split costs launches and no MACs."""
     half, few = max(1, num_positions // 2), max(1, num_positions // 8)
-    return (
-        Chunks(), Chunks(spill=True), Chunks(8, half), Chunks(8, half, spill=True),
-        Chunks(2, few, spill=True),
-    )  # fmt: skip
+    return Chunks(), Chunks(8, half), Chunks(2, few)
+
+
+def _cuts(num_positions: int, works: Mapping[str, Work], rates: Rates) -> Iterator[Chunks]:
+    """All cuts of one window length, those that cost least first. A split costs launches only and copies
+    run beside the compute, so the coarsest split on the device or with copies comes first; computing
+    again comes after all splits, and before copies where even those cost more."""
+    away = sorted((p for p in works if p != DEVICE), key=lambda p: works[p].seconds(rates))
+    cheap = [DEVICE, HOST] if away[:1] == [HOST] else [DEVICE]
+    splits = _splits(num_positions)
+    for split in splits:
+        yield from (replace(split, idle=place) for place in cheap)
+    for place in away:
+        if place not in cheap:
+            yield from (replace(split, idle=place) for split in splits)
 
 
 _DECODED = (16, 8, 4, 2, 1)
 
 
 def choose_chunks(
-    predict: Predict, *, num_frames: int, max_frames: int, num_positions: int,
-    budget: int | None = None, context: int | None = None,
+    predict: Predict, *, num_frames: int, max_frames: int, num_positions: int, rates: Rates,
+    budget: int | None = None, host_budget: int | None = None, context: int | None = None,
 ) -> ChunkPlan:  # fmt: skip
     """The cheapest cut whose predicted peak fits `budget` bytes (None: whatever it takes).
 
-    `num_positions` are the positions of the outermost motion module, of both branches. The result is
-    the same for all splits. Windows shorter than the model's `max_frames` change it and
-    are taken last, never below half of that, and not at all where `context` tells the length.
+    `num_positions` are the positions of the outermost motion module, of both branches; `rates` weigh
+    copies to host memory, of which `host_budget` bytes are there, against computing again. The result
+    is the same for all splits and for host memory. Windows shorter than the model's `max_frames` change
+    it and are taken last, never below half of that, and not at all where `context` tells the length.
 
     Raises:
         InputError: nothing fits; the message names the smallest budget that would do.
     """
     limit = float("inf") if budget is None else budget * (1 - _MARGIN)
+    host_limit = float("inf") if host_budget is None else host_budget
     longest = min(num_frames, max_frames)
     contexts = [context or longest]
     if context is None and longest == max_frames:
@@ -121,12 +205,16 @@ def choose_chunks(
             break
     smallest = 0
     for length in contexts:
-        for chunks in _splits(num_positions):
+        works = predict.works(length)
+        for chunks in _cuts(num_positions, works, rates):
             denoise, spilled = predict.denoise(length, chunks)
             peak = Peak(denoise, decode, spilled)
+            if spilled > host_limit:
+                continue
             if peak.nbytes <= limit:
                 chosen = replace(chunks, decode=frames)
-                return ChunkPlan(2 if chunks.split else 1, length, chosen, peak, budget)
+                level = 2 if chunks.split else 1
+                return ChunkPlan(level, length, chosen, peak, budget, works, rates)
             smallest = min(smallest or peak.nbytes, peak.nbytes)
     assert budget is not None
     needed = smallest / (1 - _MARGIN)

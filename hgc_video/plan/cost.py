@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .graph import Attention, BlockGraph, Layer
-from .liveness import DIFFERENCE, LATENTS, Live, kept, live, made
+from .liveness import DIFFERENCE, LATENTS, Live, kept, live, made, reads
 from .schedule import Anchors, Schedule, StepPlan
 from .windows import Windows
 
@@ -15,10 +15,18 @@ PARTS = ("unet", "controlnet")
 
 @dataclass(frozen=True)
 class Cost:
-    """MACs by part for every step, and the bytes kept after every step."""
+    """By part, for every step: MACs, bytes kept when it ends, and of them those that it made; bytes that
+    it reads of what was kept before it."""
 
     macs: tuple[dict[str, int], ...]
-    nbytes: tuple[int, ...]
+    kept: tuple[dict[str, int], ...]
+    made: tuple[dict[str, int], ...]
+    read: tuple[dict[str, int], ...]
+
+    @property
+    def nbytes(self) -> tuple[int, ...]:
+        """Bytes kept after every step."""
+        return tuple(sum(step.values()) for step in self.kept)
 
     def by_part(self) -> dict[str, int]:
         """MACs of the whole run by part."""
@@ -41,32 +49,42 @@ def full_cost(graph: BlockGraph, num_inference_steps: int) -> Cost:
         part: sum(la.macs for la in graph.layers if la.part == part) * graph.branches
         for part in PARTS
     }
-    return Cost((step,) * num_inference_steps, (0,) * num_inference_steps)
+    nothing = (by_part({}),) * num_inference_steps
+    return Cost((step,) * num_inference_steps, nothing, nothing, nothing)
 
 
 def cost(graph: BlockGraph, schedule: Schedule) -> Cost:
     """The MACs that carrying out `schedule` executes and the bytes that its store holds."""
-    keep, macs, nbytes = kept(graph, schedule), [], []
+    macs, held, new, back = [], [], [], []
     projected: set[str] = set()
     stored: dict[str, list[int]] = {}
-    for index, (step, names) in enumerate(zip(schedule.steps, keep, strict=True)):
+    for index, (step, names) in enumerate(zip(schedule.steps, kept(graph, schedule), strict=True)):
         alive = live(graph, step, lossless=schedule.lossless)
         spent = site_macs(graph, step, alive, schedule, projected)
         projected |= alive.attended
         macs.append(by_part(spent))
-        for name, branches in made(graph, step, alive, index).items():
+        back.append(_stored_nbytes(graph, stored, reads(step, alive)))
+        here = made(graph, step, alive, index)
+        for name, branches in here.items():
             stored.setdefault(name, []).append(branches)
-        nbytes.append(
-            sum(_nbytes(graph, name, stored[name][-depth:]) for name, depth in names.items())
-        )
-    return Cost(tuple(macs), tuple(nbytes))
+        held.append(_stored_nbytes(graph, stored, names))
+        new.append(_stored_nbytes(graph, stored, {name: 1 for name in names if name in here}))
+    return Cost(tuple(macs), tuple(held), tuple(new), tuple(back))
 
 
 def windowed(spent: Cost, windows: Windows, moves: Sequence[bool] = ()) -> dict[str, int]:
     """MACs by part of a run whose windows each cost `spent`; the ControlNet runs once per frame."""
+    return over_windows(spent.macs, windows, moves)
+
+
+def over_windows(
+    steps: Sequence[Mapping[str, int]], windows: Windows, moves: Sequence[bool] = ()
+) -> dict[str, int]:
+    """Sums by part over the steps of all windows, each told for one; what the ControlNet makes is made
+    once per frame."""
     totals = dict.fromkeys(PARTS, 0)
     length = windows.plain[0].length
-    for i, step in enumerate(spent.macs):
+    for i, step in enumerate(steps):
         count = len(windows.at(bool(moves) and moves[i]))
         totals["unet"] += step["unet"] * count
         totals["controlnet"] += step["controlnet"] * windows.num_frames // length
@@ -74,10 +92,10 @@ def windowed(spent: Cost, windows: Windows, moves: Sequence[bool] = ()) -> dict[
 
 
 def by_part(spent: Mapping[str, int]) -> dict[str, int]:
-    """MACs summed by part."""
+    """MACs or bytes, told by names in the graph or in the store, summed by part."""
     totals = dict.fromkeys(PARTS, 0)
-    for name, macs in spent.items():
-        totals[name.partition(".")[0]] += macs
+    for name, amount in spent.items():
+        totals[name.partition(".")[0].removesuffix("+")] += amount
     return totals
 
 
@@ -116,11 +134,27 @@ def _share(layer: Layer, attention: Attention, anchors: Anchors | None, num_fram
     return len(anchors.frames(num_frames)) / num_frames
 
 
+def kept_for_any(graph: BlockGraph, names: Mapping[str, int]) -> dict[str, int]:
+    """Bytes by part of the last so many values of each name, made for all branches."""
+    stored = {name: [graph.branches] * depth for name, depth in names.items()}
+    return _stored_nbytes(graph, stored, names)
+
+
+def _stored_nbytes(
+    graph: BlockGraph, stored: Mapping[str, list[int]], names: Mapping[str, int]
+) -> dict[str, int]:
+    """Bytes by part of the last so many values of each name; `stored` tells their branches."""
+    return by_part(
+        {name: _nbytes(graph, name, stored.get(name, [])[-n:]) for name, n in names.items()}
+    )
+
+
 def _nbytes(graph: BlockGraph, name: str, branches: list[int]) -> int:
     if name == DIFFERENCE or name.startswith(LATENTS):  # as large as the prediction
-        return graph.by_name[graph.output].nbytes
+        return graph.by_name[graph.output].nbytes * len(branches)
     name = name.removesuffix("+")
     if name in graph.attentions:
         return graph.attentions[name].nbytes * sum(branches)
     layer = graph.by_name.get(name, graph.layers[-1])  # the whole UNet's is its last layer's
-    return layer.nbytes if layer.kind == "hint" else layer.nbytes * sum(branches)
+    # Both branches see the same clip, so that its encoded hint is kept for one.
+    return layer.nbytes * (len(branches) if layer.kind == "hint" else sum(branches))

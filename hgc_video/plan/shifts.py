@@ -24,3 +24,8 @@ def shifts(schedule: Schedule | None, graph: BlockGraph, num_steps: int) -> tupl
         told.append(moved)
         held = set(keep) - once
     return tuple(told)
+
+
+def padded(moves: tuple[bool, ...], num_steps: int) -> tuple[bool, ...]:
+    """The same moves for a run of another number of steps; further steps have the plain windows."""
+    return (moves + (False,) * num_steps)[:num_steps]

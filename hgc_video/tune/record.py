@@ -48,7 +48,7 @@ class Pinned:
         """The pinned position."""
         self.engine.at(self.index)
 
-    def only_windows(self, windows: object) -> None:
+    def only_windows(self, windows: object, following: int) -> None:
         """There is one window."""
 
 

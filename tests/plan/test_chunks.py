@@ -6,30 +6,54 @@ import pytest
 
 from hgc_video.errors import InputError
 from hgc_video.plan.chunks import GIB, Chunks, choose_chunks, parse_nbytes
+from hgc_video.plan.rates import Rates
+from hgc_video.plan.tiers import DEVICE, HOST, RECOMPUTE, Work
+
+FAST_BUS, SLOW_BUS = Rates(1e12, 20e9, "fast"), Rates(1e12, 1e9, "slow")
 
 
 class Table:
-    """Peaks in GiB that fall with every cut, as real ones do."""
+    """Peaks in GiB that fall with every cut, as real ones do; copies of 40 GB, or 10 T MACs more."""
 
     def denoise(self, context, chunks):
         whole = context * (0.5 if chunks.frames == 0 else 0.3 if chunks.frames == 8 else 0.2)
-        return int((1 + whole + (0 if chunks.spill else 2)) * GIB), int(2 * GIB * chunks.spill)
+        kept = 2 * GIB
+        device = {DEVICE: kept, HOST: 0, RECOMPUTE: 0}[chunks.idle]
+        return int((1 + whole) * GIB) + device, kept if chunks.idle == HOST else 0
 
     def decode(self, num_frames):
         return int((1 + 0.5 * num_frames) * GIB)
 
+    def works(self, context):
+        macs = 50 * 10**12
+        return {
+            DEVICE: Work(macs, 10**13),
+            HOST: Work(macs, 10**13, 10 * 10**9, 30 * 10**9),
+            RECOMPUTE: Work(macs + 10**13, 10**13),
+        }
 
-def chosen(budget, **options):
-    options = {"num_frames": 64, "max_frames": 16, "num_positions": 8192, **options}
-    return choose_chunks(Table(), budget=None if budget is None else int(budget * GIB), **options)
+
+class OneWindow(Table):
+    """A clip that no window of which ever idles."""
+
+    def works(self, context):
+        return {DEVICE: Work(10**12)}
+
+
+def chosen(budget, table=None, **options):
+    options = {
+        "num_frames": 64, "max_frames": 16, "num_positions": 8192, "rates": FAST_BUS, **options,
+    }  # fmt: skip
+    budget = None if budget is None else int(budget * GIB)
+    return choose_chunks(table or Table(), budget=budget, **options)
 
 
 def test_the_coarsest_that_fits_is_taken():
     assert chosen(None).chunks == Chunks() and chosen(None).level == 1
     assert chosen(12).chunks == Chunks(decode=16)
-    assert chosen(10).chunks == Chunks(decode=16, spill=True)
-    assert chosen(7).chunks == Chunks(8, 4096, decode=8, spill=True) and chosen(7).level == 2
-    assert chosen(4.5).chunks == Chunks(2, 1024, decode=4, spill=True)
+    assert chosen(10).chunks == Chunks(decode=16, idle=HOST)
+    assert chosen(7).chunks == Chunks(8, 4096, decode=8, idle=HOST) and chosen(7).level == 2
+    assert chosen(4.5).chunks == Chunks(2, 1024, decode=4, idle=HOST)
     assert [chosen(b).context for b in (12, 10, 7, 4.5)] == [16] * 4
 
 
@@ -58,6 +82,39 @@ def test_the_plan_says_what_it_does():
         "host memory",
     ):
         assert word in told
+
+
+def test_idle_caches_are_copied_or_computed_again_whichever_costs_less():
+    fast, slow = chosen(6.2), chosen(6.2, rates=SLOW_BUS)
+    assert fast.chunks == Chunks(8, 4096, decode=8, idle=HOST)
+    assert slow.chunks == Chunks(8, 4096, decode=8, idle=RECOMPUTE)
+    assert fast.work.copy_s(FAST_BUS) == 2 < 10 == slow.recomputed_macs / SLOW_BUS.macs_per_s
+    assert fast.peak.spilled == 2 * GIB and slow.peak.spilled == slow.work.to_host == 0
+    assert slow.work.macs - fast.work.macs == fast.recomputed_macs == 10**13
+    assert chosen(10, rates=SLOW_BUS).chunks == Chunks(8, 4096, decode=16)
+
+
+def test_without_room_in_host_memory_they_are_computed_again():
+    assert chosen(6.2, host_budget=GIB).chunks.idle == RECOMPUTE
+    assert chosen(6.2, host_budget=3 * GIB).chunks.idle == HOST
+
+
+def test_where_nothing_idles_there_is_nothing_to_choose():
+    one = chosen(5.5, OneWindow(), num_frames=10)
+    assert one.chunks.idle == DEVICE and one.chunks.split
+    with pytest.raises(InputError, match=r"takes 5\.42"):
+        chosen(4.5, OneWindow(), context=11)
+
+
+def test_the_plan_prices_every_place():
+    told = "\n".join(chosen(10).explain())
+    for word in (
+        "50 T MACs, 50 s; 10 T of them (20.0 %)", "9.31 GiB copied there and 27.94 GiB back, 2 s",
+        "10 T MACs more, 10 s", "20 GB/s, fast", "chosen: host",
+    ):  # fmt: skip
+        assert word in told
+    data = chosen(10).to_dict()
+    assert data["idle_caches"] == "host" and data["works"]["host"]["to_device"] == 30 * 10**9
 
 
 @pytest.mark.parametrize(

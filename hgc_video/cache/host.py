@@ -1,0 +1,190 @@
+"""The tier beside the device: where the values of idle windows wait, and how they get there and back.
+
+For a GPU it is pinned host memory, reached by a stream of its own, so that copies run beside the
+compute and nobody waits for the device. For the CPU, whose memory is the host's already, it is a
+mapped temporary file, which the system may write out. Without numbers (the meta device) only shapes wait.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import CacheStateError
+
+Wait = Callable[[], None]
+
+
+class Parked(Protocol):
+    """A tensor's copy in the other tier."""
+
+    nbytes: int
+
+    def bring(self) -> tuple[Tensor, Wait | None]:
+        """Begins to copy it back; the tensor, and what has the current stream wait until it has arrived."""
+
+    def free(self) -> None:
+        """Its place may be used for another one."""
+
+
+class Host(Protocol):
+    """Takes tensors in."""
+
+    def park(self, tensor: Tensor) -> Parked:
+        """Begins to copy a tensor here; it may be let go of at once."""
+
+
+def host_for(device: torch.device) -> Host:
+    """The tier beside a device."""
+    if device.type == "cuda":
+        return PinnedHost(device)
+    return ShapesHost() if device.type == "meta" else MappedHost()
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    """Strides of a dense copy: the layout decides the last bits of a convolution, so it is kept."""
+    return torch.empty_like(tensor, device="meta").stride()
+
+
+class PinnedHost:
+    """Pinned host memory. A copy waits for what was queued before it, what is queued after it does not
+    wait for the copy; the allocators are told, so that neither side's memory is reused too early."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.stream = device, torch.cuda.Stream(device)
+
+    def park(self, tensor: Tensor) -> Parked:
+        """Begins to copy a tensor here."""
+        pinned = torch.empty_strided(
+            tensor.shape, _strides(tensor), dtype=tensor.dtype, pin_memory=True
+        )
+        self.copy(pinned, tensor)
+        tensor.record_stream(self.stream)
+        return _Pinned(self, pinned)
+
+    def copy(self, target: Tensor, source: Tensor) -> torch.cuda.Event:
+        """Queues a copy behind all that is queued now; the event tells when it is done."""
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            target.copy_(source, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record(self.stream)
+        return done
+
+
+class _Pinned:
+    def __init__(self, host: PinnedHost, tensor: Tensor) -> None:
+        self._host, self._tensor, self.nbytes = host, tensor, tensor.nbytes
+
+    def bring(self) -> tuple[Tensor, Wait | None]:
+        """Begins to copy it back."""
+        host, kept = self._host, self._tensor
+        # Taken from the compute stream's memory, so that one pool serves both.
+        back = torch.empty_strided(kept.shape, kept.stride(), dtype=kept.dtype, device=host.device)
+        arrived = host.copy(back, kept)
+        back.record_stream(host.stream)
+
+        return back, lambda: torch.cuda.current_stream(host.device).wait_event(arrived)
+
+    def free(self) -> None:
+        """Its place may be used for another one; the allocator waits for copies under way."""
+        del self._tensor
+
+
+_SLAB_NBYTES = 16 * 2**20
+
+
+class MappedHost:
+    """A temporary file without a name, mapped in slabs; places of values that were freed are used again."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="hgc_video-")  # noqa: SIM115, it lives as long as this
+        weakref.finalize(self, self._file.close)
+        self._end = 0
+        self._slab, self._used = memoryview(b""), 0
+        self._free: dict[int, list[memoryview]] = {}
+
+    def park(self, tensor: Tensor) -> Parked:
+        """Copies a tensor here."""
+        place = self._place(tensor.numel() * tensor.element_size())
+        parked = torch.frombuffer(place, dtype=tensor.dtype).as_strided(
+            tensor.shape, _strides(tensor)
+        )
+        parked.copy_(tensor)
+        return _Mapped(parked, place, self._free)
+
+    def _place(self, nbytes: int) -> memoryview:
+        if self._free.get(nbytes):
+            return self._free[nbytes].pop()
+        if self._used + nbytes > len(self._slab):
+            self._slab, self._used = self._grown(max(nbytes, _SLAB_NBYTES)), 0
+        place = self._slab[self._used : self._used + nbytes]
+        self._used += -(-nbytes // 64) * 64  # vector loads like aligned places
+        return place
+
+    def _grown(self, nbytes: int) -> memoryview:
+        nbytes = -(-nbytes // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+        try:
+            if hasattr(
+                os, "posix_fallocate"
+            ):  # a full disk must be an error now, not a signal later
+                os.posix_fallocate(self._file.fileno(), self._end, nbytes)
+            else:
+                self._file.truncate(self._end + nbytes)
+            slab = mmap.mmap(self._file.fileno(), nbytes, offset=self._end)
+        except OSError as error:
+            raise CacheStateError(
+                f"no room for idle windows' caches in {tempfile.gettempdir()} ({error}); free space "
+                "there, set TMPDIR to another place, or give a larger memory"
+            ) from error
+        self._end += nbytes
+        return memoryview(slab)
+
+
+class _Mapped:
+    def __init__(
+        self, tensor: Tensor, place: memoryview, free: dict[int, list[memoryview]]
+    ) -> None:
+        self._tensor, self._place, self._free, self.nbytes = tensor, place, free, tensor.nbytes
+
+    def bring(self) -> tuple[Tensor, Wait | None]:
+        """Copies it back."""
+        kept = self._tensor
+        back = torch.empty_strided(kept.shape, kept.stride(), dtype=kept.dtype).copy_(kept)
+        return back, None
+
+    def free(self) -> None:
+        """Its place may be used for another one."""
+        del self._tensor
+        self._free.setdefault(self.nbytes, []).append(self._place)
+
+
+class ShapesHost:
+    """Where tensors without numbers wait: nothing of them is left but what makes them again."""
+
+    def park(self, tensor: Tensor) -> Parked:
+        """Notes a tensor's shape."""
+        return _Shape(tensor)
+
+
+class _Shape:
+    def __init__(self, tensor: Tensor) -> None:
+        self.nbytes = tensor.numel() * tensor.element_size()
+        self._told: dict[str, Any] = {
+            "size": tensor.shape, "stride": _strides(tensor), "dtype": tensor.dtype
+        }  # fmt: skip
+
+    def bring(self) -> tuple[Tensor, Wait | None]:
+        """Makes it again."""
+        back = torch.empty_strided(**self._told, device="meta")
+        return back, None
+
+    def free(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,55 @@
+"""How fast this machine's GPU multiplies and copies, measured in a fraction of a second.
+
+A large matrix product and a pinned copy: what a run reaches at best, so that seconds made from it are a
+lower bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+
+from ..plan.rates import ASSUMED_CPU, ASSUMED_GPU, Rates
+
+_SIDE = 4096
+_COPIED_NBYTES = 2**28
+_REPEATS = 3
+
+
+def rates_of(device: str, dtype: torch.dtype) -> Rates:
+    """The rates of a device: measured where it is a GPU, otherwise assumed."""
+    if device.startswith("cuda"):
+        return _measured(device, dtype)
+    return ASSUMED_CPU if device == "cpu" else ASSUMED_GPU
+
+
+def planning_rates() -> Rates:
+    """The rates to plan a run in half precision with: of the GPU that is here, or assumed."""
+    return _measured("cuda", torch.float16) if torch.cuda.is_available() else ASSUMED_GPU
+
+
+@cache
+def _measured(device: str, dtype: torch.dtype) -> Rates:
+    a = torch.ones(_SIDE, _SIDE, device=device, dtype=dtype)
+    host = torch.empty(_COPIED_NBYTES, dtype=torch.uint8, pin_memory=True)
+    there = torch.empty_like(host, device=device)
+    product_s = _seconds(lambda: torch.mm(a, a), device)
+    copy_s = _seconds(lambda: there.copy_(host, non_blocking=True), device)
+    name = torch.cuda.get_device_name(device)
+    return Rates(_SIDE**3 / product_s, _COPIED_NBYTES / copy_s, f"measured on {name}")
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    """Seconds of a piece of device work, the fastest of a few, the first one left out."""
+    work()
+    found: list[float] = []
+    for _ in range(_REPEATS):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        end.record()
+        torch.cuda.synchronize(device)
+        found.append(start.elapsed_time(end) / 1000)
+    return min(found)

@@ -1,0 +1,154 @@
+"""Where the caches of idle windows live, and what each place costs: copies, or computing again.
+
+Only one window of a long clip is at work at a time; what the others keep from step to step can stay on
+the device, wait in host memory, or be dropped, so that every step of every window computes in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .adaptive import AdaptivePlan
+from .cost import Cost, cost, full_cost, kept_for_any, over_windows, windowed
+from .graph import BlockGraph, Layer
+from .liveness import live, reads
+from .rates import Rates
+from .schedule import Schedule, StepPlan
+from .shifts import shifts
+from .windows import Windows
+
+DEVICE, HOST, RECOMPUTE = "device", "host", "recompute"
+THERE = 2  # windows whose values are on the device under HOST: the one at work and the next one
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run of all windows does beside its peak: MACs of UNet and ControlNet, how many of them the
+    frames that windows share add, and bytes copied to host memory and back."""
+
+    macs: int = 0
+    macs_overlap: int = 0
+    to_host: int = 0
+    to_device: int = 0
+
+    def compute_s(self, rates: Rates) -> float:
+        """Seconds of the MACs."""
+        return self.macs / rates.macs_per_s
+
+    def copy_s(self, rates: Rates) -> float:
+        """Seconds of the copies; they run beside the compute, so that this is the most they can cost."""
+        return (self.to_host + self.to_device) / rates.bus_nbytes_per_s
+
+    def seconds(self, rates: Rates) -> float:
+        """Seconds of both, one after the other."""
+        return self.compute_s(rates) + self.copy_s(rates)
+
+
+def places(plan: Schedule | AdaptivePlan | None, windows: Windows) -> tuple[str, ...]:
+    """Where a plan's idle caches could live. Up to two windows nothing idles for long enough; a plan
+    that decides at run time is not told what it would have decided without a cache."""
+    if plan is None or len(windows.plain) <= THERE:
+        return (DEVICE,)
+    return (DEVICE, HOST) if isinstance(plan, AdaptivePlan) else (DEVICE, HOST, RECOMPUTE)
+
+
+def recomputed(schedule: Schedule) -> Schedule:
+    """The schedule with nothing kept between steps: what was reused is computed. Branches that were
+    dropped stay dropped, unless their kept difference stood in for them."""
+    steps = tuple(_computed(step) for step in schedule.steps)
+    return replace(schedule, steps=steps, adjust="")
+
+
+def _computed(step: StepPlan) -> StepPlan:
+    nothing: frozenset[str] = frozenset()
+    return replace(
+        step, reuse=nothing, contributions=nothing, merge=nothing, extrapolate=nothing, slope=0.0,
+        difference=None, branches=2 if step.difference is not None else step.branches,
+        label="recomputed" if step.reuse or step.contributions else step.label,
+    )  # fmt: skip
+
+
+def carried_out(plan: Schedule | AdaptivePlan | None, place: str) -> Schedule | AdaptivePlan | None:
+    """The plan that is really run where idle caches live at `place`."""
+    return recomputed(plan) if place == RECOMPUTE and isinstance(plan, Schedule) else plan
+
+
+def moves_of(
+    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int, windows: Windows
+) -> tuple[bool, ...]:
+    """Per step whether the windows are the shifted ones; none of them where they never move."""
+    if len(windows.plain) == 1 or isinstance(plan, AdaptivePlan):
+        return ()
+    return shifts(plan, graph, num_steps)
+
+
+def cost_of(plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int) -> Cost:
+    """What one window of a plan costs; of one that decides at run time, the most that it can."""
+    if plan is None:
+        return full_cost(graph, num_steps)
+    schedule = plan.extreme(fullest=True) if isinstance(plan, AdaptivePlan) else plan
+    return cost(graph, schedule)
+
+
+def work_of(
+    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int, windows: Windows,
+    place: str,
+) -> Work:  # fmt: skip
+    """The work of a whole run with idle caches at `place`."""
+    plan = carried_out(plan, place)
+    spent, moves = cost_of(plan, graph, num_steps), moves_of(plan, graph, num_steps, windows)
+    hint = _hints_of_the_shifted(plan, graph, windows, moves)
+    macs = sum(windowed(spent, windows, moves).values()) + sum(la.macs for la in hint)
+    alone = spent.total * windows.num_frames // windows.plain[0].length
+    if place != HOST:
+        return Work(macs, macs - alone)
+    made, read = (
+        sum(over_windows(steps, windows, moves).values()) for steps in (spent.made, spent.read)
+    )
+    first_made = sum(la.nbytes for la in hint)
+    return Work(macs, macs - alone, made + first_made, read - first_made)
+
+
+def _hints_of_the_shifted(
+    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, windows: Windows, moves: Sequence[bool]
+) -> list[Layer]:
+    """The hint encoders, with MACs and bytes for all frames, where a step that takes hints to be there
+    is the first one of the shifted windows, which have none yet."""
+    if not isinstance(plan, Schedule) or True not in moves:
+        return []
+    step = plan.steps[moves.index(True)]
+    held = reads(step, live(graph, step, lossless=plan.lossless))
+    hints = [graph.by_name[name] for name in graph.names("hint") if name in held]
+    clip, length = windows.num_frames, windows.plain[0].length
+    return [
+        replace(la, macs=la.macs * clip // length, nbytes=la.nbytes * clip // length)
+        for la in hints
+    ]
+
+
+def kept_nbytes(
+    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int, windows: Windows
+) -> int:
+    """The most bytes that the caches of all windows hold at once, wherever they live."""
+    moves = moves_of(plan, graph, num_steps, windows) or (False,) * num_steps
+    shifted_hints = sum(la.nbytes for la in _hints_of_the_shifted(plan, graph, windows, moves))
+    steps = zip(_kept(plan, graph, num_steps), moves, strict=True)
+    most = max(sum(over_windows([step], windows, [moved]).values()) for step, moved in steps)
+    return most + shifted_hints
+
+
+def moved_nbytes(plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int) -> int:
+    """The most bytes that one window brings to a step from host memory."""
+    if isinstance(plan, AdaptivePlan):  # whatever it may read
+        return max(sum(step.values()) for step in _kept(plan, graph, num_steps))
+    return max(sum(step.values()) for step in cost_of(plan, graph, num_steps).read)
+
+
+def _kept(
+    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int
+) -> Sequence[Mapping[str, int]]:
+    """Bytes by part that one window keeps after every step."""
+    if isinstance(plan, AdaptivePlan):
+        return tuple(kept_for_any(graph, names) for names in plan.kept(graph))
+    return cost_of(plan, graph, num_steps).kept
