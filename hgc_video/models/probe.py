@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import AdapterError
 
 UNETS = ("UNetMotionModel", "UNet2DConditionModel", "UNetSpatioTemporalConditionModel")
 CONTROLNETS = ("ControlNetModel", "SparseControlNetModel")
+_IN_BLOCKS = ("resnets", "attentions", "motion_modules", "downsamplers", "upsamplers")
 _WINDOWED = ("FreeNoiseTransformerBlock", "SplitInferenceModule")
 _ADDED = (None, "text_time")  # what SDXL adds to the timestep; others need inputs we do not know
 
@@ -25,8 +26,9 @@ def probe_unet(unet: Any) -> None:
             f"{type(unet).__name__} is not supported; supported are {', '.join(UNETS)}"
         )
     _expect(unet, "time_embedding", "conv_in", "down_blocks", "mid_block", "up_blocks", "conv_out")
-    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
-        _expect(block, "resnets")
+    _probe_blocks(unet)
+    for block in unet.up_blocks:
+        _expect_named(block, "upsamplers")
     _probe_embeddings(unet)
     for module in unet.modules():
         if type(module).__name__ in _WINDOWED:
@@ -47,6 +49,7 @@ def probe_controlnet(controlnet: Any) -> None:
         controlnet, "controlnet_cond_embedding", "time_embedding", "conv_in", "down_blocks",
         "mid_block", "controlnet_down_blocks", "controlnet_mid_block",
     )  # fmt: skip
+    _probe_blocks(controlnet)
     _probe_embeddings(controlnet)
 
 
@@ -59,10 +62,44 @@ def _probe_embeddings(model: Any) -> None:
         )
 
 
+def _probe_blocks(model: Any) -> None:
+    """What a block holds must be known by name, or its layers would be run where a plan says not to."""
+    for block in (*model.down_blocks, model.mid_block, *getattr(model, "up_blocks", ())):
+        _expect(block, "resnets")
+        unknown = [name for name, _ in block.named_children() if name not in _IN_BLOCKS]
+        if unknown:
+            _moved(block, f"nothing but {', '.join(_IN_BLOCKS)}")
+        for name in ("attentions", "motion_modules"):
+            for module in getattr(block, name, None) or ():
+                if module is not None:
+                    _probe_attentions(module)
+    for block in model.down_blocks:
+        _expect_named(block, "downsamplers")
+
+
+def _probe_attentions(module: Any) -> None:
+    attentions = [part for part in module.modules() if hasattr(part, "is_cross_attention")]
+    if not attentions:
+        _moved(module, "attentions that tell is_cross_attention")
+    for attention in attentions:
+        _expect(attention, "to_q", "to_k", "to_v")
+
+
 def _expect(module: Any, *attributes: str) -> None:
     missing = [a for a in attributes if getattr(module, a, None) is None]
     if missing:
-        raise AdapterError(
-            f"{type(module).__name__} was expected to have {', '.join(missing)}; "
-            "this diffusers lays its models out differently"
-        )
+        _moved(module, ", ".join(missing))
+
+
+def _expect_named(module: Any, attribute: str) -> None:
+    """For what a block may be without, but says so."""
+    if not hasattr(module, attribute):
+        _moved(module, f"{attribute}, or to say that it has none")
+
+
+def _moved(module: Any, expected: str) -> NoReturn:
+    found = ", ".join(name for name, _ in module.named_children()) or "no modules"
+    raise AdapterError(
+        f"{type(module).__name__} was expected to have {expected}; it has {found}: "
+        "this diffusers lays its models out differently"
+    )
