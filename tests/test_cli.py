@@ -276,7 +276,7 @@ def test_policies_are_listed_with_fields_and_sources():
     [
         (["--model", "sd51"], "sd51"), (["--policy", "deepcashe"], "deepcache"),
         (["--policy", "deepcache:intervall=2"], "interval"), (["--convention", "thop"], "no-attention"),
-        (["--model", "svd", "--controlnet", "1"], "takes no ControlNet"),
+        (["--model", "svd", "--controlnet", "2"], "one control at a time"),
         (["--model", "sd15", "--height", "500"], "multiple of 64"), (["--num-frames", "0"], "at least 1"),
         (["--policy", "block-caching"], "record_similarity"),
     ],
