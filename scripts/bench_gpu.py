@@ -25,7 +25,8 @@ import torch
 from diffusers import ControlNetModel, DDIMScheduler, UNetMotionModel
 
 from hgc_video.cache.engine import Engine, attach
-from hgc_video.denoise import ControlledUNet, Guidance, denoise
+from hgc_video.denoise import ControlledUNet, denoise
+from hgc_video.guidance import Guidance
 from hgc_video.measure.memory import PeakMemory
 from hgc_video.models.graph import build_graph
 from hgc_video.models.known_models import KnownModel, known_model
