@@ -9,7 +9,9 @@ import torch
 
 import hgc_video
 from hgc_video.errors import InputError, ModelError, VideoError
+from hgc_video.forecast import forecast
 from hgc_video.models.load import load_pipeline, read_facts
+from hgc_video.plan.chunks import GIB
 from tests import tiny_pipelines as tiny
 
 STEPS, FRAMES, SIDE = 4, 4, 32
@@ -118,6 +120,18 @@ def test_with_a_controlnet_off_is_full_and_the_control_pulls(generate, off, plai
     assert "an image in memory" in report.summary() and "prompt" not in report.summary()
 
 
+def test_the_stock_loop_is_cached_without_the_controlnet_beside_it(folder, first, plain):
+    pipe = load_pipeline(str(folder), "depth")
+    with hgc_video.enable_cache(pipe, "full") as cache:
+        frames = pipe(
+            first, num_frames=FRAMES, height=SIDE, width=SIDE, num_inference_steps=STEPS,
+            generator=torch.Generator().manual_seed(0), output_type="np",
+        ).frames[0]  # fmt: skip
+        assert cache.report.macs_by_part["controlnet"] == 0
+        assert cache.report.macs == cache.report.macs_baseline
+    assert np.array_equal(np.round(frames * 255).astype(np.uint8), plain)
+
+
 def test_another_image_or_control_is_another_clip(generate, off, depth):
     assert not np.array_equal(off.frames, generate(image=tiny.images(2)[1]).frames)
     assert not np.array_equal(off.frames, generate(control={"depth": depth[::-1]}).frames)
@@ -208,6 +222,32 @@ def test_a_text_model_takes_no_image(depth, first):
     for option in ({"image": first}, {"motion": {"motion_bucket_id": 60}}):
         with pytest.raises(InputError, match="begins with a prompt; leave"):
             hgc_video.generate(depth, "a dancer", **option)
+
+
+def test_a_plan_needs_no_weights(folder, off):
+    """Of the folder, with what the run then took; and of the full size by name."""
+    told = forecast(
+        model=str(folder),
+        control="depth",
+        preset="off",
+        num_inference_steps=STEPS,
+        height=SIDE,
+        width=SIDE,
+    )
+    spent = off.report.macs_by_part
+    assert told.macs_by_part == {part: spent[part] for part in ("unet", "controlnet")}
+    for frames in ({"model": "svd", "num_frames": 26}, {"model": str(folder), "num_frames": 5}):
+        with pytest.raises(InputError, match="ask for less"):
+            forecast(control="depth", **frames)
+
+
+@pytest.mark.slow
+def test_memory_is_planned_at_full_size():
+    """UNet, ControlNet, VAE and CLIP have 5.47 GiB of weights in half precision; a clip is never windowed, and
+    decoded as a whole where there is room."""
+    told = forecast(model="svd", preset="off", num_inference_steps=2, memory="60GiB").cut
+    assert told is not None and (told.context, told.chunks.decode) == (25, 25)
+    assert 5.47 * GIB < told.peak.denoise < told.peak.decode < 60 * GIB
 
 
 def test_the_folder_is_known_and_told_what_it_lacks(folder, tmp_path):

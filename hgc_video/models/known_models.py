@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import ModelError, nearest
-from .probe import TEMPORAL_CONTROLNET
+from .probe import TEMPORAL_CONTROLNET, TEMPORAL_UNET
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,26 @@ class KnownModel:
         return made, diffusers.MultiControlNetModel(nets)
 
     def build_vae(self) -> Any:
-        """Stable Diffusion's VAE on the meta device; all known models but SVD have its shape."""
+        """Stable Diffusion's VAE on the meta device, which all known models have; SVD's decodes frames
+        together."""
         import diffusers
         import torch
 
+        shared: dict[str, Any] = {
+            "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+        }  # fmt: skip
         with torch.device("meta"):
-            return diffusers.AutoencoderKL(
-                block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
-                down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            )  # fmt: skip
+            if self.unet["_class_name"] == TEMPORAL_UNET:
+                return diffusers.AutoencoderKLTemporalDecoder(**shared).to("meta")
+            return diffusers.AutoencoderKL(**shared, up_block_types=("UpDecoderBlock2D",) * 4)
 
 
 def model_class(name: str) -> Any:
-    """A class of diffusers, or of ours where diffusers has none."""
+    """A class of diffusers, or of ours where diffusers has none; the community's name of it too."""
     import diffusers
 
-    if name == TEMPORAL_CONTROLNET:
+    if name in (TEMPORAL_CONTROLNET, "ControlNetSDVModel"):
         from .spatio_temporal_controlnet import SpatioTemporalControlNetModel
 
         return SpatioTemporalControlNetModel
