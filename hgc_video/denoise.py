@@ -1,21 +1,24 @@
 """The denoising loop, and UNet, ControlNet and guidance over windows of frames as the one callable
 that it steps.
 
-A clip of one window goes exactly the way of AnimateDiffControlNetPipeline, so that without a cache
-the result is the same to the bit. Whoever must know where the run is, is told before the models run;
+A clip of one window goes exactly the way of AnimateDiffControlNetPipeline, or of
+StableVideoDiffusionPipeline, so that without a cache the result is the same to the bit. Which of them is
+what the guidance knows. Whoever must know where the run is, is told before the models run;
 the loop never learns what is cached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from .guidance import Steering
 from .plan.windows import Window, Windows
+
+_RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
 
 
 class Position(Protocol):
@@ -25,77 +28,18 @@ class Position(Protocol):
         """Called before the models of a step run on a window."""
 
 
-@dataclass(frozen=True)
-class Guidance:
-    """What steers a clip: prompt_embeds (2 n d), uncond first, or (1 n d) without guidance, or with a
-    text for every frame (2f n d) or (f n d);
-    controlnet_cond (f 3 H W) uint8, or float in 0..1, the same for both branches, one for every
-    ControlNet; the pull of the prompt and of every control; the share of the run at which the control
-    begins and at which it ends; `added` is what SDXL adds to the timestep, text_embeds (2 d) and time_ids
-    (2 6), uncond first, or (1 ...) without guidance."""
-
-    prompt_embeds: Tensor
-    controlnet_cond: tuple[Tensor, ...]
-    guidance_scale: float
-    conditioning_scale: tuple[float, ...]
-    control_guidance_start: float = 0.0
-    control_guidance_end: float = 1.0
-    added: Mapping[str, Tensor] | None = None
-
-    def scale_at(self, step_index: int, num_inference_steps: int) -> tuple[float, ...]:
-        """The controls' scales at a step, 0 outside their window."""
-        window = (self.control_guidance_start, self.control_guidance_end)
-        inside = in_control_window(step_index, num_inference_steps, *window)
-        return self.conditioning_scale if inside else (0.0,) * len(self.conditioning_scale)
-
-    @property
-    def branches(self) -> int:
-        """2 where a prompt-free branch is computed (Ho & Salimans 2207.12598), else 1."""
-        return 2 if self.guidance_scale > 1 else 1
-
-    def text(self, frames: slice) -> Tensor:
-        """prompt_embeds (branches·f n d) of these frames; only they are ever repeated."""
-        rows: Tensor = self.prompt_embeds.unflatten(0, (self.branches, -1))
-        count = frames.stop - frames.start
-        rows = rows.expand(-1, count, -1, -1) if rows.shape[1] == 1 else rows[:, frames]
-        return rows.flatten(0, 1)
-
-    def added_cond(self, num_frames: int = 1) -> dict[str, Any]:
-        """`added_cond_kwargs` for a model, with every branch's row for each of so many frames; none where
-        nothing is added."""
-        if self.added is None:
-            return {}
-        rows = {name: row.repeat_interleave(num_frames, 0) for name, row in self.added.items()}
-        return {"added_cond_kwargs": rows}
-
-    def control(self, frames: slice, like: Tensor) -> list[Tensor]:
-        """controlnet_cond (branches·f 3 H W) of these frames in 0..1; only they are ever converted."""
-        return [self._converted(cond[frames], like) for cond in self.controlnet_cond]
-
-    def _converted(self, cond: Tensor, like: Tensor) -> Tensor:
-        if cond.dtype == torch.uint8:
-            cond = (
-                cond.contiguous().float() / 255
-            )  # the layout decides the last bits of a convolution
-        return torch.cat([cond.to(like.device, like.dtype)] * self.branches)
-
-
-def in_control_window(step_index: int, num_inference_steps: int, start: float, end: float) -> bool:
-    """Whether the control pulls at a step; the stock pipeline's own rule."""
-    before = step_index / num_inference_steps < start
-    return not before and (step_index + 1) / num_inference_steps <= end
-
-
 class ControlledUNet:
-    """`unet` steered by `controlnet`: latents (b c f h w) at t give the guided prediction, same shape.
+    """`unet` steered by `controlnet`: latents (b c f h w), or (b f c h w) as the guidance has them, at t give
+    the guided prediction, same shape.
 
-    Without a `controlnet` (None) the UNet runs alone. With `windows` a long clip goes through the UNet
+    Without a `controlnet` (None) the UNet runs alone; a UNet without residual inputs must have been given
+    them (cache/residuals.py). With `windows` a long clip goes through the UNet
     window by window, the ControlNet once per frame, and predictions are blended; only one window's
     residuals are there at a time. `moves` says per step whether the shifted windows are taken.
     """
 
     def __init__(
-        self, unet: Any, controlnet: Any, guidance: Guidance, num_inference_steps: int,
+        self, unet: Any, controlnet: Any, guidance: Steering, num_inference_steps: int,
         *, windows: Windows | None = None, moves: Sequence[bool] = (), engine: Any = None,
     ) -> None:  # fmt: skip
         self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
@@ -109,7 +53,8 @@ class ControlledUNet:
         self._scale = self.guidance.scale_at(step_index, self.num_inference_steps)
 
     def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
-        clip = self.windows or Windows(latents.shape[2], latents.shape[2])
+        axis = self.guidance.frames_axis
+        clip = self.windows or Windows(latents.shape[axis], latents.shape[axis])
         windows = clip.at(self._moved(self._step))
         following = clip.at(self._moved(self._step + 1))[0].number
         for position in self.positions:
@@ -118,63 +63,56 @@ class ControlledUNet:
             return self._window(windows[0], latents, t, None)[0]
         blended, residuals = torch.zeros_like(latents), None
         for window, weights in zip(windows, clip.weights(windows), strict=True):
-            part = latents[:, :, window.frames]
+            part = self._of(latents, window.frames)
             noise_pred, residuals = self._window(window, part, t, residuals)
             weight = torch.tensor(weights, device=latents.device, dtype=latents.dtype)
-            blended[:, :, window.frames] += noise_pred * weight[:, None, None]
+            behind = (1,) * (latents.ndim - axis - 1)
+            self._of(blended, window.frames).add_(noise_pred * weight.view(-1, *behind))
         return blended
 
     def _moved(self, step_index: int) -> bool:
         return step_index < len(self.moves) and self.moves[step_index]
 
+    def _of(self, latents: Tensor, frames: slice) -> Tensor:
+        """The latents of these frames."""
+        return latents.narrow(self.guidance.frames_axis, frames.start, frames.stop - frames.start)
+
     def _window(
         self, window: Window, latents: Tensor, t: Tensor, before: Any
     ) -> tuple[Tensor, Any]:
-        """The guided prediction of a window (b c l h w), and its residuals for the next one."""
+        """The guided prediction of a window's latents, and its residuals for the next one."""
         guidance = self.guidance
         for position in self.positions:
             position.at(self._step, window.number)
-        both = torch.cat([latents] * 2) if guidance.branches == 2 else latents
-        down, mid = self._residuals(window, both, t, before)
+        sample = guidance.sample(latents, window.frames)
+        residuals = self._residuals(window, sample, t, before)
         noise_pred: Tensor = self.unet(
-            both,
-            t,
-            encoder_hidden_states=guidance.text(window.frames),
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=mid,
-            **guidance.added_cond(),
+            sample, t, **guidance.unet_inputs(window.frames), **residuals
         ).sample
-        if guidance.branches == 1:
-            return noise_pred, (down, mid)
-        uncond, cond = noise_pred.chunk(2)
-        return uncond + guidance.guidance_scale * (cond - uncond), (down, mid)
+        return guidance.guided(noise_pred, window.frames), residuals
 
-    def _residuals(
-        self, window: Window, latents: Tensor, t: Tensor, before: Any
-    ) -> tuple[Any, Any]:
-        """The ControlNet's residuals for a window's latents (b c l h w): those of the frames that it
-        shares with the window before, and fresh ones for the rest. None without a ControlNet."""
+    def _residuals(self, window: Window, sample: Tensor, t: Tensor, before: Any) -> dict[str, Any]:
+        """The ControlNet's residuals for what the UNet reads of a window, by the UNet's names of them:
+        those of the frames that it shares with the window before, and fresh ones for the rest. None
+        without a ControlNet."""
         if self.controlnet is None:
-            return None, None
-        fresh = latents[:, :, window.length - window.fresh :]
-        cond, scale = self.guidance.control(window.fresh_frames, latents), list(self._scale)
-        several = len(cond) > 1  # the host takes lists for several ControlNets only
-        down, mid = self.controlnet(
-            fresh.transpose(1, 2).flatten(0, 1),
-            t,
-            encoder_hidden_states=self.guidance.text(window.fresh_frames),
-            controlnet_cond=cond if several else cond[0],
-            conditioning_scale=scale if several else scale[0],
-            guess_mode=False,
-            return_dict=False,
-            **self.guidance.added_cond(window.fresh),
+            return {}
+        fresh = self._of(sample, slice(window.length - window.fresh, window.length))
+        given, scale = (
+            self.guidance.controlnet_inputs(fresh, window.fresh_frames),
+            list(self._scale),
         )
-        if before is None or window.fresh == window.length:
-            return down, mid
-        shared = window.length - window.fresh
-        old_down, old_mid = before
-        joined = tuple(_joined(a, b, shared) for a, b in zip(old_down, down, strict=True))
-        return joined, _joined(old_mid, mid, shared)
+        several = len(scale) > 1  # the host takes lists for several ControlNets only
+        down, mid = self.controlnet(
+            given.pop("sample"), t, **given,
+            conditioning_scale=scale if several else scale[0], return_dict=False,
+        )  # fmt: skip
+        if before is not None and window.fresh < window.length:
+            shared = window.length - window.fresh
+            old_down, old_mid = (before[name] for name in _RESIDUALS)
+            down = tuple(_joined(a, b, shared) for a, b in zip(old_down, down, strict=True))
+            mid = _joined(old_mid, mid, shared)
+        return dict(zip(_RESIDUALS, (down, mid), strict=True))
 
 
 def _joined(before: Tensor, fresh: Tensor, shared: int) -> Tensor:
@@ -203,7 +141,7 @@ def denoise(
     on_step: Callable[[int, Tensor], None] | None = None,
     **step_options: Any,
 ) -> Tensor:
-    """Takes latents (b c f h w) from noise to clean through `timesteps`; `on_step` sees every step.
+    """Takes latents from noise to clean through `timesteps`; `on_step` sees every step.
 
     Neither the noise nor a step's prediction is held on to: in a long clip each is as large as the latents.
     """

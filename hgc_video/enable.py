@@ -94,8 +94,9 @@ def _preset(given: str | Fill | None, overrides: dict[str, Any]) -> Preset:
 
 
 def _models(pipe: Any) -> tuple[Any, Any]:
-    """The pipeline's UNet and its ControlNet or ControlNets, None where there is none."""
-    return pipe.unet, getattr(pipe, "controlnet", None)
+    """The pipeline's UNet and its ControlNet or ControlNets, None where there is none. One that was put
+    beside the pipeline, for our own loop, the pipeline's never calls."""
+    return pipe.unet, pipe.controlnet if "controlnet" in pipe.config else None
 
 
 class CacheHandle:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .errors import InputError
+from .hosts import host_of
 from .measure.rates import rates_of
 from .peak import PeakModel, Scale
 from .plan.chunks import ChunkPlan, choose_chunks, parse_nbytes
@@ -54,8 +55,9 @@ def fit_pipeline(
 
     `smaller_than` is a cut that did not fit after all: the next one is predicted to take less.
     """
-    parts = (pipe.unet, pipe.controlnet, pipe.vae)
-    others = sum(p.numel() * p.element_size() for p in pipe.text_encoder.parameters())
+    parts, host = (pipe.unet, pipe.controlnet, pipe.vae), host_of(pipe)
+    weights = (p for encoder in host.encoders for p in encoder.parameters())
+    others = sum(p.numel() * p.element_size() for p in weights)
     device = str(pipe.unet.device)
     predict = PeakModel(*parts, others, scale, preset, pipe.unet.dtype, device)
     if smaller_than is not None:
@@ -65,6 +67,7 @@ def fit_pipeline(
             predict, num_frames=scale.num_frames, max_frames=max_frames,
             num_positions=scale.num_positions, rates=rates_of(device, pipe.unet.dtype), budget=budget,
             host_budget=_host_budget(device), context=context,
+            decoded=host.decoded_at_once(scale.num_frames),
         )  # fmt: skip
     except InputError as error:
         if smaller_than is None:

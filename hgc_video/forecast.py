@@ -112,6 +112,7 @@ def forecast(
         ModelError: the model's configuration cannot be read.
     """
     from .models.graph import build_graph
+    from .models.probe import TEMPORAL_UNET, is_a
 
     counts = {"num_inference_steps": num_inference_steps, "num_frames": num_frames}
     for name, count in counts.items():
@@ -120,6 +121,10 @@ def forecast(
     chosen = resolve(preset, model)
     scene = _scene(model, control, height, width, num_controlnets)
     frames, branches = num_frames or scene.num_frames, 2 if guided else 1
+    if is_a(scene.unet, TEMPORAL_UNET) and frames > scene.max_frames:
+        raise InputError(
+            f"num_frames={frames} is beyond the {scene.max_frames} that {model} makes; ask for less"
+        )
     cut = (
         None
         if memory is None
@@ -151,11 +156,12 @@ def _cut(
     import torch
 
     from .measure.rates import planning_rates
-    from .models.probe import is_a
+    from .models.probe import TEMPORAL_UNET, is_a
     from .peak import PeakModel, Scale
 
-    if not is_a(scene.unet, "UNetMotionModel"):
-        raise InputError("memory is planned for AnimateDiff's layout only; leave --memory out")
+    whole = is_a(scene.unet, TEMPORAL_UNET)  # it makes a clip in no windows, decoded together
+    if not whole and not is_a(scene.unet, "UNetMotionModel"):
+        raise InputError("memory is planned for video models only; leave --memory out")
     measures = Scale(
         num_frames, scene.height, scene.width, scene.num_tokens, branches, preset.num_steps(steps),
         scene.factor,
@@ -167,6 +173,7 @@ def _cut(
     return choose_chunks(
         predict, num_frames=num_frames, max_frames=scene.max_frames,
         num_positions=measures.num_positions, rates=planning_rates(), budget=parse_nbytes(memory),
+        **({"context": num_frames, "decoded": num_frames} if whole else {}),
     )  # fmt: skip
 
 
@@ -227,18 +234,22 @@ def _folder_scene(
     facts = read_facts(model)
     rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
     unet = _on_meta(facts.folder / "unet")
-    factor = round(facts.default_area**0.5) // int(unet.config.sample_size)
+    factor = 2 ** (len(_config(facts.folder / "vae")["block_out_channels"]) - 1)
     net = None if num_controlnets == 0 else _on_meta(facts.folder / f"controlnet_{control}")
-    tokens = _config(facts.folder / "text_encoder")["max_position_embeddings"]
-    text = _config(facts.folder / "text_encoder")
-    layers, wide = text["num_hidden_layers"], text["hidden_size"]
-    params = (
-        layers * (4 * wide**2 + 2 * wide * text["intermediate_size"]) + text["vocab_size"] * wide
-    )
+    reader = _config(facts.folder / ("image_encoder" if facts.from_image else "text_encoder"))
+    tokens = 1 if facts.from_image else reader["max_position_embeddings"]
+    frames = facts.max_frames
     return _Scene(
-        unet, net, facts.max_frames, rows // factor, columns // factor, tokens, facts.max_frames, factor,
-        params, lambda: _on_meta(facts.folder / "vae"),
+        unet, net, frames, rows // factor, columns // factor, tokens, frames, factor, _params(reader),
+        lambda: _on_meta(facts.folder / "vae"),
     )  # fmt: skip
+
+
+def _params(reader: dict[str, Any]) -> int:
+    """Parameters of a CLIP tower, from its configuration: nearly all lie in its layers and its words."""
+    layers, wide = reader["num_hidden_layers"], reader["hidden_size"]
+    words = int(reader.get("vocab_size", 0)) * wide
+    return int(layers * (4 * wide**2 + 2 * wide * reader["intermediate_size"]) + words)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -251,9 +262,11 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _on_meta(folder: Path) -> Any:
     """The model that a folder's configuration describes, without weights."""
-    import diffusers
     import torch
+
+    from .models.known_models import model_class
 
     config = _config(folder)
     with torch.device("meta"):
-        return getattr(diffusers, config["_class_name"]).from_config(config)
+        made = model_class(config["_class_name"]).from_config(config)
+    return torch.nn.Module.to(made, "meta")  # SVD's blenders make CPU tensors whatever the device

@@ -13,12 +13,15 @@ import torch
 from torch import nn
 
 from .cache.engine import Engine
+from .cache.residuals import residual_inputs
 from .cache.split import split
-from .denoise import ControlledUNet, Guidance
+from .denoise import ControlledUNet
+from .guidance import Guidance, ImageGuidance
 from .measure.live_bytes import FusedAttention, LiveBytes, cpu_scratch
 from .models.dry_run import added_inputs, on_meta
 from .models.graph import build_graph
 from .models.layout import controlnets
+from .models.probe import TEMPORAL_UNET, is_a
 from .plan.adaptive import AdaptivePlan
 from .plan.chunks import Chunks
 from .plan.graph import BlockGraph
@@ -135,7 +138,8 @@ class PeakModel:
         plan = carried_out(self._plan(context), idle)
         engine = None if plan is None else Engine(plan, graph, spill=True, there=0)
         models = {"unet": self.unet, "controlnet": self.controlnet}
-        with split(Chunks(frames, positions), graph=graph, **models):
+        chunks = Chunks(frames, positions)
+        with residual_inputs(self.unet), split(chunks, graph=graph, **models):
             try:
                 if engine is not None:
                     engine.enable(**models)
@@ -152,19 +156,34 @@ class PeakModel:
     def _step(self, windows: Windows, engine: Engine | None) -> None:
         scale, f = self.scale, windows.num_frames
         size = (f, 3, scale.height * scale.factor, scale.width * scale.factor)
-        text = self._empty(scale.branches * f, scale.num_tokens, _width(self.unet))
         clips = len(controlnets(self.controlnet))
         cond = tuple(torch.empty(size, dtype=torch.uint8, device="meta") for _ in range(clips))
-        added = added_inputs(self.unet, scale.branches).get("added_cond_kwargs")
-        pull = 2.0 if scale.branches == 2 else 1.0
-        guidance = Guidance(text, cond, pull, (1.0,) * clips, added=added and self._typed(added))
+        guidance = self._from_image(f, cond) if self._temporal else self._from_text(f, cond)
         models = ControlledUNet(
             self.unet, self.controlnet, guidance, scale.num_inference_steps, windows=windows,
             engine=engine,
         )  # fmt: skip
-        latents = self._empty(1, self._channels(), f, scale.height, scale.width)
+        latents = self._latents(f)
         models.at(0)
         models(latents, torch.empty((), dtype=torch.long, device="meta"))
+
+    def _from_text(self, f: int, cond: tuple[torch.Tensor, ...]) -> Guidance:
+        scale = self.scale
+        text = self._empty(scale.branches * f, scale.num_tokens, _width(self.unet))
+        added = added_inputs(self.unet, scale.branches).get("added_cond_kwargs")
+        pull = 2.0 if scale.branches == 2 else 1.0
+        return Guidance(text, cond, pull, (1.0,) * len(cond), added=added and self._typed(added))
+
+    def _from_image(self, f: int, cond: tuple[torch.Tensor, ...]) -> ImageGuidance:
+        branches = self.scale.branches
+        embeds = self._empty(branches, self.scale.num_tokens, _width(self.unet))
+        image = self._latents(1).expand(branches, -1, -1, -1, -1)
+        ids, pull = self._empty(branches, 3), self._empty(1, f, 1, 1, 1)
+        return ImageGuidance(embeds, image, ids, cond, pull, (1.0,) * len(cond))
+
+    def _latents(self, f: int) -> torch.Tensor:
+        frames = (self._channels(), f) if not self._temporal else (f, self._channels())
+        return self._empty(1, *frames, self.scale.height, self.scale.width)
 
     @torch.no_grad()
     def _decode_nbytes(self, frames: int) -> int:
@@ -173,7 +192,8 @@ class PeakModel:
             latents = self._empty(
                 frames, self.vae.config.latent_channels, scale.height, scale.width
             )
-            out = self.vae.decode(latents).sample
+            told = {"num_frames": frames} if self._temporal else {}
+            out = self.vae.decode(latents, **told).sample
             out.float()
         whole = scale.num_frames * self._channels() * scale.height * scale.width
         return live.peak + whole * self.dtype.itemsize
@@ -182,7 +202,11 @@ class PeakModel:
         return {name: tensor.to(self.dtype) for name, tensor in added.items()}
 
     def _channels(self) -> int:
-        return int(self.unet.config.in_channels)
+        return int(self.unet.config.out_channels)  # an image's may follow them on the way in
+
+    @property
+    def _temporal(self) -> bool:
+        return is_a(self.unet, TEMPORAL_UNET)
 
     def _empty(self, *size: int) -> torch.Tensor:
         return torch.empty(size, dtype=self.dtype, device="meta")

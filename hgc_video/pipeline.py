@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from .clip import Clip
 from .device import choose_device
 from .errors import Cancelled, InputError
-from .media.control import ControlClip, load_control
-from .media.video import VideoLike
+from .media.control import ControlClip, Placement, load_control
+from .media.video import ImageLike, VideoLike, read_image
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .plan.chunks import ChunkPlan, Chunks, Peak, parse_nbytes
 from .plan.presets import Preset, resolve
-from .request import Request, check_prompt_length
+from .request import Request, check_prompt_length, make_motion
 from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def generate(
     prompt: str | Mapping[int, str] = "",
     *,
     control: str | Mapping[str, VideoLike] = "pose",
+    image: ImageLike | None = None,
     model: str = "puppet",
     preset: str = "balanced",
     negative_prompt: str | None = None,
@@ -52,6 +53,7 @@ def generate(
     height: int | None = None,
     width: int | None = None,
     fps: float | None = None,
+    motion: Mapping[str, float] | None = None,
     seed: int = 0,
     extract: bool = False,
     memory: str | int | None = None,
@@ -62,7 +64,7 @@ def generate(
     progress: bool = True,
     callback: StepCallback | None = None,
 ) -> Clip:
-    """Makes the clip that `prompt` describes and `control_video` moves.
+    """Makes the clip that `prompt` describes, or that `image` begins, and `control_video` moves.
 
     Args that matter:
         control_video: a path, frames (f H W 3) uint8, or a list of images: a ready control clip, or
@@ -70,6 +72,8 @@ def generate(
         prompt: what the clip shows; or a prompt that travels along the frames, `{0: "...", 48: "..."}`.
         control: "pose" (OpenPose skeletons), "depth" (near is bright), or what else the model has; or
             several at once, `{"pose": "a.mp4", "depth": "b.mp4"}`, without a control_video.
+        image: the clip's first frame, of models that begin with one and read no prompt ("svd"): a path, an
+            array (H W 3) uint8 or a PIL image. It is placed in the frame as the control is.
         model: "puppet" (embedded), a preset that `hgc-video models` lists (downloaded at first use), a
             folder in diffusers format, or a repository of the hub that is laid out as one.
         preset: off, lossless, quality, balanced, fast, turbo, or a policy such as "deepcache:interval=3".
@@ -89,8 +93,11 @@ def generate(
         memory: what the run may take, as "8GiB" or bytes, weights included; the clip is cut to fit, and
             refused where nothing fits. None is what is free on the device.
         height, width, fps: None follows the control clip.
-        callback: called after each step with (step_index, num_inference_steps, latents (1 c f h w));
-            returning False stops the run.
+        motion: of models that begin with an image: `fps` (7) and `motion_bucket_id` (127) that they are
+            told, `noise_aug_strength` (0.02) on the image, and `min_guidance_scale` (1) at the first frame,
+            from where the pull grows to guidance_scale.
+        callback: called after each step with (step_index, num_inference_steps, latents (1 c f h w), or
+            (1 f c h w) of models that begin with an image); returning False stops the run.
 
     Returns:
         A Clip: `frames` (f H W 3) uint8, `fps`, `report`, `save(path)`.
@@ -113,7 +120,8 @@ def generate(
         guidance_scale=guidance_scale, conditioning_scale=conditioning_scale, num_frames=num_frames,
         height=height, width=width, fps=fps, seed=seed, extract=extract,
         control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
-        context_length=context_length, context_overlap=context_overlap,
+        context_length=context_length, context_overlap=context_overlap, image=image,
+        motion=make_motion(motion), from_image=facts.from_image,
     )  # fmt: skip
     if auto_calibrate:
         preset = _calibrated(request, preset)
@@ -124,15 +132,17 @@ def generate(
     context = request.context(facts.max_frames)
     with clock("control"):
         clips = _read_controls(request, facts)
+        first = _read_first(request, clips[0])
     with clock("load"):
         pipe = load_pipeline(
             model, *request.kinds, device=choose_device(device), dtype=dtype, offline=offline
         )
     for text in request.prompts():
         check_prompt_length(pipe.tokenizer, text)
-    check_prompt_length(pipe.tokenizer, negative_prompt or "", "negative prompt")
+    if negative_prompt:
+        check_prompt_length(pipe.tokenizer, negative_prompt, "negative prompt")
     scale = facts.guidance_scale if guidance_scale is None else guidance_scale
-    maker = _Maker(request, chosen, scale, clips, pipe, clock, facts, memory, context)
+    maker = _Maker(request, chosen, scale, clips, pipe, clock, facts, memory, context, first)
     try:
         run, frames = maker(callback, progress)
     except _out_of_memory() as error:
@@ -156,9 +166,10 @@ class _Maker:
         self, request: Request, preset: Preset, guidance_scale: float,
         clips: list[ControlClip], pipe: Any,
         clock: Stopwatch, facts: ModelFacts, memory: str | int | None, context: tuple[int, int],
+        image: NDArray[np.uint8] | None,
     ) -> None:  # fmt: skip
         self.parts = (request, preset, guidance_scale, clips, pipe, clock)
-        self.facts, self.memory, self.context = facts, memory, context
+        self.facts, self.memory, self.context, self.image = facts, memory, context, image
         self.cut: ChunkPlan | None = None
 
     def __call__(
@@ -170,29 +181,37 @@ class _Maker:
         clock = self.parts[-1]
         with clock("plan"):
             self.cut = self._cut(again)
-        run = Run(*self.parts, self.cut, self.context[1])
+        run = Run(*self.parts, self.cut, self.context[1], self.image)
         with _watched(callback, run.num_evaluations, progress) as on_step:
             return run, run.frames(on_step)
+
+    @property
+    def _told_length(self) -> bool:
+        """Whether the length of the windows is settled: told, or whole clips are all that the model makes."""
+        return self.parts[0].from_image or self.parts[0].context_length is not None
 
     def _cut(self, again: bool) -> ChunkPlan:
         """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
         request, preset, guidance_scale, clips, pipe, _ = self.parts
         num_frames, height, width = clips[0].frames.shape[:3]
         length, overlap = self.context
-        on_cpu = str(pipe.unet.device) == "cpu"
+        from .hosts import host_of  # loads torch
+
+        host, on_cpu = host_of(pipe), str(pipe.unet.device) == "cpu"
         if self.memory is None and on_cpu and num_frames <= length and not again:
-            return ChunkPlan(1, min(length, num_frames), Chunks(), Peak(0, 0), None)
+            chunks = Chunks(decode=host.decoded_at_once(num_frames))
+            return ChunkPlan(1, min(length, num_frames), chunks, Peak(0, 0), None)
         from .fit import fit_pipeline, memory_budget
         from .peak import Scale
 
         factor = pipe.vae_scale_factor
         scale = Scale(
-            num_frames, height // factor, width // factor, pipe.tokenizer.model_max_length,
+            num_frames, height // factor, width // factor, host.num_tokens,
             2 if guidance_scale > 1 else 1, preset.num_steps(request.num_inference_steps), factor, overlap,
         )  # fmt: skip
         return fit_pipeline(
             pipe, preset, scale, max_frames=length, budget=memory_budget(self.memory, str(pipe.unet.device)),
-            context=None if request.context_length is None else min(length, num_frames),
+            context=min(length, num_frames) if self._told_length else None,
             smaller_than=self.cut if again else None,
         )  # fmt: skip
 
@@ -205,6 +224,10 @@ def _calibrated(request: Request, preset: str) -> str:
     from .tune.trials import Sample
 
     ((kind, video), *others) = request.controls.items()
+    if request.from_image:
+        raise InputError(
+            f"auto_calibrate is for models that read a prompt; {request.model} does not"
+        )
     if others or request.extract or not isinstance(request.prompt, str):
         raise InputError("auto_calibrate takes one ready control clip and one prompt; give those")
     clip = str(video) if isinstance(video, str | Path) else np.asarray(video)
@@ -228,6 +251,15 @@ def _controls(
     return control_video, control
 
 
+def _read_first(request: Request, clip: ControlClip) -> NDArray[np.uint8] | None:
+    """The image (H W 3) that a clip begins with, of the clip's size; None where there is none."""
+    if request.image is None:
+        return None
+    image = read_image(request.image)
+    height, width = clip.frames.shape[1:3]
+    return Placement(image.shape[0], image.shape[1], height, width).frame(image)
+
+
 def _read_controls(request: Request, facts: ModelFacts) -> list[ControlClip]:
     """The control clips; the first one decides frames, size and rate of all."""
     (kind, video), *others = request.controls.items()
@@ -246,7 +278,7 @@ def _read_control(
     options: dict[str, Any] = {
         "num_frames": num_frames, "height": request.height, "width": request.width,
         "fps": request.fps, "multiple": facts.multiple, "default_area": facts.default_area,
-        "max_frames": facts.max_frames if num_frames is None else None,
+        "max_frames": facts.max_frames if num_frames is None or facts.from_image else None,
     }  # fmt: skip
     if request.extract:
         from .media.pose import extract_control

@@ -1,7 +1,7 @@
 """What one run cost and under which settings: numbers, text and JSON.
 
 Knows nothing about how the numbers were measured. MACs are multiply-accumulates, every product
-counted; a part is one of text_encoder, controlnet, unet, vae.
+counted; a part is one of text_encoder, image_encoder, controlnet, unet, vae.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ class Report(Savings):
     `peak_nbytes` the memory peak of the run, `cache_nbytes` the most that the cache held at once,
     `cache_device_nbytes` and `cache_host_nbytes` the most of it on the device and in the tier beside it
     (pinned host memory; on the CPU a mapped file), `copied_to_host_nbytes` and `copied_to_device_nbytes`
-    what went there and back;
-    `steps` one line per denoising step; `memory` how the clip was cut to fit and
-    `predicted_peak_nbytes` what that was predicted to take (0: nothing was cut, so nothing was predicted).
+    what went there and back; `image` what the clip begins with, of models that do; `steps` one line per
+    denoising step; `memory` how the clip was cut to fit and `predicted_peak_nbytes` what that was
+    predicted to take (0: nothing was cut, so nothing was predicted).
     """
 
     prompt: str
@@ -59,6 +59,7 @@ class Report(Savings):
     memory: str
     predicted_peak_nbytes: int
     versions: Mapping[str, str]
+    image: str = ""
 
     def to_json(self) -> str:
         """All fields, and `macs`, `macs_baseline` and `macs_saved` before them."""
@@ -75,7 +76,8 @@ class Report(Savings):
         for name in _DERIVED:
             given.pop(name, None)
         known = {field.name for field in fields(cls)}
-        for problem, names in (("lacks", known - set(given)), ("has unknown", set(given) - known)):
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        for problem, names in (("lacks", needed - set(given)), ("has unknown", set(given) - known)):
             if names:
                 raise InputError(f"the report {problem} {', '.join(sorted(names))}")
         return cls(**{**given, "steps": tuple(given["steps"])})
@@ -95,7 +97,7 @@ class Report(Savings):
         avoided = f'  without "{self.negative_prompt}"' if self.negative_prompt else ""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return [
-            f'prompt    "{self.prompt}"{avoided}',
+            f"image     {self.image}" if self.image else f'prompt    "{self.prompt}"{avoided}',
             f"model     {self.model}, {self.dtype} on {self.device}",
             f"preset    {self.preset}: {self.num_inference_steps} steps, seed {self.seed}, "
             f"guidance {self.guidance_scale:g}, conditioning {_scales(self.conditioning_scale)}",

@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from .errors import InputError, PromptError, nearest
-from .media.video import VideoLike
+from .media.video import ImageLike, VideoLike
 from .models.load import CONTROLS
 
 
 @dataclass(frozen=True)
+class Motion:
+    """How a clip moves that begins with an image, as Stable Video Diffusion is told it: frames per second,
+    a bucket of motion (more is livelier), noise on the image (more leaves it sooner); and how strongly the
+    image pulls at the first frame, from where the pull grows to guidance_scale at the last."""
+
+    fps: int = 7
+    motion_bucket_id: int = 127
+    noise_aug_strength: float = 0.02
+    min_guidance_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.fps <= 60, "motion fps", self.fps, "1 to 60")
+        _require(
+            0 <= self.motion_bucket_id <= 255, "motion_bucket_id", self.motion_bucket_id, "0 to 255"
+        )
+        for name in ("noise_aug_strength", "min_guidance_scale"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, name, value, "0 or more")
+
+
+def make_motion(told: Mapping[str, float] | None) -> Motion:
+    """Motion with what is told of it, as {"motion_bucket_id": 60}; InputError names the nearest field."""
+    whole = {field.name: field.type == "int" for field in fields(Motion)}
+    made: dict[str, Any] = {}
+    for name, value in (told or {}).items():
+        if name not in whole:
+            raise InputError(f'motion has no "{name}": {nearest(name, whole)}')
+        number = isinstance(value, int | float) and (not whole[name] or float(value).is_integer())
+        _require(number, name, value, "a whole number" if whole[name] else "a number")
+        made[name] = int(value) if whole[name] else float(value)
+    return Motion(**made)
+
+
+@dataclass(frozen=True)
 class Request:
-    """The plain values of one run; bad ones are refused when it is made."""
+    """The plain values of one run; bad ones are refused when it is made.
+
+    `from_image` says that the model begins with an image and reads no prompt.
+    """
 
     control_video: VideoLike | Mapping[str, VideoLike]
     prompt: str | Mapping[int, str]
@@ -33,9 +72,12 @@ class Request:
     control_guidance_end: float = 1.0
     context_length: int | None = None
     context_overlap: int | None = None
+    image: ImageLike | None = None
+    motion: Motion = field(default_factory=Motion)
+    from_image: bool = False
 
     def __post_init__(self) -> None:
-        _check_prompt(self.prompt)
+        self._check_beginning()
         for kind in self.kinds:
             if kind not in CONTROLS:
                 raise InputError(f'unknown control "{kind}": {nearest(kind, CONTROLS)}')
@@ -62,6 +104,29 @@ class Request:
             "two shares of the run in 0..1, the first one smaller",
         )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2**63 - 1")
+
+    def _check_beginning(self) -> None:
+        """A model begins with a prompt, or with an image."""
+        if self.from_image:
+            self._check_image()
+            return
+        _check_prompt(self.prompt)
+        for name, given in (("image", self.image), ("motion", self.motion != Motion() or None)):
+            if given is not None:
+                raise InputError(f"{self.model} begins with a prompt; leave {name} out")
+
+    def _check_image(self) -> None:
+        begins = f"{self.model} begins with an image"
+        if self.image is None:
+            raise InputError(f"{begins}, and none is given; give image, the clip's first frame")
+        for name in ("prompt", "negative_prompt"):
+            if getattr(self, name):
+                raise InputError(f"{begins} and reads no {name}; leave it out")
+        for name in ("context_length", "context_overlap"):
+            if getattr(self, name) is not None:
+                raise InputError(f"{begins} and makes it whole, in no windows; leave {name} out")
+        if len(self.kinds) > 1:
+            raise InputError(f"{self.model} follows one control; {', '.join(self.kinds)} are given")
 
     def _check_scales(self) -> None:
         if not self.kinds:
@@ -103,6 +168,8 @@ class Request:
 
     def prompts(self) -> list[str]:
         """Every text that is to be encoded, but the negative one."""
+        if self.from_image:
+            return []
         return [self.prompt] if isinstance(self.prompt, str) else list(self.prompt.values())
 
     def told_prompt(self) -> str:
@@ -110,6 +177,11 @@ class Request:
         if isinstance(self.prompt, str):
             return self.prompt
         return " | ".join(f"{frame}: {text}" for frame, text in sorted(self.prompt.items()))
+
+    def told_image(self) -> str:
+        """The image in a few words, for the report; nothing where there is none."""
+        named = isinstance(self.image, str | os.PathLike)
+        return "" if self.image is None else str(self.image) if named else "an image in memory"
 
     def context(self, max_frames: int) -> tuple[int, int]:
         """Length of a window and the frames that neighbours share, for a model that holds so many."""

@@ -1,11 +1,10 @@
 """One run of a loaded pipeline: encode, denoise under a schedule, decode, account.
 
-Knows a stock AnimateDiffControlNetPipeline and the engine; not where models, clips or wishes come from.
+Knows the host of a stock pipeline and the engine; not where models, clips or wishes come from.
 """
 
 from __future__ import annotations
 
-import inspect
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .cache.engine import Engine, attach
+from .cache.residuals import residual_inputs
 from .cache.split import split
-from .denoise import ControlledUNet, Guidance, denoise, in_control_window
-from .measure.macs import module_macs
+from .denoise import ControlledUNet, denoise
+from .guidance import Steering, in_control_window
+from .hosts import Take, host_of
 from .measure.memory import PeakMemory
 from .media.control import ControlClip
 from .models.graph import build_graph
@@ -35,7 +36,6 @@ from .plan.windows import Windows
 from .report import Report
 from .request import Request
 from .stopwatch import Stopwatch
-from .text import encode_text
 
 
 class Run:
@@ -44,13 +44,13 @@ class Run:
     def __init__(
         self, request: Request, preset: Preset, guidance_scale: float,
         controls: Sequence[ControlClip], pipe: Any,
-        clock: Stopwatch, cut: ChunkPlan, overlap: int,
+        clock: Stopwatch, cut: ChunkPlan, overlap: int, image: NDArray[np.uint8] | None = None,
     ) -> None:  # fmt: skip
         self.request, self.preset, self.guidance_scale = request, preset, guidance_scale
         self.controls, self.pipe, self.clock = controls, pipe, clock
         self.num_inference_steps = preset.num_steps(request.num_inference_steps)
         self.num_frames, self.height, self.width = controls[0].frames.shape[:3]
-        self.device = str(pipe.unet.device)
+        self.device, self.host, self.image = str(pipe.unet.device), host_of(pipe), image
         self.cut = cut
         self.windows = Windows(self.num_frames, cut.context, min(overlap, cut.context - 1))
         # A scheduler of second order evaluates the models twice in most steps.
@@ -74,6 +74,7 @@ class Run:
             with self.clock("denoise"), ExitStack() as stack:
                 unet, controlnet = self.pipe.unet, self.pipe.controlnet
                 models = {"graph": self.graph, "unet": unet, "controlnet": controlnet}
+                stack.enter_context(residual_inputs(unet))
                 if self.cut.chunks.split:
                     stack.enter_context(split(self.cut.chunks, **models))
                 if self.schedule is not None:
@@ -88,26 +89,21 @@ class Run:
                     on_step=on_step, **options,
                 )  # fmt: skip
             with self.clock("decode"):
-                chunks = latents.split(self.cut.chunks.decode, dim=2)
-                return np.concatenate([self.decode(chunk) for chunk in chunks])
+                return self.decode(latents)
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Frames (f H W 3) uint8 of latents (1 c f h w), few at a time."""
-        decode = self.pipe.decode_latents
-        # SDXL's decodes all that it is given at once.
-        chunked = "decode_chunk_size" in inspect.signature(decode).parameters
-        video = decode(latents, self.cut.chunks.decode) if chunked else decode(latents)
-        pixels = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]
-        return np.asarray(np.round(pixels * 255), np.uint8)
+        """Frames (f H W 3) uint8 of latents, few at a time."""
+        return self.host.decode(latents, self.cut.chunks.decode)
 
     def report(self) -> Report:
         """What the run took; call it after `frames`."""
-        request, shared = self.request, self._other_macs()
+        request, shared = self.request, self.host.other_macs(self._take())
         baseline = self._uncached(self._baseline_evaluations())
         uncached = self._uncached(self.num_evaluations)
         spent = self.engine.macs_by_part() if self.engine else uncached
         return Report(
-            prompt=request.told_prompt(), negative_prompt=request.negative_prompt, model=request.model,
+            prompt=request.told_prompt(), negative_prompt=request.negative_prompt,
+            image=request.told_image(), model=request.model,
             preset=self.preset.name, num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale, conditioning_scale=request.told_scales(),
             seed=request.seed, num_frames=self.num_frames, height=self.height, width=self.width,
@@ -131,37 +127,26 @@ class Run:
             "copied_to_host_nbytes": store.to_host, "copied_to_device_nbytes": store.to_device,
         }  # fmt: skip
 
-    def encode(self) -> tuple[Guidance, Tensor, Tensor, dict[str, Any]]:
-        """Prompt, control clip, noise and timesteps, made by the stock pipeline's own methods."""
-        pipe, request, guided = self.pipe, self.request, self.guidance_scale > 1
-        generator = torch.Generator(device="cpu").manual_seed(request.seed)
-        text = encode_text(
-            pipe, request.prompt, request.negative_prompt, self.num_frames, self.height, self.width,
-            guided=guided,
-        )  # fmt: skip
+    def encode(self) -> tuple[Steering, Tensor, Tensor, dict[str, Any]]:
+        """What steers the clip, noise, timesteps and the scheduler's options."""
+        scheduler = self.pipe.scheduler
+        scheduler.set_timesteps(self.num_inference_steps, device=self.pipe.device)
+        steering, latents, options = self.host.encode(self._take())
+        return steering, latents, scheduler.timesteps, options
+
+    def _take(self) -> Take:
         cond = tuple(
             torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2)
             for clip in self.controls
         )
-        pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
-        latents = pipe.prepare_latents(
-            1, pipe.unet.config.in_channels, self.num_frames, self.height, self.width,
-            text.prompt_embeds.dtype, pipe.device, generator, None,
-        )  # fmt: skip
-        guidance = Guidance(
-            text.prompt_embeds,
-            cond,
+        return Take(
+            self.request,
             self.guidance_scale,
-            request.scales,
-            request.control_guidance_start,
-            request.control_guidance_end,
-            text.added,
-        )
-        return (
-            guidance,
-            latents,
-            pipe.scheduler.timesteps,
-            pipe.prepare_extra_step_kwargs(generator, 0.0),
+            self.num_frames,
+            self.height,
+            self.width,
+            cond,
+            self.image,
         )
 
     def _uncached(self, evaluations: int) -> dict[str, int]:
@@ -187,7 +172,7 @@ class Run:
         return build_graph(
             pipe.unet, pipe.controlnet, num_frames=self.windows.plain[0].length,
             height=self.height // pipe.vae_scale_factor, width=self.width // pipe.vae_scale_factor,
-            num_tokens=pipe.tokenizer.model_max_length, branches=2 if self.guidance_scale > 1 else 1,
+            num_tokens=self.host.num_tokens, branches=2 if self.guidance_scale > 1 else 1,
             dtype_nbytes=pipe.unet.dtype.itemsize,
         )  # fmt: skip
 
@@ -201,20 +186,6 @@ class Run:
         off = tuple(net for net, scale in zip(nets, request.scales, strict=True) if scale == 0)
         return {
             i: off if in_control_window(i, count, *window) else tuple(nets) for i in range(count)
-        }
-
-    def _other_macs(self) -> dict[str, int]:
-        """MACs of the parts that no schedule touches: text encoder and VAE decoder."""
-        pipe, branches = self.pipe, 2 if self.guidance_scale > 1 else 1
-        tokens = torch.zeros(1, pipe.tokenizer.model_max_length, dtype=torch.long, device="meta")
-        factor = pipe.vae_scale_factor
-        shape = (1, pipe.unet.config.in_channels, self.height // factor, self.width // factor)
-        decoded = module_macs(pipe.vae, torch.empty(shape, device="meta"), method="decode")
-        encoders = [pipe.text_encoder, getattr(pipe, "text_encoder_2", None)]
-        return {
-            "text_encoder": branches
-            * sum(module_macs(e, tokens) for e in encoders if e is not None),
-            "vae": decoded * self.num_frames,
         }
 
 

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Measures AnimateDiff SD1.5 with a ControlNet at full width on random weights: time, MACs, peak memory.
+"""Measures a video model with a ControlNet at full width on random weights: time, MACs, peak memory.
+
+--layout animatediff is AnimateDiff on SD1.5 (16 frames of 512x512), sdxl AnimateDiff on SDXL (16 of
+1024x1024), svd Stable Video Diffusion XT (25 of 576x1024).
 
 What is in the weights does not change what a step costs. Every repetition runs the uncached loop and then
 each method on the same noise, so that ratios are of one moment; the median of the repetitions is told.
@@ -22,13 +25,16 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import ControlNetModel, DDIMScheduler, UNetMotionModel
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from hgc_video.cache.engine import Engine, attach
-from hgc_video.denoise import ControlledUNet, Guidance, denoise
+from hgc_video.cache.residuals import residual_inputs
+from hgc_video.denoise import ControlledUNet, denoise
+from hgc_video.guidance import Guidance, ImageGuidance, Steering
 from hgc_video.measure.memory import PeakMemory
+from hgc_video.models.dry_run import added_inputs
 from hgc_video.models.graph import build_graph
-from hgc_video.models.known_models import KnownModel, known_model
+from hgc_video.models.known_models import KnownModel, known_model, model_class
 from hgc_video.peak import PeakModel, Scale
 from hgc_video.plan.chunks import Chunks
 from hgc_video.plan.cost import full_cost, windowed
@@ -38,7 +44,25 @@ from hgc_video.plan.windows import Windows
 METHODS = (
     "lossless;quality;balanced;fast;turbo;deepcache:interval=3;tgate:gate=10;fewer-steps:steps=13"
 )
-_SMALL = {"block_out_channels": (32, 64, 64, 64), "cross_attention_dim": 32}
+LAYOUTS = {"animatediff": "animatediff-sd15", "sdxl": "animatediff-sdxl", "svd": "svd"}
+# Tiny widths of UNet and ControlNet.
+_HINT = {"conditioning_embedding_out_channels": (4, 8, 8, 8)}
+_XL = {
+    "block_out_channels": (32, 64, 64), "cross_attention_dim": 32, "transformer_layers_per_block": (1, 1, 2),
+    "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 32 + 6 * 8,
+}  # fmt: skip
+_WIDE = {"block_out_channels": (32, 64, 64, 64), "cross_attention_dim": 32}
+_SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "animatediff": (
+        {**_WIDE, "num_attention_heads": 2, "motion_num_attention_heads": 2},
+        {**_WIDE, **_HINT, "attention_head_dim": 2},
+    ),
+    "sdxl": (
+        {**_XL, "num_attention_heads": 2, "motion_num_attention_heads": 2},
+        {**_XL, **_HINT, "attention_head_dim": 2},
+    ),
+    "svd": ({**_WIDE, "num_attention_heads": 2}, {**_WIDE, **_HINT, "num_attention_heads": 2}),
+}
 
 
 @dataclass(frozen=True)
@@ -59,20 +83,27 @@ class Row:
 class Bench:
     """UNet and ControlNet from their configurations, on one device."""
 
-    def __init__(self, small: bool, device: str, dtype: torch.dtype, steps: int) -> None:
-        self.known: KnownModel = known_model("animatediff-sd15")
-        self.side = 8 if small else self.known.height // self.known.latent_factor
+    def __init__(
+        self, layout: str, small: bool, device: str, dtype: torch.dtype, steps: int
+    ) -> None:
+        self.layout, self.known = layout, known_model(LAYOUTS[layout])
+        factor = self.known.latent_factor
+        # Small, SVD's frames are wide and the others square, as at full size.
+        self.height = 8 if small else self.known.height // factor
+        self.width = (16 if layout == "svd" else 8) if small else self.known.width // factor
+        self.max_frames = self.known.num_frames if layout == "svd" else 32
         self.device, self.dtype, self.steps = device, dtype, steps
-        self.unet, self.controlnet = _models(self.known, small)
+        self.unet, self.controlnet = _models(self.known, _SMALL[layout] if small else ({}, {}))
         for model in (self.unet, self.controlnet):
-            model.to(device, dtype).eval()
-        self.scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=False, steps_offset=1)
+            torch.nn.Module.to(model, device, dtype).eval()
+        self.scheduler = _scheduler(layout)
 
     def rows(
         self, methods: list[str], num_frames: int, repeats: int, compiled: bool
     ) -> Iterator[Row]:
         """The rows of all methods at a number of frames, `off` first."""
-        windows = Windows(num_frames, min(num_frames, 32), min(num_frames, 32) // 4)
+        length = min(num_frames, self.max_frames)
+        windows = Windows(num_frames, length, length // 4)
         seconds: dict[str, list[float]] = {}
         facts: dict[str, tuple[int, int]] = {}
         self.run(resolve("off"), windows, steps=2)
@@ -101,6 +132,7 @@ class Bench:
         self.scheduler.set_timesteps(count, device=self.device)
         plan = preset.schedule(graph, count)
         with ExitStack() as stack:
+            stack.enter_context(residual_inputs(self.unet))
             engine: Engine | None = None
             if plan is not None:
                 parts = {"graph": graph, "unet": self.unet, "controlnet": self.controlnet}
@@ -121,7 +153,7 @@ class Bench:
     def predicted(self, preset: Preset, windows: Windows) -> int:
         """The planner's peak of the loop for the whole clip or its windows, VAE and text encoder left out."""
         scale = Scale(
-            windows.num_frames, self.side, self.side, self.known.num_tokens, 2,
+            windows.num_frames, self.height, self.width, self.known.num_tokens, 2,
             preset.num_steps(self.steps), self.known.latent_factor, windows.overlap,
         )  # fmt: skip
         vae = self.known.build_vae()
@@ -141,38 +173,61 @@ class Bench:
     def graph(self, windows: Windows) -> Any:
         """The block graph of a window."""
         return build_graph(
-            self.unet, self.controlnet, num_frames=windows.plain[0].length, height=self.side,
-            width=self.side, num_tokens=self.known.num_tokens, dtype_nbytes=self.dtype.itemsize,
+            self.unet, self.controlnet, num_frames=windows.plain[0].length, height=self.height,
+            width=self.width, num_tokens=self.known.num_tokens, dtype_nbytes=self.dtype.itemsize,
         )  # fmt: skip
 
-    def inputs(self, num_frames: int) -> tuple[Guidance, torch.Tensor]:
-        """Text, control and noise of random numbers, always the same."""
+    def inputs(self, num_frames: int) -> tuple[Steering, torch.Tensor]:
+        """Text or image, control and noise of random numbers, always the same."""
         generator = torch.Generator().manual_seed(0)
-        width = self.unet.config.cross_attention_dim
-        text = torch.randn(2, self.known.num_tokens, width, generator=generator)
-        size = (num_frames, 3, 8 * self.side, 8 * self.side)
-        cond = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
-        noise = torch.randn(1, 4, num_frames, self.side, self.side, generator=generator)
-        guidance = Guidance(text.to(self.device, self.dtype), (cond,), 7.5, (1.0,))
-        return guidance, noise.to(self.device, self.dtype)
+
+        def random(*size: int) -> torch.Tensor:
+            return torch.randn(size, generator=generator).to(self.device, self.dtype)
+
+        read = random(2, self.known.num_tokens, self.unet.config.cross_attention_dim)
+        frame = (self.height, self.width)
+        pixels = (num_frames, 3, *(self.known.latent_factor * side for side in frame))
+        cond = (torch.randint(0, 256, pixels, dtype=torch.uint8, generator=generator),)
+        if self.layout == "svd":
+            ids = torch.tensor([[6.0, 127.0, 0.02]] * 2).to(self.device, self.dtype)
+            pull = torch.linspace(1, 3, num_frames).view(1, -1, 1, 1, 1).to(read)
+            image = ImageGuidance(read, random(2, 1, 4, *frame), ids, cond, pull, (1.0,))
+            return image, random(1, num_frames, 4, *frame) * self.scheduler.init_noise_sigma
+        added = None
+        if self.unet.config.addition_embed_type == "text_time":
+            inputs = added_inputs(self.unet, 2)["added_cond_kwargs"]
+            added = {name: random(*tensor.shape) for name, tensor in inputs.items()}
+        guidance = Guidance(read, cond, 7.5, (1.0,), added=added)
+        return guidance, random(1, 4, num_frames, *frame)
 
     def _wait(self) -> None:
         if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
 
 
-def _models(known: KnownModel, small: bool) -> tuple[Any, Any]:
+def _models(known: KnownModel, small: tuple[dict[str, Any], dict[str, Any]]) -> tuple[Any, Any]:
+    """UNet and ControlNet with random weights, narrowed by what `small` says of each."""
     torch.manual_seed(0)
-    unet_config = {k: v for k, v in known.unet.items() if k != "_class_name"}
-    net_config = dict(known.controlnet or {})
-    if small:
-        unet_config |= {**_SMALL, "num_attention_heads": 2, "motion_num_attention_heads": 2}
-        net_config |= {**_SMALL, "attention_head_dim": 2}
-    unet, net = UNetMotionModel(**unet_config), ControlNetModel(**net_config)
+    made = []
+    for config, fields in zip((known.unet, known.controlnet or {}), small, strict=True):
+        told = {**config, **fields}
+        made.append(model_class(told.pop("_class_name", "ControlNetModel"))(**told))
+    unet, net = made
     # Fresh ControlNets end in zeros, whose products a clever kernel could skip.
-    for conv in (*net.controlnet_down_blocks, net.controlnet_mid_block):
+    hint = net.controlnet_cond_embedding.conv_out
+    for conv in (*net.controlnet_down_blocks, net.controlnet_mid_block, hint):
         torch.nn.init.normal_(conv.weight, std=0.02)
     return unet, net
+
+
+def _scheduler(layout: str) -> Any:
+    """The one that the layout's model comes with."""
+    if layout == "svd":
+        return EulerDiscreteScheduler(
+            beta_schedule="scaled_linear", prediction_type="v_prediction", use_karras_sigmas=True,
+            timestep_type="continuous", sigma_min=0.002, sigma_max=700.0,
+        )  # fmt: skip
+    return DDIMScheduler(beta_schedule="linear", clip_sample=False, steps_offset=1)
 
 
 def main() -> None:
@@ -180,8 +235,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    parser.add_argument("--layout", choices=tuple(LAYOUTS), default="animatediff")
     parser.add_argument("--methods", default=METHODS, help="separated by semicolons")
-    parser.add_argument("--num-frames", type=int, nargs="+", default=[16])
+    parser.add_argument(
+        "--num-frames", type=int, nargs="+", default=None, help="None: the model's own"
+    )
     parser.add_argument("--num-inference-steps", type=int, default=25)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="bfloat16")
@@ -198,14 +256,19 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not args.small:
         parser.error("there is no GPU here; add --small to try the script on the CPU")
-    bench = Bench(args.small, device, getattr(torch, args.dtype), args.num_inference_steps)
+    bench = Bench(
+        args.layout, args.small, device, getattr(torch, args.dtype), args.num_inference_steps
+    )
+    counts = args.num_frames or [bench.known.num_frames]
+    if args.layout == "svd" and max(counts) > bench.max_frames:
+        parser.error(f"svd makes at most {bench.max_frames} frames at once, in no windows")
     if args.compile:
         bench.unet.compile()
         bench.controlnet.compile()
     print("| method | frames | seconds | MACs ratio | time ratio | of it | peak, GiB | predicted |")
     print("|---|---|---|---|---|---|---|---|")
     rows = []
-    for num_frames in args.num_frames:
+    for num_frames in counts:
         for row in bench.rows(args.methods.split(";"), num_frames, args.repeats, args.compile):
             rows.append(asdict(row))
             print(
@@ -218,7 +281,8 @@ def main() -> None:
         name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
         told = {
             "date": datetime.now(UTC).date().isoformat(), "device": name, "torch": torch.__version__,
-            "diffusers": diffusers.__version__, "dtype": args.dtype, "small": args.small, "rows": rows,
+            "diffusers": diffusers.__version__, "layout": args.layout, "dtype": args.dtype,
+            "small": args.small, "rows": rows,
         }  # fmt: skip
         args.json.write_text(json.dumps(told, indent=1) + "\n")
 

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from hgc_video.cache.adjust import Fit, adjustment_name
-from hgc_video.denoise import ControlledUNet, Guidance, denoise
+from hgc_video.denoise import ControlledUNet, denoise
+from hgc_video.guidance import Guidance
 from hgc_video.measure.similarity import Changes, Recorder
 from hgc_video.models.graph import build_graph
 from hgc_video.models.load import default_guidance_scale, load_pipeline

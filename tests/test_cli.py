@@ -85,6 +85,7 @@ def test_models_lists_the_embedded_one():
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("puppet ")
     assert "128x128" in result.stdout
+    assert "svd   " in result.stdout and "depth, lineart" in result.stdout
 
 
 def test_a_clip_and_its_report_are_written(pose_clip, folder):
@@ -146,6 +147,11 @@ def test_a_control_clip_that_cannot_be_used(bad, folder):
         (["--canny", "other.mp4"], ['no file "other.mp4"']),
         (["--conditioning-scale", "pose=much"], ["--conditioning-scale", "pose=1,depth=0.5"]),
         (["--conditioning-scale", "depth=1"], ['names "depth"']),
+        (["--image", "first.png"], ["puppet begins with a prompt", "leave image out"]),
+        (["--motion", "motion_bucket_id=60"], ["leave motion out"]),
+        (["--motion", "fast"], ["--motion", "motion_bucket_id=60"]),
+        (["--model", "svd"], ["svd begins with an image", "none is given"]),
+        (["--model", "svd", "--image", "first.png"], ["svd begins with an image", "no prompt"]),
         (["--prompt-at", "a dancer"], ["--prompt-at", "FRAME=PROMPT"]),
     ],
 )
@@ -276,7 +282,7 @@ def test_policies_are_listed_with_fields_and_sources():
     [
         (["--model", "sd51"], "sd51"), (["--policy", "deepcashe"], "deepcache"),
         (["--policy", "deepcache:intervall=2"], "interval"), (["--convention", "thop"], "no-attention"),
-        (["--model", "svd", "--controlnet", "1"], "takes no ControlNet"),
+        (["--model", "svd", "--controlnet", "2"], "one control at a time"),
         (["--model", "sd15", "--height", "500"], "multiple of 64"), (["--num-frames", "0"], "at least 1"),
         (["--policy", "block-caching"], "record_similarity"),
     ],

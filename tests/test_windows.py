@@ -9,8 +9,9 @@ from diffusers import DDIMScheduler
 
 import hgc_video
 from hgc_video.cache.engine import attach
-from hgc_video.denoise import ControlledUNet, Guidance, denoise
+from hgc_video.denoise import ControlledUNet, denoise
 from hgc_video.errors import AdapterError, InputError, PromptError
+from hgc_video.guidance import Guidance
 from hgc_video.measure.macs import MacCounter
 from hgc_video.models.graph import build_graph
 from hgc_video.models.load import load_pipeline

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import torch
 from diffusers import (
     ControlNetModel,
@@ -10,6 +12,9 @@ from diffusers import (
     UNetMotionModel,
     UNetSpatioTemporalConditionModel,
 )
+
+from hgc_video.cache.residuals import residual_inputs
+from hgc_video.models.spatio_temporal_controlnet import SpatioTemporalControlNetModel
 
 TOKENS, TEXT_WIDTH, FRAMES, SIZE = 7, 16, 3, 8
 
@@ -97,6 +102,12 @@ def svd_unet() -> UNetSpatioTemporalConditionModel:
     ).eval()  # fmt: skip
 
 
+def svd_controlnet() -> SpatioTemporalControlNetModel:
+    net = SpatioTemporalControlNetModel.from_unet(svd_unet(), (8, 16))
+    torch.manual_seed(8)
+    return _not_silent(net)
+
+
 class Clip:
     """Inputs of a tiny guided run, uncond first, and the step that a pipeline would make of them."""
 
@@ -151,20 +162,44 @@ class Clip:
 class ImageClip(Clip):
     """Inputs of a tiny guided run of the image-to-video UNet: one context token, latents (b f c h w)."""
 
-    def __init__(self, unet) -> None:
+    def __init__(self, unet, net=None) -> None:
         generator = torch.Generator().manual_seed(7)
-        self.unet, self.controlnet, self.branches = unet, None, 2
+        self.unet, self.controlnet, self.branches = unet, net, 2
+        self._wrapped = ExitStack()
+        if net is not None:
+            self._wrapped.enter_context(residual_inputs(unet))
         self.latents = torch.randn(1, FRAMES, 8, SIZE, SIZE, generator=generator)
         self.text = torch.randn(2, 1, TEXT_WIDTH, generator=generator)
+        hint = torch.rand(1, FRAMES, 3, 2 * SIZE, 2 * SIZE, generator=generator)
+        self.hint = hint.repeat(2, 1, 1, 1, 1)
         self.timesteps = torch.tensor([900, 700, 500, 300, 100])
         self.tokens = 1
 
     @torch.no_grad()
-    def step(self, t, scale: float = 0.0):
+    def step(self, t, scale: float = 0.7):
         """Both branches' predictions at t."""
         sample = self.latents.repeat(2, 1, 1, 1, 1) * (0.5 + t / 1000)
-        ids = torch.tensor([[6.0, 127.0, 0.02]] * 2)
-        return self.unet(sample, t, self.text, added_time_ids=ids).sample
+        given = {
+            "encoder_hidden_states": self.text,
+            "added_time_ids": torch.tensor([[6, 127, 0.02]] * 2),
+        }
+        if self.controlnet is None:
+            return self.unet(sample, t, **given).sample
+        down, mid = self.controlnet(
+            sample,
+            t,
+            **given,
+            controlnet_cond=self.hint,
+            conditioning_scale=scale,
+            return_dict=False,
+        )
+        return self.unet(
+            sample,
+            t,
+            **given,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+        ).sample
 
 
 def graph_of(clip: Clip):
@@ -184,4 +219,5 @@ CLIPS = {
     "two controlnets": lambda: Clip(motion_unet(), multi_controlnet()),
     "sdxl": lambda: Clip(sdxl_unet(), sdxl_controlnet()),
     "svd": lambda: ImageClip(svd_unet()),
+    "svd with a controlnet": lambda: ImageClip(svd_unet(), svd_controlnet()),
 }

@@ -41,6 +41,7 @@ from transformers import (
 )
 
 from hgc_video.models.load import model_folder
+from hgc_video.models.spatio_temporal_controlnet import SpatioTemporalControlNetModel
 
 FRAMES, WIDTH, PIXELS = 4, 32, 32
 _UNET = {
@@ -226,6 +227,12 @@ def svd():
         vae=coder, image_encoder=sight, unet=made, scheduler=sigmas,
         feature_extractor=CLIPImageProcessor(),
     )  # fmt: skip
+
+
+def svd_controlnet():
+    """One for `svd`, beside which diffusers has none."""
+    torch.manual_seed(8)
+    return loud(SpatioTemporalControlNetModel.from_unet(svd().unet, (8, 16, 16)).eval())
 
 
 TWO = ["a dancer in a red shirt", "a dancer in a green shirt on a beach"]

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor
 
+RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
 _DOUBLED = (
     "sample", "timestep", "encoder_hidden_states", "controlnet_cond", "timestep_cond",
     "added_time_ids", "added_cond_kwargs", "conditioning_mask",
 )  # fmt: skip
+
+
+def bound(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """What a model is called with, by name; residuals too where its class does not know them, because
+    `residual_inputs` takes them."""
+    beside = {
+        name: kwargs[name]
+        for name in RESIDUALS
+        if name not in signature.parameters and name in kwargs
+    }
+    own = {name: value for name, value in kwargs.items() if name not in beside}
+    call = signature.bind(None, *args, **own).arguments
+    del call["self"]
+    return call | beside
 
 
 def prompt_half(call: dict[str, Any]) -> None:

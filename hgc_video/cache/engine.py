@@ -24,7 +24,14 @@ from ..plan.schedule import Schedule, StepPlan
 from ..plan.tiers import THERE
 from .adjust import load_adjustments
 from .anchors import AnchorRows, anchor_rows
-from .calls import latents_of, prompt_half, prompt_residuals, transforms_skips, with_prediction
+from .calls import (
+    bound,
+    latents_of,
+    prompt_half,
+    prompt_residuals,
+    transforms_skips,
+    with_prediction,
+)
 from .follow import own_latents, way
 from .guidance import both_branches
 from .shared import encode_hint, hint_rows
@@ -205,8 +212,7 @@ class Engine:
         signature = inspect.signature(type(unet).forward)
 
         def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
-            call = signature.bind(None, *args, **kwargs).arguments
-            del call["self"]
+            call = bound(signature, args, kwargs)
             self._whole_stand_ins = transforms_skips(unet)
             work = self._enter(prefix, call["sample"], unet=unet)
             gated = work.step.branches < self.graph.branches
@@ -228,8 +234,7 @@ class Engine:
         several = sum(name.startswith(f"{prefix}.") for name in self.graph.residuals()) - 1
 
         def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
-            call = signature.bind(None, *args, **kwargs).arguments
-            del call["self"]
+            call = bound(signature, args, kwargs)
             sample = call["sample"]
             alone = bool(call.get("guess_mode")) and self.graph.branches > 1
             work = self._enter(prefix, sample, alone=alone)

@@ -23,9 +23,12 @@ class Patch:
 
     Where a module was compiled in place it is the compiled call that is replaced, so that what
     decides about a step stays outside of the compiled code. Of anything else `method` is replaced.
+    A module suffers only one wrapper that wants to be `alone` (`is_wrapped` tells).
     """
 
-    def __init__(self, module: Any, around: Around, method: str = "forward") -> None:
+    def __init__(
+        self, module: Any, around: Around, method: str = "forward", *, alone: bool = True
+    ) -> None:
         compiled = getattr(module, "_compiled_call_impl", None)
         self.module, self._attribute = module, "_compiled_call_impl" if compiled else method
         self._before = module.__dict__.get(self._attribute)
@@ -35,7 +38,8 @@ class Patch:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             return around(original, *args, **kwargs)
 
-        setattr(wrapper, _MARK, True)
+        if alone:
+            setattr(wrapper, _MARK, True)
         self._ours = wrapper
         setattr(module, self._attribute, wrapper)
 
@@ -63,7 +67,7 @@ class Patch:
 
 
 def is_wrapped(module: nn.Module) -> bool:
-    """Whether a module carries a wrapper of ours."""
+    """Whether a module carries a wrapper of ours that wants to be alone."""
     for attribute in ("forward", "_compiled_call_impl"):
         if getattr(module.__dict__.get(attribute), _MARK, False):
             return True

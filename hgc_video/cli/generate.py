@@ -14,10 +14,15 @@ from .shell import app, quiet_libraries, told_in_one_line
 @app.command()
 def generate(
     context: typer.Context,
-    prompt: Annotated[str, typer.Option(help="What the clip shows.")],
     out: Annotated[
         Path, typer.Option(help="Clip to write: .mp4, .gif, .webp, or a folder of PNGs.")
     ],
+    prompt: Annotated[
+        str, typer.Option(help="What the clip shows. Not of models that begin with an image.")
+    ] = "",
+    image: Annotated[
+        Path | None, typer.Option(help="The first frame, of models that begin with an image (svd).")
+    ] = None,
     pose: Annotated[
         Path | None, typer.Option(help="Clip of OpenPose skeletons that the dancer follows.")
     ] = None,
@@ -58,6 +63,12 @@ def generate(
     conditioning_scale: Annotated[
         str, typer.Option(help="Pull of the control, or of several: pose=1,depth=0.5.")
     ] = "1",
+    motion: Annotated[
+        str | None,
+        typer.Option(
+            help="Of models with an image: motion_bucket_id=127,noise_aug_strength=0.02 ..."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same clip.")] = 0,
     num_frames: Annotated[
         int | None, typer.Option(help="Frames to make. Default: as the control clip.")
@@ -101,6 +112,8 @@ def generate(
     --prompt "a dancer in a red shirt and blue trousers on a beach" --out clip.mp4
 
     From a raw video:  hgc-video generate --pose dancer.mp4 --extract --prompt ... --out clip.mp4
+
+    From a first frame:  hgc-video generate --model svd --image first.png --depth depth.mp4 --out clip.mp4
     """
     with told_in_one_line(context):
         given = {
@@ -111,6 +124,8 @@ def generate(
             raise InputError("give a control clip with --pose FILE or --depth FILE; none was given")
         for source in controls.values():
             _check_outputs(source, out, report)
+        if image is not None:
+            _check_outputs(image, out, report, "image")
         quiet_libraries()
         from ..pipeline import generate as make
 
@@ -118,12 +133,14 @@ def generate(
             None,
             _travelling(prompt, prompt_at or []),
             control=controls,
+            image=image,
             model=model,
             preset=preset,
             negative_prompt=negative_prompt,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             conditioning_scale=_scales(conditioning_scale),
+            motion=None if motion is None else _numbers("--motion", motion, "motion_bucket_id=60"),
             num_frames=num_frames,
             height=height,
             width=width,
@@ -160,26 +177,33 @@ def _travelling(prompt: str, later: list[str]) -> str | dict[int, str]:
 
 def _scales(told: str) -> float | dict[str, float]:
     """One scale, or scales by kind of control."""
+    how = "a number, or pose=1,depth=0.5"
+    if "=" in told:
+        return _numbers("--conditioning-scale", told, how)
+    return _numbers("--conditioning-scale", f"={told}", how)[""]
+
+
+def _numbers(option: str, told: str, how: str) -> dict[str, float]:
+    """Numbers by name, of a text such as "pose=1,depth=0.5"."""
     try:
-        if "=" not in told:
-            return float(told)
         pairs = (part.partition("=") for part in told.split(","))
-        return {kind.strip(): float(scale) for kind, _, scale in pairs}
+        return {name.strip(): float(number) for name, _, number in pairs}
     except ValueError:
-        raise InputError(
-            f'--conditioning-scale "{told}" is not possible; write a number, or pose=1,depth=0.5'
-        ) from None
+        shown = told.removeprefix("=")
+        raise InputError(f'{option} "{shown}" is not possible; write {how}') from None
 
 
-def _check_outputs(source: Path, out: Path, report: Path | None) -> None:
+def _check_outputs(
+    source: Path, out: Path, report: Path | None, what: str = "control clip"
+) -> None:
     """Refuses what could not be written, before minutes are spent on it."""
     from ..atomic import check_writable
     from ..media.video import check_output
 
     if out.expanduser().resolve() == source.expanduser().resolve():
-        raise InputError(f'--out "{out}" is the control clip itself; name another file')
+        raise InputError(f'--out "{out}" is the {what} itself; name another file')
     check_output(out)
     if report is not None:
         if report.expanduser().resolve() == source.expanduser().resolve():
-            raise InputError(f'--report "{report}" is the control clip itself; name another file')
+            raise InputError(f'--report "{report}" is the {what} itself; name another file')
         check_writable(report)

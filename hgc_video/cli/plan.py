@@ -107,7 +107,7 @@ def models(context: typer.Context) -> None:
             f"{EMBEDDED}    embedded, nothing to download: {side}x{side}, up to "
             f"{facts.max_frames} frames, sizes in multiples of {facts.multiple}, "
             f"guidance {facts.guidance_scale:g}\n{downloads}"
-            "FOLDER    any AnimateDiff ControlNet model that pipe.save_pretrained wrote, "
+            "FOLDER    any AnimateDiff or Stable Video Diffusion pipeline that pipe.save_pretrained wrote, "
             "with controlnet_pose/ or controlnet_depth/ in it; a hub repository laid out so, as owner/name\n"
             f"for hgc-video plan alone, by configuration: {', '.join(known_models())}"
         )

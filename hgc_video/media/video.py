@@ -19,6 +19,7 @@ from hgc_video.media.write import check_output, write_video
 
 __all__ = [
     "Frame",
+    "ImageLike",
     "Source",
     "VideoInfo",
     "VideoLike",
@@ -27,10 +28,24 @@ __all__ = [
     "open_clip",
     "probe",
     "read_frames",
+    "read_image",
     "write_video",
 ]
 
 VideoLike: TypeAlias = "str | os.PathLike[str] | np.ndarray[Any, Any] | Sequence[Any]"
+
+
+ImageLike: TypeAlias = "str | os.PathLike[str] | np.ndarray[Any, Any] | Any"
+
+
+def read_image(image: ImageLike) -> Frame:
+    """A frame (H W 3) uint8 of a path, an array (H W 3) uint8 or a PIL image; of a movie its first one.
+
+    Raises:
+        VideoError: it cannot be read as an image.
+    """
+    clip = image if isinstance(image, str | os.PathLike) else [image]
+    return next(iter(open_clip(clip).frames([0])))
 
 
 def open_clip(video: VideoLike, *, assumed_fps: float | None = None) -> Source:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..measure.macs import MacCounter
-from .probe import is_a
+from .probe import TEMPORAL_CONTROLNET, TEMPORAL_UNET, is_a
 
 
 @dataclass
@@ -40,8 +40,8 @@ def dry_run_unet(unet: Any, size: Size) -> Seen:
     channels = unet.config.in_channels
     frame = (size.height, size.width)
     with _watching(copy) as seen:
-        if is_a(unet, "UNetSpatioTemporalConditionModel"):
-            copy(_meta(1, f, channels, *frame), _meta().long(), _text(unet, 1, size), _meta(1, 3))
+        if is_a(unet, TEMPORAL_UNET):
+            copy(*_temporal_inputs(unet, size))
         elif is_a(unet, "UNetMotionModel"):
             added = added_inputs(unet, 1)
             copy(_meta(1, channels, f, *frame), _meta().long(), _text(unet, f, size), **added)
@@ -65,8 +65,17 @@ def dry_run_controlnet(net: Any, size: Size) -> Seen:
     hint = _meta(f, net.config.conditioning_channels, size.height * factor, size.width * factor)
     latents = _meta(f, net.config.in_channels, size.height, size.width)
     with _watching(copy) as seen:
-        copy(latents, _meta().long(), _text(net, f, size), hint, **added_inputs(net, f))
+        if is_a(net, TEMPORAL_CONTROLNET):
+            copy(*_temporal_inputs(net, size), hint[None])
+        else:
+            copy(latents, _meta().long(), _text(net, f, size), hint, **added_inputs(net, f))
     return seen
+
+
+def _temporal_inputs(model: Any, size: Size) -> tuple[torch.Tensor, ...]:
+    """Latents (1 f c h w), timestep, context and added ids of a spatio-temporal model."""
+    latents = _meta(1, size.num_frames, model.config.in_channels, size.height, size.width)
+    return latents, _meta().long(), _text(model, 1, size), _meta(1, 3)
 
 
 def _dry_run_sparse(net: Any, size: Size) -> Seen:

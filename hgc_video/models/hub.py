@@ -19,15 +19,34 @@ _UNWANTED = (
 
 @dataclass(frozen=True)
 class Part:
-    """A repository, the revision that is wanted of it, and one file of it where not all are."""
+    """A repository, the revision that is wanted of it, and where not all of it is: one file, one folder,
+    or several folders beside the files that lie outside of any."""
 
     repo: str
     revision: str = "main"
     file: str = ""
+    folder: str = ""
+    folders: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> list[str]:
+        """Patterns of the files that are fetched."""
+        if self.file:
+            return [self.file]
+        if self.folder:
+            return [f"{self.folder}/{pattern}" for pattern in _WANTED]
+        if self.folders:
+            return ["*.json", *(f"{f}/{pattern}" for f in self.folders for pattern in _WANTED)]
+        return list(_WANTED)
+
+    @property
+    def unwanted(self) -> list[str]:
+        """Patterns of files that are left out all the same."""
+        return [p for p in _UNWANTED if p.partition("/")[0] not in self.folders]
 
 
 def fetch(part: Part, *, offline: bool = False) -> Path:
-    """The local folder of a part (or its file), downloaded where it is not there yet.
+    """The local folder of a part (or its file, or a folder in it), downloaded where it is not there yet.
 
     A part whose repository is a local folder is taken from there. ModelError says why there is none.
     """
@@ -37,10 +56,10 @@ def fetch(part: Part, *, offline: bool = False) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = [part.file] if part.file else list(_WANTED)
     try:
         folder = snapshot_download(
-            part.repo, revision=part.revision, allow_patterns=wanted, ignore_patterns=list(_UNWANTED),
+            part.repo, revision=part.revision, allow_patterns=part.wanted,
+            ignore_patterns=part.unwanted,
             local_files_only=offline,
         )  # fmt: skip
     except LocalEntryNotFoundError as error:
@@ -65,7 +84,8 @@ def loading_options(device: str, dtype: Any) -> dict[str, Any]:
 
 
 def _inside(folder: Path, part: Part) -> Path:
-    found = folder / part.file if part.file else folder
+    found = folder / (part.file or part.folder)
     if not found.exists():
-        raise ModelError(f"{part.repo} at {part.revision} has no {part.file}; name another file")
+        inside = part.file or part.folder
+        raise ModelError(f"{part.repo} at {part.revision} has no {inside}; name another file")
     return found

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import ModelError, nearest
+from .probe import TEMPORAL_CONTROLNET, TEMPORAL_UNET
 
 
 @dataclass(frozen=True)
@@ -33,26 +34,42 @@ class KnownModel:
 
         if num_controlnets and self.controlnet is None:
             raise ModelError(f"{self.name} takes no ControlNet; plan it with none")
-        unet = dict(self.unet)
+        unet, config = dict(self.unet), dict(self.controlnet or {})
+        name = config.pop("_class_name", "ControlNetModel")
         with torch.device("meta"):
             made = getattr(diffusers, unet.pop("_class_name"))(**unet).to("meta")
-            nets = [
-                diffusers.ControlNetModel(**self.controlnet or {}) for _ in range(num_controlnets)
-            ]
+            nets = [model_class(name)(**config).to("meta") for _ in range(num_controlnets)]
         if len(nets) < 2:
             return made, nets[0] if nets else None
+        if name != "ControlNetModel":
+            raise ModelError(f"{self.name} follows one control at a time; plan it with one or none")
         return made, diffusers.MultiControlNetModel(nets)
 
     def build_vae(self) -> Any:
-        """Stable Diffusion's VAE on the meta device; all known models but SVD have its shape."""
+        """Stable Diffusion's VAE on the meta device, which all known models have; SVD's decodes frames
+        together."""
         import diffusers
         import torch
 
+        shared: dict[str, Any] = {
+            "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+        }  # fmt: skip
         with torch.device("meta"):
-            return diffusers.AutoencoderKL(
-                block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
-                down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            )  # fmt: skip
+            if self.unet["_class_name"] == TEMPORAL_UNET:
+                return diffusers.AutoencoderKLTemporalDecoder(**shared).to("meta")
+            return diffusers.AutoencoderKL(**shared, up_block_types=("UpDecoderBlock2D",) * 4)
+
+
+def model_class(name: str) -> Any:
+    """A class of diffusers, or of ours where diffusers has none; the community's name of it too."""
+    import diffusers
+
+    if name in (TEMPORAL_CONTROLNET, "ControlNetSDVModel"):
+        from .spatio_temporal_controlnet import SpatioTemporalControlNetModel
+
+        return SpatioTemporalControlNetModel
+    return getattr(diffusers, name)
 
 
 def known_models() -> tuple[str, ...]:

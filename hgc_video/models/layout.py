@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import AdapterError
-from .probe import is_a, probe_controlnet, probe_unet
+from .probe import TEMPORAL_UNET, is_a, probe_controlnet, probe_pair, probe_unet
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Layout:
 def read_layout(unet: Any, controlnet: Any = None) -> Layout:
     """The layout of a UNet and what controls it; AdapterError names what was expected and found."""
     probe_unet(unet)
-    controls = [_ControlChain(prefix, net) for prefix, net in controlnets(controlnet).items()]
-    if controls and is_a(unet, "UNetSpatioTemporalConditionModel"):
-        raise AdapterError("this UNet takes no ControlNet residuals; leave the ControlNet out")
+    nets = controlnets(controlnet)
+    for net in nets.values():
+        probe_pair(unet, net)
+    controls = [_ControlChain(prefix, net) for prefix, net in nets.items()]
     chain = _Chain("unet")
     times = _times(chain, unet)
     skips = [chain.add("conv_in", "conv_in", *times, reads_last=False)]
@@ -58,7 +59,7 @@ def read_layout(unet: Any, controlnet: Any = None) -> Layout:
     chain.add("conv_out", "conv_out", *times)
     nodes = [node for control in controls for node in control.chain.nodes] + chain.nodes
     blocks = tuple(len(block.resnets) for block in reversed(unet.up_blocks))
-    axis = 1 if is_a(unet, "UNetSpatioTemporalConditionModel") else 2
+    axis = 1 if is_a(unet, TEMPORAL_UNET) else 2
     return Layout(tuple(nodes), tuple(cuts), blocks, axis)
 
 

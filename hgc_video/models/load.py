@@ -15,12 +15,14 @@ from typing import Any
 
 from ..errors import InputError, ModelError, nearest
 from .hub import Part, fetch, loading_options
-from .model_presets import load_preset, model_preset, model_presets
+from .model_presets import load_image_pipeline, load_preset, model_preset, model_presets
 
 EMBEDDED = "puppet"
 CONTROLS = ("pose", "depth", "canny", "softedge", "lineart")
 EMBEDDED_CONTROLS = CONTROLS[:2]
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_IMAGE_PARTS = ("unet", "vae", "image_encoder", "feature_extractor", "scheduler")
+_IMAGE_PIPELINE = "StableVideoDiffusionPipeline"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class ModelFacts:
     """What must be known of a model before it is loaded.
 
     `max_frames` is what its motion modules hold, `multiple` what sizes in pixels must be a multiple
-    of, `default_area` the pixels of its own frame size.
+    of, `default_area` the pixels of its own frame size; `from_image` says that it begins with an image
+    and reads no prompt.
     """
 
     folder: Path
@@ -37,6 +40,7 @@ class ModelFacts:
     default_area: int
     guidance_scale: float
     num_inference_steps: int = 25
+    from_image: bool = False
 
 
 def model_folder(model: str) -> Path:
@@ -50,11 +54,20 @@ def model_folder(model: str) -> Path:
                 f'model "{model}" is neither "{EMBEDDED}", nor one of {", ".join(model_presets())}, nor a '
                 "folder; give the path of a model in diffusers format"
             )
-    missing = [part for part in ("model_index.json", *_PARTS) if not (folder / part).exists()]
+    parts = _IMAGE_PARTS if _pipeline_class(folder) == _IMAGE_PIPELINE else _PARTS
+    missing = [part for part in ("model_index.json", *parts) if not (folder / part).exists()]
     if missing:
         remedy = "reinstall hgc-video" if model == EMBEDDED else "save it with pipe.save_pretrained"
         raise ModelError(f"model folder {folder} lacks {', '.join(missing)}; {remedy}")
     return folder
+
+
+def _pipeline_class(folder: Path) -> str:
+    """The class that a folder's index names; nothing where it has none that can be read."""
+    try:
+        return str(json.loads((folder / "model_index.json").read_text())["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def read_facts(model: str) -> ModelFacts:
@@ -63,24 +76,34 @@ def read_facts(model: str) -> ModelFacts:
         told = model_preset(model)
         return ModelFacts(
             Path(model), told.max_frames, told.multiple, told.height * told.width, told.guidance_scale,
-            told.num_inference_steps,
+            told.num_inference_steps, told.from_image,
         )  # fmt: skip
     folder = model_folder(model)
+    from_image = _pipeline_class(folder) == _IMAGE_PIPELINE
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text())
         vae = json.loads((folder / "vae" / "config.json").read_text())
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         return ModelFacts(
             folder=folder,
-            max_frames=int(unet.get("motion_max_seq_length", 32)),
+            max_frames=int(
+                unet.get("num_frames", 25) if from_image else unet.get("motion_max_seq_length", 32)
+            ),
             multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
-            default_area=(int(unet["sample_size"]) * factor) ** 2,
-            guidance_scale=default_guidance_scale(model),
+            default_area=_area(unet["sample_size"]) * factor**2,
+            guidance_scale=3.0 if from_image else default_guidance_scale(model),
+            from_image=from_image,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"config.json of unet or vae in {folder} cannot be used: {error}; save the model again"
         ) from error
+
+
+def _area(sample_size: int | list[int]) -> int:
+    """Latents of a frame, of a side or of both."""
+    height, width = sample_size if isinstance(sample_size, list) else (sample_size, sample_size)
+    return int(height) * int(width)
 
 
 def default_guidance_scale(model: str) -> float:
@@ -93,7 +116,8 @@ def default_guidance_scale(model: str) -> float:
 def load_pipeline(
     model: str, *controls: str, device: str = "cpu", dtype: Any = None, offline: bool = False
 ) -> Any:
-    """A stock AnimateDiffControlNetPipeline with the ControlNets for these controls, one or several.
+    """A stock AnimateDiffControlNetPipeline with the ControlNets for these controls, one or several; or
+    for models that begin with an image a StableVideoDiffusionPipeline with one beside it.
 
     `model` is the embedded one, a preset's name, a folder, or a repository of the hub that is laid out
     as such a folder. `dtype` is torch's; half precision on CUDA and single precision elsewhere when it is
@@ -123,8 +147,6 @@ def local_model(model: str, offline: bool) -> str:
 
 
 def _load_folder(folder: Path, controls: tuple[str, ...], device: str, dtype: Any) -> Any:
-    from diffusers import ControlNetModel, MultiControlNetModel
-
     nets = [folder / f"controlnet_{control}" for control in controls]
     for net, control in zip(nets, controls, strict=True):
         if not net.is_dir():
@@ -132,6 +154,10 @@ def _load_folder(folder: Path, controls: tuple[str, ...], device: str, dtype: An
                 f"model folder {folder} has no controlnet_{control}; "
                 f"save a ControlNet for {control} there"
             )
+    if _pipeline_class(folder) == _IMAGE_PIPELINE:
+        return load_image_pipeline(folder, nets, device=device, dtype=dtype)
+    from diffusers import ControlNetModel, MultiControlNetModel
+
     options = loading_options(device, dtype)
     made = [ControlNetModel.from_pretrained(net, **options) for net in nets]
     pipe = _pipeline(folder, made[0] if len(made) == 1 else MultiControlNetModel(made), options)
@@ -145,8 +171,7 @@ def _pipeline(folder: Path, controlnet: Any, options: dict[str, Any]) -> Any:
     so there it is put beside the parts, for our own loop."""
     import diffusers
 
-    name = json.loads((folder / "model_index.json").read_text())["_class_name"]
-    if name == "AnimateDiffSDXLPipeline":
+    if _pipeline_class(folder) == "AnimateDiffSDXLPipeline":
         pipe = diffusers.AnimateDiffSDXLPipeline.from_pretrained(
             folder, motion_adapter=None, **options
         )

@@ -5,6 +5,7 @@ Data in configs/models; a new model is a new file there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from .hub import Part, fetch, loading_options
 
 @dataclass(frozen=True)
 class ModelPreset:
-    """One file of configs/models."""
+    """One file of configs/models. Without a `motion_adapter` the base is a whole pipeline that begins with
+    an image, and brings its own scheduler."""
 
     name: str
     about: str
     base: Part
-    motion_adapter: Part
+    motion_adapter: Part | None
     controlnets: dict[str, Part]
     scheduler: dict[str, Any]
     num_inference_steps: int
@@ -33,6 +35,11 @@ class ModelPreset:
     max_frames: int
     lora: Part | None = None
     lora_scale: float = 1.0
+
+    @property
+    def from_image(self) -> bool:
+        """Whether it begins with an image and reads no prompt."""
+        return self.motion_adapter is None
 
     multiple = 64  # pixels: the VAE's factor times the UNet's
 
@@ -60,17 +67,23 @@ def model_preset(name: str) -> ModelPreset:
     told = yaml.safe_load(preset_file(name).read_text())
     lora = told.pop("lora", None)
     scale = float(lora.pop("scale", 1.0)) if lora else 1.0
+    adapter = told.pop("motion_adapter", None)
     return ModelPreset(
-        name=name, base=Part(**told.pop("base")), motion_adapter=Part(**told.pop("motion_adapter")),
-        controlnets={kind: Part(**part) for kind, part in told.pop("controlnets").items()},
-        lora=Part(**lora) if lora else None, lora_scale=scale, **told,
+        name=name, base=_part(told.pop("base")), motion_adapter=_part(adapter) if adapter else None,
+        controlnets={kind: _part(part) for kind, part in told.pop("controlnets").items()},
+        lora=_part(lora) if lora else None, lora_scale=scale, **{"scheduler": {}, **told},
     )  # fmt: skip
+
+
+def _part(told: dict[str, Any]) -> Part:
+    return Part(**{**told, "folders": tuple(told.get("folders", ()))})
 
 
 def load_preset(
     preset: ModelPreset, kinds: tuple[str, ...], *, device: str, dtype: Any, offline: bool
 ) -> Any:
-    """A stock AnimateDiffControlNetPipeline of a preset, with one ControlNet or several.
+    """A stock AnimateDiffControlNetPipeline of a preset, with one ControlNet or several; or a
+    StableVideoDiffusionPipeline with one beside it, for our own loop.
 
     Everything is fetched before anything is loaded, so that a missing part is told early. ModelError says
     what cannot be had.
@@ -78,7 +91,11 @@ def load_preset(
     import diffusers
 
     preset.check_controls(kinds)
-    base, adapter = (fetch(p, offline=offline) for p in (preset.base, preset.motion_adapter))
+    base = fetch(preset.base, offline=offline)
+    if preset.motion_adapter is None:
+        nets = [fetch(preset.controlnets[kind], offline=offline) for kind in kinds]
+        return load_image_pipeline(base, nets, device=device, dtype=dtype)
+    adapter = fetch(preset.motion_adapter, offline=offline)
     nets = [fetch(preset.controlnets[kind], offline=offline) for kind in kinds]
     lora = fetch(preset.lora, offline=offline) if preset.lora else None
     options = loading_options(device, dtype)
@@ -94,6 +111,23 @@ def load_preset(
     if lora is not None:
         pipe.load_lora_weights(lora.parent, weight_name=lora.name, adapter_name="preset")
         pipe.set_adapters(["preset"], [preset.lora_scale])
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def load_image_pipeline(base: Path, nets: Sequence[Path], *, device: str, dtype: Any) -> Any:
+    """A stock StableVideoDiffusionPipeline of a folder, and at `controlnet` what steers it; diffusers has no
+    pipeline that takes both. InputError for more than one ControlNet."""
+    import diffusers
+
+    from .spatio_temporal_controlnet import SpatioTemporalControlNetModel
+
+    if len(nets) > 1:
+        raise InputError(f"{len(nets)} controls are given; this model follows one at a time")
+    options = loading_options(device, dtype)
+    made = [SpatioTemporalControlNetModel.from_pretrained(net, **options) for net in nets]
+    pipe = diffusers.StableVideoDiffusionPipeline.from_pretrained(base, **options)
+    pipe.controlnet = made[0].to(device) if made else None
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 

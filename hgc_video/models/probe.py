@@ -6,8 +6,12 @@ from typing import Any, NoReturn
 
 from ..errors import AdapterError
 
-UNETS = ("UNetMotionModel", "UNet2DConditionModel", "UNetSpatioTemporalConditionModel")
-CONTROLNETS = ("ControlNetModel", "SparseControlNetModel")
+TEMPORAL_UNET, TEMPORAL_CONTROLNET = (
+    "UNetSpatioTemporalConditionModel",
+    "SpatioTemporalControlNetModel",
+)
+UNETS = ("UNetMotionModel", "UNet2DConditionModel", TEMPORAL_UNET)
+CONTROLNETS = ("ControlNetModel", "SparseControlNetModel", TEMPORAL_CONTROLNET)
 _IN_BLOCKS = ("resnets", "attentions", "motion_modules", "downsamplers", "upsamplers")
 _WINDOWED = ("FreeNoiseTransformerBlock", "SplitInferenceModule")
 _ADDED = (None, "text_time")  # what SDXL adds to the timestep; others need inputs we do not know
@@ -51,6 +55,15 @@ def probe_controlnet(controlnet: Any) -> None:
     )  # fmt: skip
     _probe_blocks(controlnet)
     _probe_embeddings(controlnet)
+
+
+def probe_pair(unet: Any, controlnet: Any) -> None:
+    """AdapterError unless the ControlNet's frames go together as the UNet's do."""
+    if is_a(unet, TEMPORAL_UNET) != is_a(controlnet, TEMPORAL_CONTROLNET):
+        raise AdapterError(
+            f"{type(controlnet).__name__} cannot control {type(unet).__name__}: {TEMPORAL_UNET} and "
+            f"{TEMPORAL_CONTROLNET} belong together, as do the others"
+        )
 
 
 def _probe_embeddings(model: Any) -> None:

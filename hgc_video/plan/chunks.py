@@ -182,6 +182,7 @@ _DECODED = (16, 8, 4, 2, 1)
 def choose_chunks(
     predict: Predict, *, num_frames: int, max_frames: int, num_positions: int, rates: Rates,
     budget: int | None = None, host_budget: int | None = None, context: int | None = None,
+    decoded: int = 16,
 ) -> ChunkPlan:  # fmt: skip
     """The cheapest cut whose predicted peak fits `budget` bytes (None: whatever it takes).
 
@@ -189,6 +190,7 @@ def choose_chunks(
     copies to host memory, of which `host_budget` bytes are there, against computing again. The result
     is the same for all splits and for host memory. Windows shorter than the model's `max_frames` change
     it and are taken last, never below half of that, and not at all where `context` tells the length.
+    `decoded` frames are decoded at once, fewer where that does not fit.
 
     Raises:
         InputError: nothing fits; the message names the smallest budget that would do.
@@ -199,7 +201,7 @@ def choose_chunks(
     contexts = [context or longest]
     if context is None and longest == max_frames:
         contexts += [length for length in (3 * longest // 4, longest // 2) if length >= 4]
-    for frames in _DECODED:
+    for frames in (decoded, *(few for few in _DECODED if few < decoded)):
         decode = predict.decode(frames)
         if decode <= limit:
             break

@@ -109,7 +109,7 @@ class Trial:
             control_video=sample.control, prompt=sample.prompt, control=sample.kind, model=model,
             negative_prompt=None, num_inference_steps=num_inference_steps, guidance_scale=None,
             conditioning_scale=1.0, num_frames=num_frames, height=None, width=None, fps=None,
-            seed=sample.seed, extract=False,
+            seed=sample.seed, extract=False, from_image=read_facts(model).from_image,
         )  # fmt: skip
         clip = _control(request)
         cut = ChunkPlan(1, len(clip.frames), Chunks(), Peak(0, 0), None)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from hgc_video.cache.engine import Engine, attach
-from hgc_video.denoise import ControlledUNet, Guidance, denoise
+from hgc_video.denoise import ControlledUNet, denoise
 from hgc_video.errors import CacheStateError
+from hgc_video.guidance import Guidance
 from hgc_video.plan.presets import resolve
 from tests.tiny_models import FRAMES, SIZE, Clip, controlnet, graph_of, motion_unet
 

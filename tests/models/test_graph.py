@@ -136,10 +136,32 @@ def test_what_is_known_without_files_builds_in_seconds():
     constant = [a for a in graph.attentions.values() if a.constant]
     assert len(constant) == 2 * 16 and all(a.kind == "cross" for a in constant)
     assert sum(a.macs for a in constant) * 2 == pytest.approx(2.99e12, rel=5e-3)
-    with pytest.raises(ModelError, match="takes no ControlNet"):
-        svd.build(1)
+    with pytest.raises(ModelError, match="one control at a time"):
+        svd.build(2)
     with pytest.raises(ModelError, match="sd15"):
         known_model("sd-15")
+
+
+def test_svd_with_a_controlnet_at_full_size():
+    """25 frames of 576x1024: the ControlNet costs as much as the UNet's own encoder and a little more, and
+    the outermost cut needs 0.2 % of it."""
+    svd = known_model("svd")
+    graph = build_graph(
+        *svd.build(1), num_frames=25, height=72, width=128, num_tokens=svd.num_tokens
+    )
+    step = full_cost(graph, 1).by_part()
+    assert step["unet"] == pytest.approx(79.95e12, rel=5e-3)
+    assert step["controlnet"] == pytest.approx(30.13e12, rel=1e-3)
+    assert len(graph.names("zero_conv")) == 13
+
+    def macs(*starts):
+        return 2 * sum(la.macs for la in graph.layers if la.name.startswith(starts))
+
+    inner = ("conv_in", "time", "add", "down_blocks", "mid_block")
+    assert macs(*(f"controlnet.{n}" for n in inner)) == macs(*(f"unet.{n}" for n in inner))
+    alive = live(graph, StepPlan(frozenset({graph.cuts[0], *graph.names("hint")}))).computed
+    heard = 2 * sum(graph.by_name[n].macs for n in alive if n.startswith("controlnet."))
+    assert heard / step["controlnet"] == pytest.approx(0.0019, abs=1e-4)
 
 
 def test_conventions():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -39,8 +40,8 @@ def local(repositories):
 
 
 def test_every_preset_names_its_parts_and_defaults():
-    assert set(model_presets()) == {"animatediff", "animatediff-lightning", "animatelcm"}
-    for name in model_presets():
+    assert set(model_presets()) == {"animatediff", "animatediff-lightning", "animatelcm", "svd"}
+    for name in set(model_presets()) - {"svd"}:
         told = model_preset(name)
         assert set(told.controlnets) == {"pose", "depth", "canny", "softedge", "lineart"}
         assert all(part.repo.count("/") == 1 for part in told.controlnets.values())
@@ -51,6 +52,9 @@ def test_every_preset_names_its_parts_and_defaults():
     assert lightning.motion_adapter.file.endswith(".safetensors")
     assert (lightning.num_inference_steps, lightning.guidance_scale) == (4, 1.0)
     assert model_preset("animatelcm").lora.file.endswith(".safetensors")
+    svd, facts = model_preset("svd"), read_facts("svd")
+    assert set(svd.controlnets) == {"depth", "lineart"} and len(svd.base.revision) == 40
+    assert facts.from_image and (facts.max_frames, facts.default_area) == (25, 576 * 1024)
 
 
 def test_a_preset_loads_one_control_or_several_with_its_scheduler(local):
@@ -84,13 +88,13 @@ def test_generate_runs_a_preset_with_two_controls(local, monkeypatch, tmp_path):
     assert 0.1 < made.report.macs_saved < 0.9
 
 
-@pytest.mark.parametrize("model", ["animatediff", "animatelcm", "somebody/some-model"])
+@pytest.mark.parametrize("model", ["animatediff", "animatelcm", "svd", "somebody/some-model"])
 def test_without_the_files_or_the_hub_one_line_says_so(model, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         ModelError, match="not on this machine and it was asked to stay offline"
     ) as told:
-        load_pipeline(model, "pose", offline=True)
+        load_pipeline(model, "depth", offline=True)
     assert "\n" not in str(told.value)
 
 
@@ -98,6 +102,67 @@ def test_generate_asks_the_hub_for_a_repository_too(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="not on this machine and it was asked to stay offline"):
         hgc_video.generate("clip.mp4", "a dancer", model="somebody/some-model", offline=True)
+
+
+@pytest.fixture
+def local_svd(tmp_path):
+    """The svd preset made of folders laid out as its repositories: the ControlNet lies in a folder of its
+    own, and its configuration names the community's class."""
+    import json
+
+    tiny.svd().save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "svd_xt.safetensors").write_bytes(
+        b"the weights once more, which nobody reads"
+    )
+    tiny.svd_controlnet().save_pretrained(tmp_path / "depth" / "controlnet")
+    config = tmp_path / "depth" / "controlnet" / "config.json"
+    told = json.loads(config.read_text()) | {"_class_name": "ControlNetSDVModel"}
+    config.write_text(json.dumps(told))
+    preset = model_preset("svd")
+    return dataclasses.replace(
+        preset, name="tiny", base=dataclasses.replace(preset.base, repo=str(tmp_path / "base")),
+        controlnets={"depth": dataclasses.replace(preset.controlnets["depth"], repo=str(tmp_path / "depth"))},
+    )  # fmt: skip
+
+
+def test_the_svd_preset_loads_a_pipeline_with_a_controlnet_beside_it(local_svd):
+    options = {"device": "cpu", "dtype": None, "offline": True}
+    pipe = load_preset(local_svd, ("depth",), **options)
+    assert type(pipe).__name__ == "StableVideoDiffusionPipeline"
+    assert type(pipe.controlnet).__name__ == "SpatioTemporalControlNetModel"
+    assert pipe.scheduler.config.prediction_type == "v_prediction" and not pipe.controlnet.training
+    with pytest.raises(InputError, match='no control "pose"'):
+        load_preset(local_svd, ("pose",), **options)
+
+
+def test_only_what_a_part_names_is_fetched(monkeypatch):
+    from fnmatch import fnmatch
+
+    def fetched(part, files):
+        asked = {}
+        monkeypatch.setattr(
+            "huggingface_hub.snapshot_download", lambda repo, **told: asked.update(told) or "/"
+        )
+        with contextlib.suppress(ModelError):
+            fetch(part)
+        return [
+            f for f in files
+            if any(fnmatch(f, p) for p in asked["allow_patterns"])
+            and not any(fnmatch(f, p) for p in asked["ignore_patterns"])
+        ]  # fmt: skip
+
+    svd = model_preset("svd")
+    files = [
+        "model_index.json", "svd_xt.safetensors", "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+        "feature_extractor/preprocessor_config.json",
+        "other/config.json.md",
+    ]  # fmt: skip
+    assert fetched(svd.base, files) == [files[0], files[2], files[3], files[5]]
+    files = ["controlnet/config.json", "controlnet/model.safetensors", "unet/model.safetensors"]
+    assert fetched(svd.controlnets["depth"], files) == files[:2]
+    files = ["unet/model.safetensors", "safety_checker/model.safetensors", "a.bin"]
+    assert fetched(model_preset("animatediff").base, files) == files[:1]
 
 
 def test_a_part_may_be_one_file_of_a_folder(tmp_path):
