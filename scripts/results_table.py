@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Writes README's results from what `hgc-video compare --json` measured, between the two marks."""
+"""Writes README's results from what `hgc-video compare --json` measured, between their marks: one table of
+one setting, or with --settings one of several."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from hgc_video.atomic import write_text
 from hgc_video.compare.table import Row, rows
@@ -15,6 +17,7 @@ from hgc_video.plan.presets import SEARCHED
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
+OTHERS = "<!-- other settings: scripts/results_table.py -->", "<!-- end of other settings -->"
 
 
 def table(found: Iterable[Row]) -> str:
@@ -51,32 +54,63 @@ def _name(method: str) -> str:
     return f"`{method}`"
 
 
+def settings_table(several: Iterable[dict[str, Any]]) -> str:
+    """The rows of several comparisons, what each was told first."""
+    lines = [
+        "| steps, scheduler | method | MACs saved | PSNR to `off`, dB | colours | IoU | flicker |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for told in several:
+        for row in rows(told["figures"]):
+            if row.method != "off":
+                means = [row.means[key] for key in ("colours", "iou", "flicker")]
+                figures = " | ".join("" if m is None else f"{m:.3f}" for m in means)
+                psnr = f"{row.psnr_db:.1f} ± {row.psnr_spread_db:.1f}"
+                saved = f"{100 * row.saved:.1f} %"
+                setting = told["setting"]
+                lines.append(f"| {setting} | {_name(row.method)} | {saved} | {psnr} | {figures} |")
+    return "\n".join(lines)
+
+
+def caption(told: dict[str, Any], found: Iterable[Row], date: str) -> str:
+    """What was run, how often, when and on what."""
+    runs = sorted({row.runs for row in found})
+    many = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else f"{runs[0]}"
+    return (
+        f"{told['task']}; means over {many} runs a row, with the spread of the PSNR; "
+        f"{told.get('date', date)}, {told.get('machine', 'two shared CPU cores')}."
+    )
+
+
 def main() -> None:
     """Reads the figures and rewrites README."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("figures", type=Path, nargs="+", help="the first one tells the caption")
+    parser.add_argument("--settings", action="store_true", help="a table of several settings")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     args = parser.parse_args()
     several = [json.loads(path.read_text()) for path in args.figures]
+    date = datetime.fromtimestamp(args.figures[0].stat().st_mtime, UTC).date().isoformat()
+    if args.settings:
+        several = [
+            told for part in several for told in (part if isinstance(part, list) else [part])
+        ]
+        found = [row for told in several for row in rows(told["figures"])]
+        _put(args.readme, OTHERS, settings_table(several), caption(several[0], found, date))
+        return
     told, *others = several
     figures = list(told["figures"])
     for other in others:
         known = {figure["method"] for figure in figures}
         figures += [figure for figure in other["figures"] if figure["method"] not in known]
-    text = args.readme.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    found = rows(figures)
-    today = datetime.fromtimestamp(args.figures[0].stat().st_mtime, UTC).date().isoformat()
-    date = told.get("date", today)
-    runs = sorted({row.runs for row in found})
-    caption = (
-        f"{told['task']}; means over {runs[0]}"
-        f"{f' to {runs[-1]}' if len(runs) > 1 else ''} runs a row, with the spread of the PSNR; {date}, "
-        f"{told.get('machine', 'two shared CPU cores')}."
-    )
-    made = f"{before}{BEGIN}\n{table(found)}\n\n{caption}\n{END}{after}"
-    write_text(args.readme, made)
+    _put(args.readme, (BEGIN, END), table(rows(figures)), caption(told, rows(figures), date))
+
+
+def _put(readme: Path, marks: tuple[str, str], made: str, told: str) -> None:
+    begin, end = marks
+    before, rest = readme.read_text().split(begin)
+    _, after = rest.split(end)
+    write_text(readme, f"{before}{begin}\n{made}\n\n{told}\n{end}{after}")
 
 
 if __name__ == "__main__":
