@@ -170,10 +170,11 @@ def _text_encoders(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
             made[name], told = getattr(transformers, of[1]).from_pretrained(
                 folder / name, output_loading_info=True, **options
             )
-            if told["missing_keys"]:
+            missing = sorted(told["missing_keys"])
+            if missing:
                 raise ModelError(
-                    f"{name} in {folder} does not fit the {of[1]} of transformers {transformers.__version__}: "
-                    f"{len(told['missing_keys'])} weights are missing, {min(told['missing_keys'])} among them; "
+                    f"{name} in {folder} does not fit the {of[1]} of transformers "
+                    f"{transformers.__version__}: {len(missing)} weights are missing, {missing[0]} is one; "
                     "save it with this version, or install the one that it was saved with or a newer one"
                 )
     return made
