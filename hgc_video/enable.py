@@ -109,7 +109,7 @@ class CacheHandle:
         self._graphs: dict[Shape, BlockGraph] = {}
         self._run: _Run | None = None
         self._models: tuple[Any, Any] = (None, None)
-        self._layout: Layout | None = None
+        self._seen: tuple[Layout, Any] | None = None
         self._frames_axis = 2
         self._look()  # refuses what is unknown now
 
@@ -146,11 +146,12 @@ class CacheHandle:
         self.disable()
 
     def _look(self) -> None:
-        """Reads how the models are laid out, which may have changed since the last loop."""
+        """Reads how the models are laid out, and their dtype, which may have changed since the last loop."""
         models = _models(self.pipe)
         layout = read_layout(*models)
-        if models != self._models or layout != self._layout:
-            self._models, self._layout = models, layout
+        seen = (layout, self.pipe.unet.dtype)
+        if models != self._models or seen != self._seen:
+            self._models, self._seen = models, seen
             self._frames_axis = layout.frames_axis
             self._graphs.clear()
 

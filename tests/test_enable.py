@@ -213,6 +213,64 @@ def test_a_run_that_was_broken_off_leaves_nothing():
         assert torch.equal(tiny.call(pipe, "animatediff"), plain)
 
 
+def test_a_compiled_unet_is_not_compiled_again_at_the_next_call():
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    pipe = tiny.make("sd")
+    with hgc_video.enable_cache(pipe, CACHED):
+        expected = tiny.call(pipe, "sd")
+    counter, stock = CompileCounter(), pipe.unet
+    pipe.unet = torch.compile(stock, backend=counter)
+    with hgc_video.enable_cache(pipe, CACHED):
+        first = tiny.call(pipe, "sd")
+        graphs = counter.frame_count
+        assert graphs > 0
+        again = tiny.call(pipe, "sd")
+        assert counter.frame_count == graphs
+    torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-3)
+    assert torch.equal(first, again)
+    torch._dynamo.reset()
+
+
+def test_an_iterated_progress_bar_and_one_without_a_loop_are_the_pipelines_own():
+    pipe = tiny.make("sd")
+    with hgc_video.enable_cache(pipe, "full") as cache:
+        assert list(pipe.progress_bar([1, 2])) == [1, 2]
+        with pipe.progress_bar(total=2) as bar:
+            bar.update()
+        with pytest.raises(CacheStateError, match="no run to report"):
+            _ = cache.report
+
+
+def test_a_cache_disabled_within_the_loop_lets_it_go_on():
+    pipe = tiny.make("sd")
+    plain = tiny.call(pipe, "sd")
+    before = forwards(pipe)
+    cache = hgc_video.enable_cache(pipe, "full")
+
+    def off(pipe, index, t, values):
+        cache.disable()
+        return values
+
+    assert torch.equal(tiny.call(pipe, "sd", callback_on_step_end=off), plain)
+    assert forwards(pipe) == before and len(cache.report.steps) == 1
+
+
+def test_what_is_counted_is_what_a_counter_sees_also_of_fused_projections():
+    from hgc_video.measure.macs import MacCounter
+
+    pipe = tiny.make("sd")
+    given = {"prompt": None, "prompt_embeds": torch.randn(1, 9, 32), "guidance_scale": 1.0}
+    with hgc_video.enable_cache(pipe, "lossless") as cache:
+        tiny.call(pipe, "sd", **given)  # makes the plan, which is a run on the meta device
+        for change in (lambda: None, pipe.fuse_qkv_projections):
+            change()
+            with MacCounter() as counter:
+                tiny.call(pipe, "sd", **given)
+            assert counter.macs == cache.report.macs
+
+
 def test_two_pipelines_never_meet():
     one, two = tiny.make("animatediff"), tiny.make("animatediff")
     alone = {}

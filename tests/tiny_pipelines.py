@@ -357,9 +357,10 @@ def make(name: str):
     return pipe
 
 
-def call(pipe, name: str, *, seed: int = 0, **more: Any):
-    """The final latents of a call."""
+def call(pipe, name: str, *, seed: int = 0, generators: int = 0, **more: Any):
+    """The final latents of a call, with a generator or a list of so many."""
     given = {**PIPELINES[name][1](), **more}
     torch.manual_seed(0)  # the SparseCtrl pipeline draws from the global generator
-    out = pipe(**given, generator=torch.Generator().manual_seed(seed))
+    seeds = [torch.Generator().manual_seed(seed + i) for i in range(generators or 1)]
+    out = pipe(**given, generator=seeds if generators else seeds[0])
     return (out.frames if hasattr(out, "frames") else out.images).clone()

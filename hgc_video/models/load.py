@@ -171,15 +171,38 @@ def _pipeline(folder: Path, controlnet: Any, options: dict[str, Any]) -> Any:
     so there it is put beside the parts, for our own loop."""
     import diffusers
 
-    if _pipeline_class(folder) == "AnimateDiffSDXLPipeline":
+    name, texts = _pipeline_class(folder), _text_encoders(folder, options)
+    if name == "AnimateDiffSDXLPipeline":
         pipe = diffusers.AnimateDiffSDXLPipeline.from_pretrained(
-            folder, motion_adapter=None, **options
+            folder, motion_adapter=None, **texts, **options
         )
         pipe.controlnet = controlnet
         return pipe
     return diffusers.AnimateDiffControlNetPipeline.from_pretrained(
-        folder, controlnet=controlnet, motion_adapter=None, **options
+        folder, controlnet=controlnet, motion_adapter=None, **texts, **options
     )
+
+
+def _text_encoders(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The text encoders of a folder. A transformers that names their weights otherwise fills them with
+    random ones and says so in a log alone; that is a ModelError here."""
+    import transformers
+
+    index = json.loads((folder / "model_index.json").read_text())
+    made = {}
+    for name, of in index.items():
+        if name.startswith("text_encoder") and of[0] == "transformers":
+            made[name], told = getattr(transformers, of[1]).from_pretrained(
+                folder / name, output_loading_info=True, **options
+            )
+            missing = sorted(told["missing_keys"])
+            if missing:
+                raise ModelError(
+                    f"{name} in {folder} does not fit the {of[1]} of transformers "
+                    f"{transformers.__version__}: {len(missing)} weights are missing, {missing[0]} is one; "
+                    "save it with this version, or install the one that it was saved with or a newer one"
+                )
+    return made
 
 
 def _safetensor_error() -> type[Exception]:

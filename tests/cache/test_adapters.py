@@ -9,7 +9,6 @@ from hgc_video.cache.engine import attach
 from hgc_video.plan.presets import resolve
 from tests.tiny_models import (
     FRAMES,
-    TEXT_WIDTH,
     Clip,
     controlnet,
     graph_of,
@@ -28,6 +27,7 @@ def run(clip, policy):
 def ip_adapter_weights(unet, image_width=12, tokens=4):
     """Random weights of one adapter, in the layout of the released ones."""
     generator = torch.Generator().manual_seed(3)
+    text = unet.config.cross_attention_dim
 
     def random(*size):
         return torch.randn(size, generator=generator) * 0.3
@@ -38,12 +38,12 @@ def ip_adapter_weights(unet, image_width=12, tokens=4):
             continue
         attention = unet.get_submodule(name.removesuffix(".processor"))
         width = attention.to_q.out_features
-        weights[f"{index}.to_k_ip.weight"] = random(width, TEXT_WIDTH)
-        weights[f"{index}.to_v_ip.weight"] = random(width, TEXT_WIDTH)
+        weights[f"{index}.to_k_ip.weight"] = random(width, text)
+        weights[f"{index}.to_v_ip.weight"] = random(width, text)
         index += 2
     projection = {
-        "proj.weight": random(tokens * TEXT_WIDTH, image_width), "proj.bias": random(tokens * TEXT_WIDTH),
-        "norm.weight": torch.ones(TEXT_WIDTH), "norm.bias": torch.zeros(TEXT_WIDTH),
+        "proj.weight": random(tokens * text, image_width), "proj.bias": random(tokens * text),
+        "norm.weight": torch.ones(text), "norm.bias": torch.zeros(text),
     }  # fmt: skip
     return {"image_proj": projection, "ip_adapter": weights}
 

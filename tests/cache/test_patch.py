@@ -58,3 +58,14 @@ def test_the_signature_is_kept():
     patch = Patch(linear, doubled)
     assert inspect.signature(linear.forward) == signature
     patch.undo()
+
+
+def test_a_wrapper_goes_on_again_where_nothing_has_changed():
+    module = nn.Identity()
+    patch = Patch(module, doubled)
+    ours = module.forward
+    patch.undo()
+    assert patch.redo() and module.forward is ours
+    patch.undo()
+    module.forward = lambda x: x + 1
+    assert not patch.redo() and float(module(ones(1))) == 2

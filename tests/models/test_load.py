@@ -117,3 +117,16 @@ def test_a_configuration_that_cannot_be_read_is_one_line(copied, text):
 
 def one_line(caught):
     return "\n" not in str(caught.value)
+
+
+def test_text_weights_under_other_names_are_an_error_and_not_random_ones(copied):
+    """As an older transformers finds them that names its modules otherwise."""
+    from safetensors.torch import load_file, save_file
+
+    path = next((copied / "text_encoder").glob("*.safetensors"))
+    weights = {f"encoder_of_old.{name}": tensor for name, tensor in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(
+        ModelError, match=r"does not fit the CLIPTextModel of transformers .* missing"
+    ):
+        load_pipeline(str(copied), "pose")
