@@ -25,6 +25,12 @@ class Position(Protocol):
         """Called before the models of a step run on a window."""
 
 
+class ControlFrames(Protocol):
+    """A control clip (f 3 H W) of which the frames asked for are given as a tensor; a tensor is one."""
+
+    def __getitem__(self, frames: slice, /) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Guidance:
     """What steers a clip: prompt_embeds (2 n d), uncond first, or (1 n d) without guidance, or with a
@@ -35,7 +41,7 @@ class Guidance:
     (2 6), uncond first, or (1 ...) without guidance."""
 
     prompt_embeds: Tensor
-    controlnet_cond: tuple[Tensor, ...]
+    controlnet_cond: tuple[ControlFrames, ...]
     guidance_scale: float
     conditioning_scale: tuple[float, ...]
     control_guidance_start: float = 0.0

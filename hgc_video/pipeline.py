@@ -5,17 +5,20 @@ Composes media, models, plan, cache and the loop; each of them can be used witho
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
 from .errors import Cancelled, InputError
 from .media.control import ControlClip, load_control
-from .media.video import VideoLike
+from .media.frames import Frame, Frames, LazyFrames, gathered
+from .media.video import VideoLike, check_output, open_clip, write_video
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .plan.chunks import ChunkPlan, Chunks, Peak, parse_nbytes
 from .plan.presets import Preset, resolve
@@ -23,9 +26,7 @@ from .request import Request, check_prompt_length
 from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
 
     from .run import Run
 
@@ -54,6 +55,7 @@ def generate(
     seed: int = 0,
     extract: bool = False,
     memory: str | int | None = None,
+    out: str | os.PathLike[str] | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
     offline: bool = False,
@@ -87,6 +89,8 @@ def generate(
             share `context_overlap` frames (None: a quarter of them).
         memory: what the run may take, as "8GiB" or bytes, weights included; the clip is cut to fit, and
             refused where nothing fits. None is what is free on the device.
+        out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
+            is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames.
         height, width, fps: None follows the control clip.
         callback: called after each step with (step_index, num_inference_steps, latents (1 c f h w));
             returning False stops the run.
@@ -114,6 +118,8 @@ def generate(
         control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
         context_length=context_length, context_overlap=context_overlap,
     )  # fmt: skip
+    if out is not None:
+        _check_out(out, request.controls.values())
     if auto_calibrate:
         preset = _calibrated(request, preset)
     chosen = resolve(preset)
@@ -131,7 +137,7 @@ def generate(
         check_prompt_length(pipe.tokenizer, text)
     check_prompt_length(pipe.tokenizer, negative_prompt or "", "negative prompt")
     scale = facts.guidance_scale if guidance_scale is None else guidance_scale
-    maker = _Maker(request, chosen, scale, clips, pipe, clock, facts, memory, context)
+    maker = _Maker(request, chosen, scale, clips, pipe, clock, facts, memory, context, out)
     try:
         run, frames = maker(callback, progress)
     except _out_of_memory() as error:
@@ -139,7 +145,9 @@ def generate(
             f"out of memory ({str(error).splitlines()[0]}); trying a smaller cut", stacklevel=2
         )
         run, frames = maker(callback, progress, again=True)
-    return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=clips[0].frames)
+    shown = clips[0].stream
+    control_frames = shown.settled() if isinstance(shown, LazyFrames) else shown
+    return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=control_frames)
 
 
 def _out_of_memory() -> type[Exception]:
@@ -155,15 +163,16 @@ class _Maker:
         self, request: Request, preset: Preset, guidance_scale: float,
         clips: list[ControlClip], pipe: Any,
         clock: Stopwatch, facts: ModelFacts, memory: str | int | None, context: tuple[int, int],
+        out: str | os.PathLike[str] | None,
     ) -> None:  # fmt: skip
         self.parts = (request, preset, guidance_scale, clips, pipe, clock)
-        self.facts, self.memory, self.context = facts, memory, context
+        self.facts, self.memory, self.context, self.out = facts, memory, context, out
         self.cut: ChunkPlan | None = None
 
     def __call__(
         self, callback: StepCallback | None, progress: bool, *, again: bool = False
-    ) -> tuple[Run, NDArray[np.uint8]]:
-        """The run and its frames (f H W 3)."""
+    ) -> tuple[Run, Frames]:
+        """The run and its frames (f H W 3); written as they are decoded where a place was told."""
         from .run import Run  # loads torch, which wrong input need not wait for
 
         clock = self.parts[-1]
@@ -171,12 +180,18 @@ class _Maker:
             self.cut = self._cut(again)
         run = Run(*self.parts, self.cut, self.context[1])
         with _watched(callback, run.num_evaluations, progress) as on_step:
-            return run, run.frames(on_step)
+            latents = run.latents(on_step)
+        size, chunks = (run.num_frames, run.height, run.width), run.decoded(latents)
+        if self.out is None:
+            return run, gathered(chunks, *size)
+        each = (frame for chunk in chunks for frame in chunk)
+        written = write_video(self.out, each, run.controls[0].fps)
+        return run, LazyFrames(partial(_read_from, written), *size, hold=False)
 
     def _cut(self, again: bool) -> ChunkPlan:
         """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
         request, preset, guidance_scale, clips, pipe, _ = self.parts
-        num_frames, height, width = clips[0].frames.shape[:3]
+        num_frames, height, width = clips[0].shape
         length, overlap = self.context
         on_cpu = str(pipe.unet.device) == "cpu"
         if self.memory is None and on_cpu and num_frames <= length and not again:
@@ -194,6 +209,21 @@ class _Maker:
             context=None if request.context_length is None else min(length, num_frames),
             smaller_than=self.cut if again else None,
         )  # fmt: skip
+
+
+def _read_from(path: Path, start: int) -> Iterator[Frame]:
+    """The frames of a clip from a number on."""
+    source = open_clip(path)
+    return source.frames(range(start, source.info.num_frames))
+
+
+def _check_out(out: str | os.PathLike[str], controls: Collection[VideoLike]) -> None:
+    """Refuses what could not be written, before minutes are spent on it."""
+    target = Path(out).expanduser().resolve()
+    for video in controls:
+        if isinstance(video, str | os.PathLike) and Path(video).expanduser().resolve() == target:
+            raise InputError(f'out "{out}" is the control clip itself; name another file')
+    check_output(out)
 
 
 def _calibrated(request: Request, preset: str) -> str:
@@ -231,7 +261,7 @@ def _read_controls(request: Request, facts: ModelFacts) -> list[ControlClip]:
     """The control clips; the first one decides frames, size and rate of all."""
     (kind, video), *others = request.controls.items()
     first = _read_control(request, facts, kind, video, request.num_frames)
-    num_frames, height, width = first.frames.shape[:3]
+    num_frames, height, width = first.shape
     read = [first]
     for kind, video in others:
         sized = replace(request, height=height, width=width, fps=first.fps)

@@ -100,7 +100,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows = []
     print(
-        f"{'frames':>6}  {'preset':<10} {'predicted':>11} {'measured':>11}  ratio  {'beside it':>11} {'copied':>12}"
+        f"{'frames':>6}  {'preset':<10} {'predicted':>11} {'measured':>11}  ratio  {'beside it':>11} "
+        f"{'copied':>12}"
     )
     for preset in args.presets.split(";"):
         for num_frames in map(int, args.frames.split(",")):
