@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import InputError
+from .media.frames import Frames
 from .report import Report
 
 
@@ -23,14 +23,18 @@ from .report import Report
 class Clip:
     """Frames (f H W 3) uint8 at `fps`, what they cost, and the control frames they follow.
 
+    Of a clip that was written while it was made (`generate(out=...)`) they are read from that file when
+    they are asked for, as its codec left them; `clip.frames[10:20]` and `numpy.asarray(clip.frames)` work
+    alike for both. So are the control frames of a clip too long to hold.
+
     Raises:
         InputError: the frames have another shape or dtype.
     """
 
-    frames: NDArray[np.uint8]
+    frames: Frames
     fps: float
     report: Report
-    control: NDArray[np.uint8] | None = None
+    control: Frames | None = None
 
     def __post_init__(self) -> None:
         frames: Any = self.frames

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+
+
+class ControlFrames(Protocol):
+    """A control clip (f 3 H W) of which the frames asked for are given as a tensor; a tensor is one."""
+
+    def __getitem__(self, frames: slice, /) -> Tensor: ...
 
 
 def in_control_window(step_index: int, num_inference_steps: int, start: float, end: float) -> bool:
@@ -28,7 +34,7 @@ class Steering:
     """
 
     frames_axis: ClassVar[int]
-    controlnet_cond: tuple[Tensor, ...]
+    controlnet_cond: tuple[ControlFrames, ...]
     conditioning_scale: tuple[float, ...]
     control_guidance_start: float
     control_guidance_end: float
@@ -84,7 +90,7 @@ class Guidance(Steering):
     frames_axis = 2
 
     prompt_embeds: Tensor
-    controlnet_cond: tuple[Tensor, ...]
+    controlnet_cond: tuple[ControlFrames, ...]
     guidance_scale: float
     conditioning_scale: tuple[float, ...]
     control_guidance_start: float = 0.0
@@ -144,7 +150,7 @@ class ImageGuidance(Steering):
     image_embeds: Tensor
     image_latents: Tensor
     added_time_ids: Tensor
-    controlnet_cond: tuple[Tensor, ...]
+    controlnet_cond: tuple[ControlFrames, ...]
     guidance_scale: Tensor
     conditioning_scale: tuple[float, ...]
     control_guidance_start: float = 0.0

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .guidance import Guidance, ImageGuidance, Steering
+from .guidance import ControlFrames, Guidance, ImageGuidance, Steering
 from .measure.macs import module_macs
 from .request import Motion, Request
 from .text import encode_text
@@ -36,7 +36,7 @@ class Take:
     num_frames: int
     height: int
     width: int
-    controlnet_cond: tuple[Tensor, ...]
+    controlnet_cond: tuple[ControlFrames, ...]
     image: NDArray[np.uint8] | None = None
 
     @property

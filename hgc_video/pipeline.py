@@ -5,10 +5,12 @@ Composes media, models, plan, cache and the loop; each of them can be used witho
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,8 @@ from .clip import Clip
 from .device import choose_device
 from .errors import Cancelled, InputError
 from .media.control import ControlClip, Placement, load_control
-from .media.video import ImageLike, VideoLike, read_image
+from .media.frames import Frame, Frames, LazyFrames, gathered
+from .media.video import ImageLike, VideoLike, check_output, open_clip, read_image, write_video
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .plan.chunks import ChunkPlan, Chunks, Peak, parse_nbytes
 from .plan.presets import Preset, resolve
@@ -24,9 +27,7 @@ from .request import Request, check_prompt_length, make_motion
 from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
 
     from .run import Run
 
@@ -57,6 +58,7 @@ def generate(
     seed: int = 0,
     extract: bool = False,
     memory: str | int | None = None,
+    out: str | os.PathLike[str] | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
     offline: bool = False,
@@ -92,6 +94,8 @@ def generate(
             share `context_overlap` frames (None: a quarter of them).
         memory: what the run may take, as "8GiB" or bytes, weights included; the clip is cut to fit, and
             refused where nothing fits. None is what is free on the device.
+        out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
+            is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames.
         height, width, fps: None follows the control clip.
         motion: of models that begin with an image: `fps` (7) and `motion_bucket_id` (127) that they are
             told, `noise_aug_strength` (0.02) on the image, and `min_guidance_scale` (1) at the first frame,
@@ -123,6 +127,8 @@ def generate(
         context_length=context_length, context_overlap=context_overlap, image=image,
         motion=make_motion(motion), from_image=facts.from_image,
     )  # fmt: skip
+    if out is not None:
+        _check_out(out, request.controls.values())
     if auto_calibrate:
         preset = _calibrated(request, preset)
     chosen = resolve(preset, model)
@@ -142,7 +148,7 @@ def generate(
     if negative_prompt:
         check_prompt_length(pipe.tokenizer, negative_prompt, "negative prompt")
     scale = facts.guidance_scale if guidance_scale is None else guidance_scale
-    maker = _Maker(request, chosen, scale, clips, pipe, clock, facts, memory, context, first)
+    maker = _Maker(request, chosen, scale, clips, pipe, clock, facts, memory, context, first, out)
     try:
         run, frames = maker(callback, progress)
     except _out_of_memory() as error:
@@ -150,7 +156,9 @@ def generate(
             f"out of memory ({str(error).splitlines()[0]}); trying a smaller cut", stacklevel=2
         )
         run, frames = maker(callback, progress, again=True)
-    return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=clips[0].frames)
+    shown = clips[0].stream
+    control_frames = shown.settled() if isinstance(shown, LazyFrames) else shown
+    return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=control_frames)
 
 
 def _out_of_memory() -> type[Exception]:
@@ -166,16 +174,17 @@ class _Maker:
         self, request: Request, preset: Preset, guidance_scale: float,
         clips: list[ControlClip], pipe: Any,
         clock: Stopwatch, facts: ModelFacts, memory: str | int | None, context: tuple[int, int],
-        image: NDArray[np.uint8] | None,
+        image: Frame | None, out: str | os.PathLike[str] | None,
     ) -> None:  # fmt: skip
         self.parts = (request, preset, guidance_scale, clips, pipe, clock)
-        self.facts, self.memory, self.context, self.image = facts, memory, context, image
+        self.facts, self.memory, self.context = facts, memory, context
+        self.image, self.out = image, out
         self.cut: ChunkPlan | None = None
 
     def __call__(
         self, callback: StepCallback | None, progress: bool, *, again: bool = False
-    ) -> tuple[Run, NDArray[np.uint8]]:
-        """The run and its frames (f H W 3)."""
+    ) -> tuple[Run, Frames]:
+        """The run and its frames (f H W 3); written as they are decoded where a place was told."""
         from .run import Run  # loads torch, which wrong input need not wait for
 
         clock = self.parts[-1]
@@ -183,7 +192,13 @@ class _Maker:
             self.cut = self._cut(again)
         run = Run(*self.parts, self.cut, self.context[1], self.image)
         with _watched(callback, run.num_evaluations, progress) as on_step:
-            return run, run.frames(on_step)
+            latents = run.latents(on_step)
+        size, chunks = (run.num_frames, run.height, run.width), run.decoded(latents)
+        if self.out is None:
+            return run, gathered(chunks, *size)
+        each = (frame for chunk in chunks for frame in chunk)
+        written = write_video(self.out, each, run.controls[0].fps)
+        return run, LazyFrames(partial(_read_from, written), *size, hold=False)
 
     @property
     def _told_length(self) -> bool:
@@ -193,7 +208,7 @@ class _Maker:
     def _cut(self, again: bool) -> ChunkPlan:
         """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
         request, preset, guidance_scale, clips, pipe, _ = self.parts
-        num_frames, height, width = clips[0].frames.shape[:3]
+        num_frames, height, width = clips[0].shape
         length, overlap = self.context
         from .hosts import host_of  # loads torch
 
@@ -214,6 +229,21 @@ class _Maker:
             context=min(length, num_frames) if self._told_length else None,
             smaller_than=self.cut if again else None,
         )  # fmt: skip
+
+
+def _read_from(path: Path, start: int) -> Iterator[Frame]:
+    """The frames of a clip from a number on."""
+    source = open_clip(path)
+    return source.frames(range(start, source.info.num_frames))
+
+
+def _check_out(out: str | os.PathLike[str], controls: Collection[VideoLike]) -> None:
+    """Refuses what could not be written, before minutes are spent on it."""
+    target = Path(out).expanduser().resolve()
+    for video in controls:
+        if isinstance(video, str | os.PathLike) and Path(video).expanduser().resolve() == target:
+            raise InputError(f'out "{out}" is the control clip itself; name another file')
+    check_output(out)
 
 
 def _calibrated(request: Request, preset: str) -> str:
@@ -251,12 +281,12 @@ def _controls(
     return control_video, control
 
 
-def _read_first(request: Request, clip: ControlClip) -> NDArray[np.uint8] | None:
+def _read_first(request: Request, clip: ControlClip) -> Frame | None:
     """The image (H W 3) that a clip begins with, of the clip's size; None where there is none."""
     if request.image is None:
         return None
     image = read_image(request.image)
-    height, width = clip.frames.shape[1:3]
+    _, height, width = clip.shape
     return Placement(image.shape[0], image.shape[1], height, width).frame(image)
 
 
@@ -264,7 +294,7 @@ def _read_controls(request: Request, facts: ModelFacts) -> list[ControlClip]:
     """The control clips; the first one decides frames, size and rate of all."""
     (kind, video), *others = request.controls.items()
     first = _read_control(request, facts, kind, video, request.num_frames)
-    num_frames, height, width = first.frames.shape[:3]
+    num_frames, height, width = first.shape
     read = [first]
     for kind, video in others:
         sized = replace(request, height=height, width=width, fps=first.fps)

@@ -6,7 +6,7 @@ Knows the host of a stock pipeline and the engine; not where models, clips or wi
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib import metadata
 from typing import Any
@@ -24,6 +24,7 @@ from .guidance import Steering, in_control_window
 from .hosts import Take, host_of
 from .measure.memory import PeakMemory
 from .media.control import ControlClip
+from .media.frames import Frames
 from .models.graph import build_graph
 from .plan.chart import chart
 from .plan.chunks import ChunkPlan
@@ -38,6 +39,16 @@ from .request import Request
 from .stopwatch import Stopwatch
 
 
+class _AsTensor:
+    """Control frames as tensors (n 3 H W) uint8 on the host; only those asked for are read."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+
+    def __getitem__(self, frames: slice) -> Tensor:
+        return torch.from_numpy(np.array(self._frames[frames])).permute(0, 3, 1, 2)
+
+
 class Run:
     """Makes the frames of one request and the account of what that took."""
 
@@ -49,7 +60,7 @@ class Run:
         self.request, self.preset, self.guidance_scale = request, preset, guidance_scale
         self.controls, self.pipe, self.clock = controls, pipe, clock
         self.num_inference_steps = preset.num_steps(request.num_inference_steps)
-        self.num_frames, self.height, self.width = controls[0].frames.shape[:3]
+        self.num_frames, self.height, self.width = controls[0].shape
         self.device, self.host, self.image = str(pipe.unet.device), host_of(pipe), image
         self.cut = cut
         self.windows = Windows(self.num_frames, cut.context, min(overlap, cut.context - 1))
@@ -64,8 +75,8 @@ class Run:
         self.engine: Engine | None = None
         self.memory = PeakMemory(self.device)
 
-    def frames(self, on_step: Callable[[int, Tensor], None]) -> NDArray[np.uint8]:
-        """The clip's frames (f H W 3) uint8."""
+    def latents(self, on_step: Callable[[int, Tensor], None]) -> Tensor:
+        """The clip's final latents, (1 c f h w) or (1 f c h w) as the host has them."""
         with self.memory, torch.no_grad():
             with self.clock("encode"):
                 guidance, noise, timesteps, options = self.encode()
@@ -84,12 +95,17 @@ class Run:
                     unet, controlnet, guidance, len(timesteps), windows=self.windows,
                     moves=self.moves, engine=self.engine,
                 )  # fmt: skip
-                latents = denoise(
+                return denoise(
                     steered, self.pipe.scheduler, start.pop(), timesteps, positions=[steered],
                     on_step=on_step, **options,
                 )  # fmt: skip
-            with self.clock("decode"):
-                return self.decode(latents)
+
+    def decoded(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:
+        """The clip's frames (n H W 3) uint8, a few at a time, decoded when they are asked for."""
+        for chunk in latents.split(self.cut.chunks.decode, dim=self.host.frames_axis):
+            with self.memory, torch.no_grad(), self.clock("decode"):
+                frames = self.decode(chunk)
+            yield frames
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Frames (f H W 3) uint8 of latents, few at a time."""
@@ -135,17 +151,13 @@ class Run:
         return steering, latents, scheduler.timesteps, options
 
     def _take(self) -> Take:
-        cond = tuple(
-            torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2)
-            for clip in self.controls
-        )
         return Take(
             self.request,
             self.guidance_scale,
             self.num_frames,
             self.height,
             self.width,
-            cond,
+            tuple(_AsTensor(clip.stream) for clip in self.controls),
             self.image,
         )
 

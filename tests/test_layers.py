@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "cache": {"plan"},
     "models": {"plan", "measure"},
     "measure": {"plan"},
-    "media": set(),
+    "media": {"atomic"},
     "report": {"atomic", "savings"},
     "saved": {"savings"},
     "savings": set(),

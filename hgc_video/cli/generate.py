@@ -150,12 +150,13 @@ def generate(
             context_length=context_length,
             context_overlap=context_overlap,
             memory=memory,
+            out=out,
             device=device,
             offline=offline,
             auto_calibrate=auto_calibrate,
             progress=not quiet,
         )
-        written = [f"clip      {clip.save(out)}"]
+        written = [f"clip      {out.expanduser()}"]
         if report is not None:
             written.append(f"report    {clip.report.save(report)}")
         if not quiet:

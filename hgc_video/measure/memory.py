@@ -13,7 +13,8 @@ _SAMPLE_S = 0.02
 
 
 class PeakMemory:
-    """`with PeakMemory(device) as memory: ...; memory.nbytes` — the peak inside, weights included.
+    """`with PeakMemory(device) as memory: ...; memory.nbytes` — the peak inside, weights included; of
+    several such blocks the highest.
 
     On CPU the resident set is sampled, so a peak shorter than 20 ms can be missed; where the system
     does not tell it (outside Linux), `nbytes` is 0.
@@ -27,6 +28,7 @@ class PeakMemory:
         if self.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
+            self._stop.clear()
             self._thread = threading.Thread(target=self._sample, daemon=True)
             self._thread.start()
         return self
@@ -38,7 +40,7 @@ class PeakMemory:
         trace: TracebackType | None,
     ) -> None:
         if self.device.startswith("cuda"):
-            self.nbytes = int(torch.cuda.max_memory_allocated(self.device))
+            self.nbytes = max(self.nbytes, int(torch.cuda.max_memory_allocated(self.device)))
         else:
             self._stop.set()
             self._thread.join()

@@ -8,7 +8,7 @@ beyond the numbers it is given, and does not look at what the frames show.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -17,23 +17,35 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hgc_video.errors import InputError
-from hgc_video.media.sources import Frame
+from hgc_video.media.frames import Frame, Frames, LazyFrames
 from hgc_video.media.video import VideoLike, open_clip
 
 ControlKind: TypeAlias = Literal["pose", "depth"]
 
+HELD_NBYTES = 2**30
 FLUID_FPS = 12.0  # rates above it are thinned, so that few frames still show a movement
 
 
 @dataclass(frozen=True)
 class ControlClip:
-    """A clip ready to steer a model: frames (f H W 3) uint8."""
+    """A clip ready to steer a model: `stream` (f H W 3) uint8, read as it is asked for."""
 
-    frames: Frame
+    stream: Frames
     fps: float
     kind: ControlKind
     source_height: int
     source_width: int
+
+    @property
+    def frames(self) -> Frame:
+        """All frames (f H W 3) uint8; reads those that were not read yet."""
+        return np.asarray(self.stream)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, height and width, without reading any."""
+        num_frames, height, width, _ = self.stream.shape
+        return num_frames, height, width
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,9 @@ def load_control(
     """A ready control clip (skeletons or depth) from a path, an array (f H W 3) or images.
 
     Frames are chosen by `plan_frames` and sized by `plan_size`; they keep their aspect and are
-    padded with black, so nobody is cut off. `fps` is the result's rate; frames in memory carry
-    none and are taken to be at that rate already (8 when it is not told).
+    padded with black, so nobody is cut off. They are read as they are asked for: kept in memory up to
+    `HELD_NBYTES`, of a longer clip read anew at every step. `fps` is the result's rate; frames in
+    memory carry none and are taken to be at that rate already (8 when it is not told).
 
     Raises:
         VideoError: the clip cannot be read.
@@ -107,8 +120,27 @@ def load_control(
     )
     size = plan_size(info.height, info.width, height, width, multiple, default_area)
     place = Placement(info.height, info.width, *size)
-    frames = np.stack([place.frame(frame) for frame in source.frames(indices)])
-    return ControlClip(frames, rate, kind, info.height, info.width)
+    if isinstance(control_video, np.ndarray) and size == (info.height, info.width):
+        return ControlClip(_taken(control_video, indices), rate, kind, info.height, info.width)
+
+    def read(start: int) -> Iterator[Frame]:
+        return (place.frame(frame) for frame in source.frames(indices[start:]))
+
+    stream = LazyFrames(read, len(indices), *size, hold=_held(len(indices), *size))
+    return ControlClip(stream, rate, kind, info.height, info.width)
+
+
+def _held(num_frames: int, height: int, width: int) -> bool:
+    """Whether frames are kept once they are read: at every step they are needed again, and reading takes
+    longer than a short clip's bytes are worth."""
+    return num_frames * height * width * 3 <= HELD_NBYTES
+
+
+def _taken(frames: Frame, indices: list[int]) -> Frame:
+    """The frames at increasing indices; a view where they are evenly spaced."""
+    stride = indices[1] - indices[0] if len(indices) > 1 else 1
+    even = stride > 0 and indices == list(range(indices[0], indices[-1] + 1, stride))
+    return frames[indices[0] : indices[-1] + 1 : stride] if even else frames[indices]
 
 
 def plan_frames(

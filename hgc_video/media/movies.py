@@ -16,7 +16,7 @@ import av.error
 import numpy as np
 
 from hgc_video.errors import VideoError
-from hgc_video.media.sources import DEFAULT_FPS, Frame, Source, VideoInfo
+from hgc_video.media.frames import DEFAULT_FPS, Frame, Source, VideoInfo
 
 
 def open_movie(path: Path) -> Source:

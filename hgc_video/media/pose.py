@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from hgc_video.errors import InputError, MissingExtraError
 from hgc_video.media.control import ControlClip, Placement, plan_frames, plan_size
+from hgc_video.media.frames import Frame, LazyFrames
 from hgc_video.media.skeleton import draw_skeleton
-from hgc_video.media.sources import Frame
 from hgc_video.media.video import VideoLike, open_clip
 
 # mediapipe's landmark for each joint of OpenPose's COCO-18 order; the neck (1) has none.
@@ -59,7 +59,12 @@ def extract_control(
     keypoints = extract_pose(source.frames(indices))
     place = Placement(info.height, info.width, *size)
     keypoints[..., :2] = place.points(keypoints[..., :2])
-    return ControlClip(skeleton_frames(keypoints, *size), rate, "pose", info.height, info.width)
+
+    def read(start: int) -> Iterator[Frame]:
+        return _drawn(keypoints[start:], *size)
+
+    stream = LazyFrames(read, len(keypoints), *size, hold=True)
+    return ControlClip(stream, rate, "pose", info.height, info.width)
 
 
 def extract_pose(frames: Iterable[Frame]) -> NDArray[np.float64]:
@@ -89,8 +94,11 @@ def extract_pose(frames: Iterable[Frame]) -> NDArray[np.float64]:
 
 def skeleton_frames(keypoints: NDArray[np.floating], height: int, width: int) -> Frame:
     """OpenPose-style frames (f H W 3) from keypoints (f 18 4) in pixels of height x width."""
-    joints = keypoints[..., [0, 1, 3]]
-    return np.stack([draw_skeleton(frame, height, width) for frame in joints])
+    return np.stack(list(_drawn(keypoints, height, width)))
+
+
+def _drawn(keypoints: NDArray[np.floating], height: int, width: int) -> Iterator[Frame]:
+    return (draw_skeleton(frame, height, width) for frame in keypoints[..., [0, 1, 3]])
 
 
 def _detect(frames: Iterable[Frame]) -> Iterator[NDArray[np.float64] | None]:

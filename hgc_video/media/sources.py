@@ -8,47 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hgc_video.errors import VideoError
+from hgc_video.media.frames import DEFAULT_FPS, Frame, Source, VideoInfo
 
-Frame: TypeAlias = NDArray[np.uint8]
-
-DEFAULT_FPS = 8.0  # for images and arrays, which carry no frame rate
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _BROWSER_DELAY_MS = 100.0  # what browsers show for animation frames that name no duration
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """Frame rate, length and size (as shown, after rotation) of a clip."""
-
-    fps: float
-    num_frames: int
-    height: int
-    width: int
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds the clip runs."""
-        return self.num_frames / self.fps
-
-
-class Source(Protocol):
-    """An opened clip."""
-
-    @property
-    def info(self) -> VideoInfo: ...
-
-    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """The frames (H W 3) at `indices`, which lie within the clip, in the order given."""
-        ...
 
 
 def open_path(path: Path) -> Source:

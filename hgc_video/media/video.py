@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hgc_video.errors import InputError
-from hgc_video.media.sources import ArraySource, Frame, Source, VideoInfo, open_path
+from hgc_video.media.frames import Frame, Source, VideoInfo
+from hgc_video.media.sources import ArraySource, open_path
 from hgc_video.media.write import check_output, write_video
 
 __all__ = [

@@ -1,35 +1,27 @@
 """Writes clips: H.264 mp4, gif, webp or a folder of PNGs, by suffix.
 
-A clip is written beside its target and moved there when it is complete, so an error, a full disk
-or a cancelled run leaves nothing behind and an older file of that name untouched.
+Complete or not at all (atomic.py), and frame by frame for mp4 and folders; the encoders of gif and webp
+want all frames at once.
 """
 
 from __future__ import annotations
 
-import errno
 import math
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from hgc_video.atomic import complete_or_gone, require_writable, unwritable
 from hgc_video.errors import InputError, VideoError
-from hgc_video.media.sources import Frame
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from hgc_video.media.frames import Frame
 
 
-def write_video(
-    path: str | os.PathLike[str], frames: NDArray[np.uint8] | Iterable[Frame], fps: float
-) -> Path:
+def write_video(path: str | os.PathLike[str], frames: Frame | Iterable[Frame], fps: float) -> Path:
     """Writes frames (f H W 3) uint8, or an iterable of (H W 3), and returns the path.
 
     .mp4 is H.264 yuv420p with faststart (odd sizes get one repeated row or column), .gif, .webp,
@@ -44,7 +36,7 @@ def write_video(
         raise InputError(f"fps={fps} is not possible; give a positive number")
     encode = _encoder(target)
     _require_place(target)
-    with _complete_or_gone(target) as part:
+    with complete_or_gone(target, VideoError) as part:
         encode(part, _checked(frames), fps)
     return target
 
@@ -54,13 +46,7 @@ def check_output(path: str | os.PathLike[str]) -> None:
     target = Path(path).expanduser()
     _encoder(target)
     _require_place(target)
-    part = _part_of(target)
-    try:
-        part.touch(exist_ok=False)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        _remove(part)
+    require_writable(target, VideoError)
 
 
 def _encoder(target: Path) -> Callable[[Path, Iterator[Frame], float], None]:
@@ -84,55 +70,11 @@ def _require_place(target: Path) -> None:
         if not target.suffix and target.exists() and not _is_ours(target):
             raise VideoError(f'"{target}" exists and is no folder of frames; name another folder')
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error, VideoError) from error
 
 
 def _is_ours(folder: Path) -> bool:
     return folder.is_dir() and all(p.match("frame_*.png") for p in folder.iterdir())
-
-
-@contextmanager
-def _complete_or_gone(target: Path) -> Iterator[Path]:
-    part = _part_of(target)
-    try:
-        yield part
-        _replace(part, target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        _remove(part)
-
-
-def _part_of(target: Path) -> Path:
-    return target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
-
-
-def _replace(part: Path, target: Path) -> None:
-    if not target.is_dir():
-        part.replace(target)
-        return
-    old = _part_of(target)
-    target.rename(old)
-    try:
-        part.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _unwritable(target: Path, error: OSError) -> VideoError:
-    if error.errno in _FULL:
-        return VideoError(f'the disk is full: cannot write "{target}"; free space or go elsewhere')
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return VideoError(f'cannot write "{target}": {reason.lower()}; choose a folder you may write')
 
 
 def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
