@@ -221,3 +221,15 @@ CLIPS = {
     "svd": lambda: ImageClip(svd_unet()),
     "svd with a controlnet": lambda: ImageClip(svd_unet(), svd_controlnet()),
 }
+
+
+def group_offloads_here() -> bool:
+    """Whether diffusers offloads groups of layers on this machine: 0.40 asks for an accelerator."""
+    from diffusers.hooks import apply_group_offloading
+
+    device = torch.device("cpu")
+    try:
+        apply_group_offloading(torch.nn.Linear(1, 1), device, offload_type="leaf_level")
+    except AttributeError:
+        return False
+    return True
