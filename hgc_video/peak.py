@@ -81,6 +81,7 @@ class PeakModel:
         models = [self.unet, self.vae, self.controlnet]
         self.weights = others_nbytes + sum(_weights(m) for m in models if m is not None)
         self._graphs: dict[int, BlockGraph] = {}
+        self._plans: dict[int, Schedule | AdaptivePlan | None] = {}
         self._steps: dict[tuple[int, int, int, str], int] = {}
 
     def denoise(self, context: int, chunks: Chunks) -> tuple[int, int]:
@@ -110,7 +111,10 @@ class PeakModel:
         return self.weights + self._decode_nbytes(min(num_frames, self.scale.num_frames))
 
     def _plan(self, context: int) -> Schedule | AdaptivePlan | None:
-        return self.preset.schedule(self._graph(context), self.scale.num_inference_steps)
+        if context not in self._plans:
+            graph, count = self._graph(context), self.scale.num_inference_steps
+            self._plans[context] = self.preset.schedule(graph, count)
+        return self._plans[context]
 
     def _places(self, context: int) -> tuple[str, ...]:
         return places(self._plan(context), self.scale.windows(context))

@@ -13,11 +13,16 @@ from hgc_video.errors import InputError
 from hgc_video.fit import memory_budget
 from hgc_video.forecast import forecast
 from hgc_video.measure.live_bytes import LiveBytes
+from hgc_video.media.control import load_control
 from hgc_video.models.load import load_pipeline
 from hgc_video.peak import PeakModel, Scale
-from hgc_video.plan.chunks import GIB, Chunks
+from hgc_video.plan.chunks import GIB, ChunkPlan, Chunks, Peak
 from hgc_video.plan.presets import resolve
+from hgc_video.plan.tiers import DEVICE, HOST, RECOMPUTE
 from hgc_video.puppet.evaluation import held_out
+from hgc_video.request import Request
+from hgc_video.run import Run
+from hgc_video.stopwatch import Stopwatch
 from tests.test_windows import LongClip
 
 PROMPT = "a dancer in a red shirt on a beach"
@@ -70,6 +75,40 @@ def test_a_told_memory_cuts_the_clip_and_changes_nothing(pose):
     assert np.abs(free.frames.astype(int) - tight.frames).max() <= 1
     with pytest.raises(InputError, match=r"too little.*give at least"):
         run(pose, memory="60MiB")
+
+
+def test_where_idle_caches_live_changes_the_bill_and_not_the_clip():
+    pipe, pose = load_pipeline("puppet", "pose"), held_out(6, 11).truth.pose
+    request = Request(
+        control_video=pose, prompt=PROMPT, control="pose", model="puppet", negative_prompt=None,
+        num_inference_steps=2, guidance_scale=None, conditioning_scale=1.0, num_frames=11,
+        height=None, width=None, fps=None, seed=0, extract=False,
+    )  # fmt: skip
+    clips, preset = [load_control(pose)], resolve("deepcache:interval=2")
+    reports, latents = {}, {}
+    for idle in (DEVICE, HOST, RECOMPUTE):
+        cut = ChunkPlan(1, 5, Chunks(idle=idle), Peak(0, 0), None)
+        made = Run(request, preset, 2.0, clips, pipe, Stopwatch(), cut, 2)
+        latents[idle] = made.latents(lambda *_: None)
+        reports[idle] = made.report()
+    assert torch.equal(latents[HOST], latents[DEVICE])
+    here, host, again = (reports[idle] for idle in (DEVICE, HOST, RECOMPUTE))
+    assert here.macs == host.macs < again.macs == pytest.approx(again.macs_baseline, rel=0.1)
+    assert host.cache_nbytes == here.cache_nbytes > 0 == again.cache_nbytes
+    assert host.cache_device_nbytes < here.cache_device_nbytes
+    assert here.copied_to_host_nbytes == 0 < host.copied_to_host_nbytes
+    assert host.copied_to_device_nbytes == host.copied_to_host_nbytes == host.cache_host_nbytes
+    assert "beside it" in host.summary() and "beside it" not in here.summary()
+
+
+@pytest.mark.parametrize("num_frames", [1, 7])
+def test_one_frame_and_prime_counts_are_made_in_any_memory(num_frames):
+    pose = held_out(6, num_frames).truth.pose
+    free = run(pose, num_inference_steps=1, context_length=min(3, num_frames))
+    tight = run(pose, num_inference_steps=1, context_length=min(3, num_frames), memory="80MiB")
+    assert free.num_frames == tight.num_frames == num_frames
+    assert np.abs(free.frames.astype(int) - tight.frames).max() <= 1
+    assert tight.report.predicted_peak_nbytes < 80 * 2**20
 
 
 def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
