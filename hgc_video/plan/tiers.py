@@ -64,7 +64,7 @@ def _computed(step: StepPlan) -> StepPlan:
     nothing: frozenset[str] = frozenset()
     return replace(
         step, reuse=nothing, contributions=nothing, merge=nothing, extrapolate=nothing, slope=0.0,
-        difference=None, branches=2 if step.difference is not None else step.branches,
+        follow=None, difference=None, branches=2 if step.difference is not None else step.branches,
         label="recomputed" if step.reuse or step.contributions else step.label,
     )  # fmt: skip
 
