@@ -262,16 +262,16 @@ class _Run:
 
     def told(self) -> tuple[_Told, ...]:
         """What this and what went before it in the same loop did."""
-        done = self._begun if self.engine is None else len(self.engine.executed)
+        done = self._begun if self.engine is None else len(self.engine.account.executed)
         clips = self.shape.rows // self.shape.num_frames
         full = {k: v * clips for k, v in full_cost(self.graph, done).by_part().items()}
         if self.engine is None:
             lines = tuple(f"{self.first + i:3d}  stock" for i in range(done))
             return (*self._earlier, (full, full, lines, 0))
         full["controlnet"] = (
-            full["controlnet"] * self.engine.controlnet_branches // self.graph.branches
+            full["controlnet"] * self.engine.account.controlnet_branches // self.graph.branches
         )
-        record = self.engine.record()
+        record = self.engine.account.record()
         assert isinstance(record, Schedule)
-        spent = self.engine.macs_by_part()
+        spent = self.engine.account.macs_by_part()
         return (*self._earlier, (full, spent, chart(self.graph, record), self.engine.peak_nbytes))

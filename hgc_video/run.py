@@ -116,7 +116,7 @@ class Run:
         request, shared = self.request, self.host.other_macs(self._take())
         baseline = self._uncached(self._baseline_evaluations())
         uncached = self._uncached(self.num_evaluations)
-        spent = self.engine.macs_by_part() if self.engine else uncached
+        spent = self.engine.account.macs_by_part() if self.engine else uncached
         return Report(
             prompt=request.told_prompt(), negative_prompt=request.negative_prompt,
             image=request.told_image(), model=request.model,
@@ -177,7 +177,7 @@ class Run:
     def _chart(self) -> tuple[str, ...]:
         if self.engine is None:
             return tuple(f"{i:3d}  stock" for i in range(self.num_evaluations))
-        return chart(self.graph, self.engine.record())
+        return chart(self.graph, self.engine.account.record())
 
     def _graph(self) -> BlockGraph:
         pipe = self.pipe

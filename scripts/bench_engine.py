@@ -74,7 +74,7 @@ class Bench:
             plain = self._run(None)
             engine.enable(self.pipe.unet, self.pipe.controlnet)
             cached = self._run(engine)
-            macs = sum(engine.macs_by_part().values())
+            macs = sum(engine.account.macs_by_part().values())
             engine.disable()
             kept = max(kept, _tensor_nbytes() - before)
             ratios.append(plain / cached)

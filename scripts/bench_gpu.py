@@ -147,7 +147,7 @@ class Bench:
             self._wait()
             took = time.perf_counter() - begun
             plain = windowed(full_cost(graph, count), windows)
-            macs = sum((engine.macs_by_part() if engine else plain).values())
+            macs = sum((engine.account.macs_by_part() if engine else plain).values())
         return took, macs, memory.nbytes
 
     def predicted(self, preset: Preset, windows: Windows) -> int:

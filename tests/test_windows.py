@@ -125,7 +125,7 @@ def test_lossless_in_windows_is_exact(same, moves):
     stock, _ = clip.run(windows, moves=moves)
     found, engine = clip.run(windows, "lossless", moves)
     torch.testing.assert_close(found, stock, rtol=1e-4, atol=1e-4)
-    assert sum(engine.macs_by_part().values()) < sum(
+    assert sum(engine.account.macs_by_part().values()) < sum(
         windowed(full_cost(clip.graph, STEPS), windows, moves).values()
     )
 
@@ -145,7 +145,7 @@ def test_caches_of_windows_are_kept_apart_and_counted(policy):
         found, engine = clip.run(windows, policy)
     assert torch.isfinite(found).all()
     planned = windowed(cost(clip.graph, engine.schedule), windows)
-    executed = engine.macs_by_part()
+    executed = engine.account.macs_by_part()
     assert counter.macs == pytest.approx(sum(executed.values()), rel=1e-3)
     assert sum(executed.values()) == pytest.approx(sum(planned.values()), rel=1e-3)
     assert engine.nbytes == 0
@@ -210,7 +210,7 @@ def test_caches_that_wait_beside_the_device_change_nothing_and_are_counted(polic
     assert torch.equal(found, here)
     assert (store.to_host, store.to_device) == (work.to_host, work.to_device)
     assert store.host.peak <= kept and stayed.store.to_host == stayed.store.host.peak == 0
-    assert sum(engine.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
+    assert sum(engine.account.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
     assert store.device.peak < stayed.store.device.peak
     assert engine.nbytes == store.host.now == 0
 
@@ -224,7 +224,7 @@ def test_caches_that_are_dropped_cost_what_the_plan_says_and_reuse_nothing(polic
     found, engine = clip.run(windows, policy, moves, RECOMPUTE)
     stock, _ = clip.run(windows, moves=moves)
     torch.testing.assert_close(found, stock, rtol=1e-4, atol=1e-4)
-    assert sum(engine.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
+    assert sum(engine.account.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
     assert work.macs > planned(clip, policy, windows, DEVICE)[0].macs
     assert engine.store.device.peak == 0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 
 from ..errors import CacheStateError
 from ..plan.adaptive import AdaptivePlan
-from ..plan.cost import by_part
 from ..plan.graph import WHOLE, BlockGraph, Layer
 from ..plan.liveness import DIFFERENCE, contribution, latents_at
-from ..plan.schedule import Schedule, StepPlan
+from ..plan.schedule import Schedule
 from ..plan.tiers import THERE
+from .account import Account
 from .adjust import load_adjustments
 from .anchors import AnchorRows, anchor_rows
 from .calls import (
@@ -64,11 +63,8 @@ def attach(
 
 
 class Engine:
-    """The state of one accelerated pipeline: its plan, its store, where the run is, what it did.
-
-    `executed` lists the MACs by part of every step that was run, counted where a module really ran;
-    `controlnet_branches` is how many branches the host runs a ControlNet on. With `spill` idle windows'
-    values are sent away where there are more than `there` windows.
+    """The state of one accelerated pipeline: its plan, its store, where the run is; `account` is what it
+    did. With `spill` idle windows' values are sent away where there are more than `there` windows.
     """
 
     def __init__(
@@ -92,10 +88,8 @@ class Engine:
         self._hints = graph.names("hint")
         self._whole_stand_ins = self._unshared = self._ran_alone = False
         self._output_type: Any = None
-        self.executed: list[dict[str, int]] = []
-        self._steps: list[StepPlan] = []
+        self.account = Account(schedule, graph)
         self.peak_nbytes = 0
-        self.controlnet_branches = graph.branches
 
     def enable(self, unet: Any, controlnet: Any = None) -> None:
         """Wraps the models; CacheStateError if one of them carries another cache."""
@@ -122,8 +116,7 @@ class Engine:
         self.peak_nbytes = 0
         self._run += 1
         self._index = self._work = None
-        self.executed, self._steps = [], []
-        self.controlnet_branches = self.graph.branches
+        self.account.begin()
         self._works.begin()
 
     def rest(self) -> None:
@@ -157,20 +150,6 @@ class Engine:
         self._order, self._following = sorted(windows), following
         self.store.only_windows(windows, self._hints)
         self._observers = {w: seen for w, seen in self._observers.items() if w in windows}
-
-    def macs_by_part(self) -> dict[str, int]:
-        """MACs executed since the run began."""
-        totals = by_part({})
-        for step in self.executed:
-            totals = {part: totals[part] + step[part] for part in totals}
-        return totals
-
-    def record(self) -> Schedule:
-        """The steps that were carried out, as a schedule."""
-        plan = self.schedule
-        if isinstance(plan, AdaptivePlan):
-            return Schedule(plan.name, tuple(self._steps), plan.lossless)
-        return replace(plan, steps=tuple(self._steps))
 
     @property
     def nbytes(self) -> int:
@@ -275,7 +254,7 @@ class Engine:
             return forward(**call)
         finally:
             self._unshared, self._ran_alone = False, True
-            self.controlnet_branches = 1
+            self.account.controlnet_branches = 1
             macs = sum(la.macs for la in self.graph.layers if la.name.startswith(f"{prefix}."))
             self._count(prefix, macs)
 
@@ -340,9 +319,7 @@ class Engine:
         if self._works.adaptive:
             observer.see_input(sample)
         self._work, self._fullest = self._works.at(self._index, self._window, observer)
-        if len(self._steps) == self._index:  # the first window speaks for the step
-            self._steps.append(self._work.step)
-            self.executed.append(by_part({}))
+        self.account.at(self._index, self._work.step)
         self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
 
     @property
@@ -473,8 +450,4 @@ class Engine:
         return self._rows(work) if work.mixed or self._whole_stand_ins else 0
 
     def _count(self, name: str, macs: int) -> None:
-        """Adds MACs that are told for the graph's frames; a ControlNet may have got fewer, and several
-        clips of one call have more."""
-        if self._frames != self.graph.num_frames:
-            macs = macs * self._frames // self.graph.num_frames
-        self.executed[-1][name.partition(".")[0]] += macs
+        self.account.count(name, macs, self._frames)

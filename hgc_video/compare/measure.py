@@ -152,7 +152,7 @@ def _make(task: Task, method: Method, clip: int, seed: int) -> _Made:
     if engine is None:
         macs, kept = full_cost(trial.graph, evaluations).total, 0
     else:
-        macs, kept = sum(engine.macs_by_part().values()), engine.peak_nbytes
+        macs, kept = sum(engine.account.macs_by_part().values()), engine.peak_nbytes
     return _Made(trial.decode(latents), seconds, macs, kept, memory.nbytes, trial)
 
 

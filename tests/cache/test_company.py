@@ -68,7 +68,7 @@ def test_schedulers_of_first_and_second_order(clip, name):
     assert torch.equal(whole, stock)
     cached, engine = sample(clip, make(), POLICY)
     assert torch.isfinite(cached).all() and not torch.equal(cached, stock)
-    assert len(engine.executed) == (7 if "Heun" in name else 4)
+    assert len(engine.account.executed) == (7 if "Heun" in name else 4)
 
 
 def test_a_compiled_model_stays_compiled_in_few_graphs(clip):
@@ -87,7 +87,7 @@ def test_a_compiled_model_stays_compiled_in_few_graphs(clip):
     for a, b, c in zip(first, again, expected, strict=True):
         torch.testing.assert_close(a, c, rtol=1e-5, atol=1e-5)
         assert torch.equal(a, b)
-    kinds = len(set(engine.record().steps))
+    kinds = len(set(engine.account.record().steps))
     assert graphs <= 4 * kinds and counter.frame_count == graphs
     torch._dynamo.reset()
 

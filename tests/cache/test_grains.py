@@ -170,7 +170,7 @@ def test_attention_to_one_token_is_computed_once_and_exact():
         outputs = clip.run(engine)
     for output, stock in zip(outputs, clip.run(), strict=True):
         close(output, stock)
-    assert engine.executed[1]["unet"] < engine.executed[0]["unet"]
+    assert engine.account.executed[1]["unet"] < engine.account.executed[0]["unet"]
     other = ImageClip(clip.unet)
     other.text = other.text.flip(-1)
     expected = other.run()[-1]
@@ -188,7 +188,7 @@ def test_easycache_is_the_released_algorithm(clip):
     plan = resolve("easycache:threshold=0.4,warm_up=3").schedule(graph, steps)
     with attach(plan, graph=graph, unet=clip.unet, controlnet=clip.controlnet) as engine:
         outputs = clip.run(engine)
-    taken = [step.label == "skipped" for step in engine.record().steps]
+    taken = [step.label == "skipped" for step in engine.account.record().steps]
     expected, skipped = released_easycache(clip, threshold=0.4, warm_up=3)
     assert taken == skipped and 0 < sum(skipped) < steps - 3
     for a, b in zip(outputs, expected, strict=True):
@@ -229,7 +229,7 @@ def test_online_moments_follow_the_drift(clip):
         plan = resolve(text).schedule(graph, 5)
         with attach(plan, graph=graph, unet=clip.unet, controlnet=clip.controlnet) as engine:
             clip.run(engine)
-        return [step.label.startswith("cut") for step in engine.record().steps]
+        return [step.label.startswith("cut") for step in engine.account.record().steps]
 
     always = "hgc-online:dense=0.2,threshold=99,max_consecutive="
     assert partial(f"{always}9") == [False, True, True, True, True]

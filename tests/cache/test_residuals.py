@@ -109,7 +109,7 @@ def test_a_cut_runs_the_controlnets_first_residual_alone(clip):
     [handle.remove() for handle in handles]
     assert ran.count(deep) == 1, "the dead ControlNet tail runs at the first step alone"
     assert torch.equal(outputs[0], stock[0]) and torch.isfinite(outputs[1]).all()
-    assert engine.executed[1]["controlnet"] < 0.5 * engine.executed[0]["controlnet"]
+    assert engine.account.executed[1]["controlnet"] < 0.5 * engine.account.executed[0]["controlnet"]
 
 
 def test_the_first_residual_is_what_a_cut_still_hears(clip):
@@ -144,7 +144,7 @@ def test_held_residuals_are_those_of_the_key_step(clip):
     clip.timesteps = clip.timesteps[:2]
     with attach(schedule, graph=graph, unet=clip.unet, controlnet=clip.controlnet) as engine:
         outputs = clip.run(engine)
-        assert engine.executed[1]["controlnet"] == 0
+        assert engine.account.executed[1]["controlnet"] == 0
     kept = []
     net, plain = clip.controlnet, type(clip.controlnet).forward
 

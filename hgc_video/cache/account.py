@@ -1,0 +1,51 @@
+"""What a run executed: the steps that were carried out, and the MACs counted where a module really ran."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..plan.adaptive import AdaptivePlan
+from ..plan.cost import by_part
+from ..plan.graph import BlockGraph
+from ..plan.schedule import Schedule, StepPlan
+
+
+class Account:
+    """`executed` lists the MACs by part of every step that was run, `controlnet_branches` is how many
+    branches the host ran a ControlNet on."""
+
+    def __init__(self, plan: Schedule | AdaptivePlan, graph: BlockGraph) -> None:
+        self._plan, self._graph = plan, graph
+        self.begin()
+
+    def begin(self) -> None:
+        """A run begins."""
+        self.executed: list[dict[str, int]] = []
+        self._steps: list[StepPlan] = []
+        self.controlnet_branches = self._graph.branches
+
+    def at(self, index: int, step: StepPlan) -> None:
+        """A window's step begins; the first window speaks for the step."""
+        if len(self._steps) == index:
+            self._steps.append(step)
+            self.executed.append(by_part({}))
+
+    def count(self, name: str, macs: int, rows: int) -> None:
+        """Adds the MACs of what ran for so many rows; they are told for the graph's frames. A ControlNet
+        may have got fewer rows, and several clips of one call have more."""
+        if rows != self._graph.num_frames:
+            macs = macs * rows // self._graph.num_frames
+        self.executed[-1][name.partition(".")[0]] += macs
+
+    def macs_by_part(self) -> dict[str, int]:
+        """MACs executed since the run began."""
+        totals = by_part({})
+        for step in self.executed:
+            totals = {part: totals[part] + step[part] for part in totals}
+        return totals
+
+    def record(self) -> Schedule:
+        """The steps that were carried out, as a schedule."""
+        if isinstance(self._plan, AdaptivePlan):
+            return Schedule(self._plan.name, tuple(self._steps), self._plan.lossless)
+        return replace(self._plan, steps=tuple(self._steps))
