@@ -90,12 +90,12 @@ class AvMovie:
             yield held.pop(index) if last_turn[index] == turn else held[index]
 
     def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        index = 0
+        index, broken = 0, av.error.FFmpegError  # at the interpreter's end the module is gone
         try:
             with av.open(str(self._path)) as container:
                 for index, frame in enumerate(container.decode(video=0)):
                     yield index, frame
-        except av.error.FFmpegError as error:
+        except broken as error:
             raise _damaged(self._path, index) from error
 
 
