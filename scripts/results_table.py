@@ -17,6 +17,7 @@ from hgc_video.plan.presets import SEARCHED
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
+_CONTROLS, _NEAR = ("fewer-steps:", "dpm++:"), 0.1
 OTHERS = "<!-- other settings: scripts/results_table.py -->", "<!-- end of other settings -->"
 
 
@@ -55,21 +56,31 @@ def _name(method: str) -> str:
 
 
 def settings_table(several: Iterable[dict[str, Any]]) -> str:
-    """The rows of several comparisons, what each was told first."""
+    """The rows of several comparisons, each with the better of its equal-cost controls beside it."""
     lines = [
-        "| steps, scheduler | method | MACs saved | PSNR to `off`, dB | colours | IoU | flicker |",
-        "|---|---|---|---|---|---|---|",
+        "| steps, scheduler | method | MACs saved | PSNR to `off`, dB | fewer steps: saved, dB | flicker |",
+        "|---|---|---|---|---|---|",
     ]
     for told in several:
-        for row in rows(told["figures"]):
-            if row.method != "off":
-                means = [row.means[key] for key in ("colours", "iou", "flicker")]
-                figures = " | ".join("" if m is None else f"{m:.3f}" for m in means)
+        found = rows(told["figures"])
+        plain = [row for row in found if row.method.startswith(_CONTROLS)]
+        for row in found:
+            if row.method != "off" and row not in plain:
                 psnr = f"{row.psnr_db:.1f} ± {row.psnr_spread_db:.1f}"
-                saved = f"{100 * row.saved:.1f} %"
-                setting = told["setting"]
-                lines.append(f"| {setting} | {_name(row.method)} | {saved} | {psnr} | {figures} |")
+                lines.append(
+                    f"| {told['setting']} | {_name(row.method)} | {100 * row.saved:.1f} % "
+                    f"| {'identical' if row.psnr_db > 99 else psnr} | {_nearest(plain, row)} "
+                    f"| {row.means['flicker']:.2f} |"
+                )
     return "\n".join(lines)
+
+
+def _nearest(plain: Iterable[Row], row: Row) -> str:
+    """The control that saves most nearly as much, the better of two that do."""
+    near = min(plain, key=lambda p: (round(abs(p.saved - row.saved), 3), -p.psnr_db), default=None)
+    if near is None or abs(near.saved - row.saved) > _NEAR:
+        return ""
+    return f"{100 * near.saved:.0f} %, {near.psnr_db:.1f}"
 
 
 def caption(told: dict[str, Any], found: Iterable[Row], date: str) -> str:
