@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..plan.adaptive import AdaptivePlan
-from ..plan.cost import by_part
+from ..plan.cost import PARTS, by_part
 from ..plan.graph import BlockGraph
 from ..plan.schedule import Schedule, StepPlan
 
@@ -39,10 +39,7 @@ class Account:
 
     def macs_by_part(self) -> dict[str, int]:
         """MACs executed since the run began."""
-        totals = by_part({})
-        for step in self.executed:
-            totals = {part: totals[part] + step[part] for part in totals}
-        return totals
+        return {part: sum(step[part] for step in self.executed) for part in PARTS}
 
     def record(self) -> Schedule:
         """The steps that were carried out, as a schedule."""

@@ -114,6 +114,11 @@ class KeyPlan:
             moved[min(free)[1]] = self.actions[key]
         return moved
 
+    def num_steps(self, asked: int) -> int:
+        """The steps to run where so many are asked for: a plan may run more, cheaper ones of a run that is
+        not short already."""
+        return asked if asked < _FEW_STEPS else max(1, round(asked * self.stretch))
+
     def history(self, index: int) -> list[int]:
         """The steps before `index` that made what the step reuses, oldest first."""
         own = depth(self.actions[index])
@@ -159,6 +164,7 @@ class KeyPlan:
         path.write_text(yaml.safe_dump(data, sort_keys=False, width=100, default_flow_style=None))
 
 
+_FEW_STEPS = 20  # of fewer, no plan makes more: there is nothing to save that would pay for them
 _LABELS = {FULL: "key", TRUNK: "trunk", HELD: "held"}
 
 

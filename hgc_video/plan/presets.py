@@ -29,7 +29,6 @@ PRESETS: dict[str, Fill | None] = {
     **{name: Searched(str(shipped_schedule(name))) for name in SEARCHED},
 }
 _FEWER = "fewer-steps"
-_FEW_STEPS = 20  # of fewer, no preset makes more: there is nothing to save that would pay for them
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,8 @@ class Preset:
         schedule may run more, cheaper ones of a run that is not short already."""
         if self.steps is not None:
             return self.steps
-        if asked < _FEW_STEPS:
-            return asked
-        stretch = next((f.stretch for f in self.fills if isinstance(f, Searched)), 1.0)
-        return max(1, round(asked * stretch))
+        searched = next((fill for fill in self.fills if isinstance(fill, Searched)), None)
+        return asked if searched is None else searched.plan.num_steps(asked)
 
     def schedule(
         self,

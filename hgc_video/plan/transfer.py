@@ -7,7 +7,6 @@ from dataclasses import replace
 from .keys import KeyPlan
 
 _KEPT = ("scheduler", "guidance_scale", "num_inference_steps", "budget", "share")
-_FEW_STEPS = 20  # below, a schedule makes no more steps than are asked for
 
 
 def transferred(plan: KeyPlan, *, model: str, source: str, num_inference_steps: int) -> KeyPlan:
@@ -17,13 +16,12 @@ def transferred(plan: KeyPlan, *, model: str, source: str, num_inference_steps: 
     slopes and the gate keep their share of the run. What it is worth on that model is not known, and its
     file says so: neither budget nor closeness are carried over.
     """
-    stretch = plan.stretch if num_inference_steps >= _FEW_STEPS else 1.0
-    made = plan.resampled(round(num_inference_steps * stretch))
+    made = plan.resampled(plan.num_steps(num_inference_steps))
     origin = {
         "model": model, "transferred_from": source, "measured": "not on pretrained weights",
         "num_inference_steps": num_inference_steps, "found_with": _found_with(plan),
     }  # fmt: skip
-    return replace(made, stretch=stretch, told=origin)
+    return replace(made, stretch=len(made.actions) / num_inference_steps, told=origin)
 
 
 def _found_with(plan: KeyPlan) -> dict[str, object]:

@@ -90,8 +90,3 @@ class Searched:
         if not self.file:
             raise PresetError("searched needs file=FILE, a schedule that hgc-video search wrote")
         return load_key_plan(Path(self.file))
-
-    @property
-    def stretch(self) -> float:
-        """Steps to run for every step asked for."""
-        return self.plan.stretch
