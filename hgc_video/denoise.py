@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .guidance import Steering
-from .plan.windows import Window, Windows
+from .plan.memory.windows import Window, Windows
 
 _RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
 

@@ -8,7 +8,7 @@ Composes plan, cache and models.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -17,25 +17,24 @@ from torch import Tensor
 from .cache.clock import Clock
 from .cache.engine import Engine
 from .cache.loop import Loop
-from .errors import CacheStateError, InputError, PresetError, nearest
+from .errors import CacheStateError, InputError, PresetError
 from .models.graph import build_graph
 from .models.layout import Layout, read_layout
 from .models.pipelines import Shape, num_evaluations, probe_pipeline, read_shape
-from .plan.chart import chart
 from .plan.cost import full_cost
+from .plan.explain import StepSummary, summaries
 from .plan.graph import BlockGraph
-from .plan.presets import Preset, resolve
-from .plan.registry import Fill
+from .plan.policies.base import Policy
+from .plan.policies.full import Off
+from .plan.presets import PRESETS, Preset, resolve
 from .plan.schedule import Schedule
 from .saved import CacheReport
 
-# MACs uncached and executed, by part; a line for each step; bytes of the cache at most.
-_Told = tuple[dict[str, int], dict[str, int], tuple[str, ...], int]
 _HANDLE = "_hgc_video_cache"  # where a pipeline keeps its handle, so that disable_cache finds it
 
 
 def enable_cache(
-    pipe: Any, preset_or_policy: str | Fill | None = None, **overrides: Any
+    pipe: Any, preset_or_policy: str | Policy | None = None, **overrides: Any
 ) -> CacheHandle:
     """Puts a cache under a stock pipeline; every call from then on is cached, until it is disabled.
 
@@ -74,29 +73,46 @@ def disable_cache(pipe: Any) -> None:
         handle.disable()
 
 
-def _preset(given: str | Fill | None, overrides: dict[str, Any]) -> Preset:
-    if given is None or isinstance(given, str):
+def _preset(given: str | Policy | None, overrides: dict[str, Any]) -> Preset:
+    if isinstance(given, Policy):
+        preset = Preset(given.text, (given,))
+    elif given is None or isinstance(given, str):
         preset = resolve(given or "balanced")
-    elif callable(given):
-        preset = Preset(type(given).__name__, (given,))
     else:
-        raise InputError(f"{given!r} is neither a preset, nor a policy; give its name or an object")
+        raise InputError(
+            f"{given!r} is neither a preset nor a policy; give its name or an instance, as "
+            "DeepCache(interval=3)"
+        )
     if not overrides:
         return preset
-    fields = {f for fill in preset.fills for f in getattr(fill, "__dataclass_fields__", {})}
-    unknown = [name for name in overrides if name not in fields]
-    if unknown or len(preset.fills) != 1:
+    if len(preset.policies) != 1 or preset.name in PRESETS:
         raise PresetError(
-            f'{preset.name} has no field "{unknown[0]}": {nearest(unknown[0], fields)}'
+            f'fields are given for "{preset.name}", but only a single policy takes fields; write them into '
+            'the text, as "deepcache:interval=3+gate:at=0.5"'
         )
-    fill = replace(preset.fills[0], **overrides)  # type: ignore[type-var]
-    return Preset(preset.name, (fill,), preset.steps)
+    (policy,) = preset.policies
+    changed = type(policy)(**(policy.model_dump() | overrides))
+    return Preset(changed.text, (changed,))
 
 
 def _models(pipe: Any) -> tuple[Any, Any]:
     """The pipeline's UNet and its ControlNet or ControlNets, None where there is none. One that was put
     beside the pipeline, for our own loop, the pipeline's never calls."""
     return pipe.unet, pipe.controlnet if "controlnet" in pipe.config else None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a run did under one plan, from step `first` on: MACs by part that the stock models take and that
+    were executed, the schedule that was carried out, a row of figures for each step, and the most bytes
+    that the cache held."""
+
+    first: int
+    uncached: dict[str, int]
+    spent: dict[str, int]
+    schedule: Schedule
+    steps: tuple[StepSummary, ...]
+    cache_nbytes: int
 
 
 class CacheHandle:
@@ -187,7 +203,7 @@ class CacheHandle:
     def _plan(self, shape: Shape, step_index: int) -> _Run:
         left = num_evaluations(self.pipe) - step_index
         before = self._run
-        earlier: tuple[_Told, ...] = ()
+        earlier: tuple[Segment, ...] = ()
         if before is not None and not before.ended:
             earlier = before.told()
             before.end()
@@ -196,7 +212,7 @@ class CacheHandle:
             engine = before.engine
         else:
             plan = self.preset.schedule(graph, left)
-            engine = None if plan is None else Engine(plan, graph)
+            engine = None if plan.is_stock else Engine(plan, graph)
         if engine is not None:
             engine.enable(*self._models)
         return _Run(self._models, shape, graph, engine, step_index, left, earlier)
@@ -216,7 +232,7 @@ class _Run:
 
     def __init__(
         self, models: tuple[Any, Any], shape: Shape, graph: BlockGraph, engine: Engine | None, first: int,
-        length: int, earlier: tuple[_Told, ...],
+        length: int, earlier: tuple[Segment, ...],
     ) -> None:  # fmt: skip
         self.models, self.shape, self.graph, self.engine = models, shape, graph, engine
         self.first, self.length, self.ended = first, length, False
@@ -246,32 +262,35 @@ class _Run:
         parts = self._parts if self.ended else self.told()
         uncached: dict[str, int] = {}
         spent: dict[str, int] = {}
-        lines: list[str] = []
+        rows: list[StepSummary] = []
         for part in parts:
-            for totals, added in ((uncached, part[0]), (spent, part[1])):
+            for totals, added in ((uncached, part.uncached), (spent, part.spent)):
                 for name, macs in added.items():
                     totals[name] = totals.get(name, 0) + macs
-            lines += part[2]
+            rows += [replace(row, step=part.first + row.step) for row in part.steps]
         shape = self.shape
         return CacheReport(
-            pipeline=pipeline, preset=preset, num_inference_steps=self.first + self.length,
+            schedules=tuple(part.schedule for part in parts), pipeline=pipeline, preset=preset,
+            num_inference_steps=self.first + self.length,
             num_frames=shape.num_frames, height=shape.height, width=shape.width, macs_by_part=spent,
-            macs_baseline_by_part=uncached, cache_nbytes=max(part[3] for part in parts),
-            steps=tuple(lines),
+            macs_baseline_by_part=uncached, cache_nbytes=max(part.cache_nbytes for part in parts),
+            steps=tuple(rows),
         )  # fmt: skip
 
-    def told(self) -> tuple[_Told, ...]:
+    def told(self) -> tuple[Segment, ...]:
         """What this and what went before it in the same loop did."""
         done = self._begun if self.engine is None else len(self.engine.account.executed)
         clips = self.shape.rows // self.shape.num_frames
         full = {k: v * clips for k, v in full_cost(self.graph, done).by_part().items()}
         if self.engine is None:
-            lines = tuple(f"{self.first + i:3d}  stock" for i in range(done))
-            return (*self._earlier, (full, full, lines, 0))
+            stock = Off()(self.graph, done)
+            rows = summaries(self.graph, stock)
+            return (*self._earlier, Segment(self.first, full, full, stock, rows, 0))
         full["controlnet"] = (
             full["controlnet"] * self.engine.account.controlnet_branches // self.graph.branches
         )
         record = self.engine.account.record()
-        assert isinstance(record, Schedule)
         spent = self.engine.account.macs_by_part()
-        return (*self._earlier, (full, spent, chart(self.graph, record), self.engine.peak_nbytes))
+        rows = summaries(self.graph, record)
+        nbytes = self.engine.peak_nbytes
+        return (*self._earlier, Segment(self.first, full, spent, record, rows, nbytes))

@@ -19,6 +19,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 
 class HGCVideoError(Exception):
@@ -75,3 +80,42 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f'did you mean "{close[0]}"? ' if close else ""
     return f"{hint}(allowed: {', '.join(names)})"
+
+
+def one_line(error: ValidationError, owner: str, allowed: Iterable[str]) -> str:
+    """A validation error as one line of ours: what was given, what is allowed, the nearest valid name.
+
+    Args:
+        error: what pydantic raised; its first fault is told.
+        owner: whose fields were given, as "deepcache" or "generate".
+        allowed: the names of the valid fields.
+    """
+    fault = error.errors(include_url=False)[0]
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f'{owner} has no field "{name}": {nearest(name, allowed)}'
+    if fault["type"] in ("missing", "missing_argument"):
+        return f"{owner} needs {name}=VALUE"
+    if not name or fault["type"] == "value_error":
+        return f"{owner}: {fault['msg'].removeprefix('Value error, ')}"
+    return f"{owner}: {name}={fault['input']} is not possible; give {_wanted(fault)}"
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+_BOUNDS = {
+    "greater_than_equal": ("ge", "{} or more"), "greater_than": ("gt", "more than {}"),
+    "less_than_equal": ("le", "at most {}"), "less_than": ("lt", "less than {}"),
+}  # fmt: skip
+
+
+def _wanted(fault: ErrorDetails) -> str:
+    """What a validation error says is allowed, as half a sentence."""
+    kind = fault["type"]
+    if kind in _BOUNDS:
+        bound, told = _BOUNDS[kind]
+        return told.format(fault["ctx"][bound])
+    if kind == "string_too_short":
+        return "a text that is not empty"
+    if kind.partition("_")[0] in _KINDS:
+        return _KINDS[kind.partition("_")[0]]
+    return fault["msg"].removeprefix("Input should be ").partition(", unable to parse")[0]

@@ -13,7 +13,7 @@ from .errors import InputError
 from .hosts import host_of
 from .measure.rates import rates_of
 from .peak import PeakModel, Scale
-from .plan.chunks import ChunkPlan, choose_chunks, parse_nbytes
+from .plan.memory.budget import ChunkPlan, choose_chunks, parse_nbytes
 from .plan.presets import Preset
 
 _SHARE = 0.9  # of the free memory, where no budget is told: others live there too

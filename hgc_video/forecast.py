@@ -7,35 +7,51 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, ModelError, nearest
 from .models.load import CONTROLS, read_facts
-from .plan.adaptive import AdaptivePlan
-from .plan.chart import chart, tera
-from .plan.chunks import ChunkPlan, choose_chunks, parse_nbytes
-from .plan.cost import Cost, full_cost, windowed
+from .plan.cost import Cost, cost, full_cost
+from .plan.explain import StepExplanation, StepSummary, explain, summaries, tera
+from .plan.graph import BlockGraph
+from .plan.memory.budget import ChunkPlan, choose_chunks, parse_nbytes
+from .plan.memory.placement import DEVICE, carried_out, moves_of
+from .plan.memory.windows import Windows, padded, windowed
 from .plan.presets import Preset, resolve
-from .plan.shifts import padded
-from .plan.tiers import DEVICE, carried_out, cost_of, moves_of
-from .plan.windows import Windows
+from .plan.schedule import Plan
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The cost of UNet and ControlNet with and without the cache, `spent` and `baseline` for one window of
-    the clip, the MACs for all; `steps` is one line per step; `cut` how the clip fits a told memory;
-    `moves` tells the steps at which the windows are shifted."""
+    """The plan of a run and what UNet and ControlNet cost with and without the cache: `spent` and
+    `baseline` are of one window of the clip, the MACs of all windows; `plan` and `graph` are what `spent`
+    follows from; `cut` is how the clip fits a memory budget; `moves` says at which steps the windows are
+    shifted."""
 
     preset: str
-    spent: Cost
+    plan: Plan
+    graph: BlockGraph
     baseline: Cost
-    steps: tuple[str, ...]
     windows: Windows
     cut: ChunkPlan | None = None
     moves: tuple[bool, ...] = ()
+
+    @cached_property
+    def spent(self) -> Cost:
+        """What one window costs; of an adaptive plan, the most that it can."""
+        return cost(self.graph, self.plan)
+
+    @property
+    def steps(self) -> tuple[StepSummary, ...]:
+        """A row of figures for every step of one window."""
+        return summaries(self.graph, self.plan)
+
+    def explain(self, step: int) -> StepExplanation:
+        """What is computed, reused, skipped and stored at a step, and why; PlanError where there is none."""
+        return explain(self.graph, self.plan, step)
 
     @property
     def macs_by_part(self) -> dict[str, int]:
@@ -62,7 +78,8 @@ class Forecast:
             "macs_by_part": self.macs_by_part,
             "macs_baseline_by_part": self.macs_baseline_by_part,
             "cache_peak_nbytes": self.spent.peak_nbytes,
-            "steps": self.steps,
+            "schedule": self.plan.upper_bound().to_dict(),
+            "steps": [asdict(step) for step in self.steps],
         }
         if self.cut is not None:
             told |= {"memory": str(self.cut), "predicted_peak_nbytes": self.cut.peak.nbytes}
@@ -75,7 +92,7 @@ class Forecast:
             f"{part} {tera(macs)} of {tera(baseline[part])}" for part, macs in spent.items()
         )
         return "\n".join([
-            *self.steps,
+            *map(str, self.steps),
             f"MACs   {tera(sum(spent.values()))} of {tera(sum(baseline.values()))} T: "
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
             f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most for a window",
@@ -140,14 +157,7 @@ def forecast(
     baseline = full_cost(graph, num_inference_steps)
     steps = chosen.num_steps(num_inference_steps)
     plan = carried_out(chosen.schedule(graph, steps), cut.chunks.idle if cut else DEVICE)
-    moves = moves_of(plan, graph, steps, windows)
-    if plan is None:
-        lines = tuple(f"{i:3d}  stock" for i in range(steps))
-    else:  # of a plan that decides at run time, the most it can cost
-        fullest = plan.extreme(fullest=True) if isinstance(plan, AdaptivePlan) else plan
-        lines = chart(graph, fullest)
-    spent = cost_of(plan, graph, steps)
-    return Forecast(preset, spent, baseline, lines, windows, cut, moves)
+    return Forecast(preset, plan, graph, baseline, windows, cut, moves_of(plan, graph, windows))
 
 
 def _cut(

@@ -22,12 +22,9 @@ from .models.dry_run import added_inputs, on_meta
 from .models.graph import build_graph
 from .models.layout import controlnets
 from .models.probe import TEMPORAL_UNET, is_a
-from .plan.adaptive import AdaptivePlan
-from .plan.chunks import Chunks
 from .plan.graph import BlockGraph
-from .plan.presets import Preset
-from .plan.schedule import Schedule
-from .plan.tiers import (
+from .plan.memory.budget import Chunks
+from .plan.memory.placement import (
     DEVICE,
     HOST,
     RECOMPUTE,
@@ -39,7 +36,9 @@ from .plan.tiers import (
     places,
     work_of,
 )
-from .plan.windows import Windows
+from .plan.memory.windows import Windows
+from .plan.presets import Preset
+from .plan.schedule import Plan
 
 
 @dataclass(frozen=True)
@@ -81,36 +80,32 @@ class PeakModel:
         models = [self.unet, self.vae, self.controlnet]
         self.weights = others_nbytes + sum(_weights(m) for m in models if m is not None)
         self._graphs: dict[int, BlockGraph] = {}
-        self._plans: dict[int, Schedule | AdaptivePlan | None] = {}
+        self._plans: dict[int, Plan] = {}
         self._steps: dict[tuple[int, int, int, str], int] = {}
 
     def denoise(self, context: int, chunks: Chunks) -> tuple[int, int]:
         """Bytes at the peak of the denoising loop, weights included, and spilled to the host."""
         idle = chunks.idle if chunks.idle in self._places(context) else DEVICE
         step = self.weights + self._step_nbytes(context, chunks.frames, chunks.positions, idle)
-        plan, graph, count = (
-            self._plan(context),
-            self._graph(context),
-            self.scale.num_inference_steps,
-        )
-        if plan is None or idle == RECOMPUTE:
+        plan, graph = self._plan(context), self._graph(context)
+        if idle == RECOMPUTE:
             return step, 0
-        kept = kept_nbytes(plan, graph, count, self.scale.windows(context))
+        kept = kept_nbytes(plan, graph, self.scale.windows(context))
         if idle == HOST:
-            return step + THERE * moved_nbytes(plan, graph, count), kept
+            return step + THERE * moved_nbytes(plan, graph), kept
         return step + kept, 0
 
     def works(self, context: int) -> dict[str, Work]:
         """MACs and copies of the run for every place where idle windows' caches could live."""
-        parts = (self._plan(context), self._graph(context), self.scale.num_inference_steps)
+        plan, graph = self._plan(context), self._graph(context)
         windows = self.scale.windows(context)
-        return {place: work_of(*parts, windows, place) for place in self._places(context)}
+        return {place: work_of(plan, graph, windows, place) for place in self._places(context)}
 
     def decode(self, num_frames: int) -> int:
         """Bytes at the peak of decoding so many frames at once, weights included."""
         return self.weights + self._decode_nbytes(min(num_frames, self.scale.num_frames))
 
-    def _plan(self, context: int) -> Schedule | AdaptivePlan | None:
+    def _plan(self, context: int) -> Plan:
         if context not in self._plans:
             graph, count = self._graph(context), self.scale.num_inference_steps
             self._plans[context] = self.preset.schedule(graph, count)
@@ -140,7 +135,7 @@ class PeakModel:
         every = scale.windows(context)
         few = Windows(min(every.num_frames, 2 * context - every.overlap), context, every.overlap)
         plan = carried_out(self._plan(context), idle)
-        engine = None if plan is None else Engine(plan, graph, spill=True, there=0)
+        engine = None if plan.is_stock else Engine(plan, graph, spill=True, there=0)
         models = {"unet": self.unet, "controlnet": self.controlnet}
         chunks = Chunks(frames, positions)
         with residual_inputs(self.unet), split(chunks, graph=graph, **models):

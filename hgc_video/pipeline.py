@@ -21,7 +21,7 @@ from .media.control import ControlClip, Placement, load_control
 from .media.frames import Frame, Frames, LazyFrames, gathered
 from .media.video import ImageLike, VideoLike, check_output, open_clip, read_image, write_video
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
-from .plan.chunks import ChunkPlan, Chunks, Peak, parse_nbytes
+from .plan.memory.budget import ChunkPlan, Chunks, Peak, parse_nbytes
 from .plan.presets import Preset, resolve
 from .request import Request, check_prompt_length, make_motion
 from .stopwatch import Stopwatch

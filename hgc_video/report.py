@@ -15,6 +15,8 @@ from typing import Any
 
 from .atomic import write_text
 from .errors import InputError
+from .plan.explain import StepSummary
+from .plan.schedule import Schedule
 from .savings import Savings
 
 _DERIVED = ("macs", "macs_baseline", "macs_saved")
@@ -29,8 +31,9 @@ class Report(Savings):
     `peak_nbytes` the memory peak of the run, `cache_nbytes` the most that the cache held at once,
     `cache_device_nbytes` and `cache_host_nbytes` the most of it on the device and in the tier beside it
     (pinned host memory; on the CPU a mapped file), `copied_to_host_nbytes` and `copied_to_device_nbytes`
-    what went there and back; `image` what the clip begins with, of models that do; `steps` one line per
-    denoising step; `memory` how the clip was cut to fit and `predicted_peak_nbytes` what that was
+    what went there and back; `image` what the clip begins with, of models that do; `schedule` the plan that
+    was carried out, with the reason of every step; `steps` a row of figures for each step;
+    `memory` how the clip was cut to fit and `predicted_peak_nbytes` what that was
     predicted to take (0: nothing was cut, so nothing was predicted).
     """
 
@@ -55,7 +58,8 @@ class Report(Savings):
     cache_host_nbytes: int = 0
     copied_to_host_nbytes: int = 0
     copied_to_device_nbytes: int = 0
-    steps: tuple[str, ...]
+    schedule: Schedule
+    steps: tuple[StepSummary, ...]
     memory: str
     predicted_peak_nbytes: int
     versions: Mapping[str, str]
@@ -64,7 +68,8 @@ class Report(Savings):
     def to_json(self) -> str:
         """All fields, and `macs`, `macs_baseline` and `macs_saved` before them."""
         derived = {name: getattr(self, name) for name in _DERIVED}
-        return json.dumps({**derived, **asdict(self)}, indent=2, ensure_ascii=False)
+        told = {**derived, **asdict(self), "schedule": self.schedule.to_dict()}
+        return json.dumps(told, indent=2, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -80,7 +85,11 @@ class Report(Savings):
         for problem, names in (("lacks", needed - set(given)), ("has unknown", set(given) - known)):
             if names:
                 raise InputError(f"the report {problem} {', '.join(sorted(names))}")
-        return cls(**{**given, "steps": tuple(given["steps"])})
+        try:
+            given["steps"] = tuple(StepSummary(**step) for step in given["steps"])
+        except TypeError as error:
+            raise InputError(f"the report's steps cannot be read: {error}") from error
+        return cls(**{**given, "schedule": Schedule.from_dict(given["schedule"])})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the JSON and returns its path; InputError where it cannot be written."""

@@ -26,14 +26,13 @@ from .measure.memory import PeakMemory
 from .media.control import ControlClip
 from .media.frames import Frames
 from .models.graph import build_graph
-from .plan.chart import chart
-from .plan.chunks import ChunkPlan
-from .plan.cost import full_cost, windowed
+from .plan.cost import full_cost
+from .plan.explain import summaries
 from .plan.graph import BlockGraph
+from .plan.memory.budget import ChunkPlan
+from .plan.memory.placement import carried_out, moves_of
+from .plan.memory.windows import Windows, padded, windowed
 from .plan.presets import Preset
-from .plan.shifts import padded
-from .plan.tiers import carried_out, moves_of
-from .plan.windows import Windows
 from .report import Report
 from .request import Request
 from .stopwatch import Stopwatch
@@ -71,7 +70,7 @@ class Run:
             self.graph = self._graph()
             planned = preset.schedule(self.graph, self.num_evaluations, self._silent())
             self.schedule = carried_out(planned, cut.chunks.idle)
-            self.moves = moves_of(self.schedule, self.graph, self.num_evaluations, self.windows)
+            self.moves = moves_of(self.schedule, self.graph, self.windows)
         self.engine: Engine | None = None
         self.memory = PeakMemory(self.device)
 
@@ -88,7 +87,7 @@ class Run:
                 stack.enter_context(residual_inputs(unet))
                 if self.cut.chunks.split:
                     stack.enter_context(split(self.cut.chunks, **models))
-                if self.schedule is not None:
+                if not self.schedule.is_stock:
                     attached = attach(self.schedule, **models, spill=self.cut.chunks.spill)
                     self.engine = stack.enter_context(attached)
                 steered = ControlledUNet(
@@ -117,6 +116,7 @@ class Run:
         baseline = self._uncached(self._baseline_evaluations())
         uncached = self._uncached(self.num_evaluations)
         spent = self.engine.account.macs_by_part() if self.engine else uncached
+        executed = self.engine.account.record() if self.engine else self.schedule.upper_bound()
         return Report(
             prompt=request.told_prompt(), negative_prompt=request.negative_prompt,
             image=request.told_image(), model=request.model,
@@ -128,7 +128,8 @@ class Run:
             macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
             seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,
             **self._cache_nbytes(),
-            steps=self._chart(), memory=str(self.cut), predicted_peak_nbytes=self.cut.peak.nbytes,
+            schedule=executed, steps=summaries(self.graph, executed),
+            memory=str(self.cut), predicted_peak_nbytes=self.cut.peak.nbytes,
             versions=_versions(),
         )  # fmt: skip
 
@@ -173,11 +174,6 @@ class Run:
         return round(
             self.num_evaluations * self.request.num_inference_steps / self.num_inference_steps
         )
-
-    def _chart(self) -> tuple[str, ...]:
-        if self.engine is None:
-            return tuple(f"{i:3d}  stock" for i in range(self.num_evaluations))
-        return chart(self.graph, self.engine.account.record())
 
     def _graph(self) -> BlockGraph:
         pipe = self.pipe

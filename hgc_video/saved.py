@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from .plan.explain import StepSummary
+from .plan.schedule import Schedule
 from .savings import Savings
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheReport(Savings):
     """The last run under `enable_cache`: MACs by part that were executed and that the same run without a
-    cache executes (VAE and text encoder left out), bytes that the cache held at most, and a line for
+    cache executes (VAE and text encoder left out), bytes that the cache held at most, the schedules that
+    were carried out (one, and one more for each time the run was planned anew), and a row of figures for
     every step."""
 
     pipeline: str
@@ -21,11 +24,14 @@ class CacheReport(Savings):
     height: int
     width: int
     cache_nbytes: int
-    steps: tuple[str, ...]
+    schedules: tuple[Schedule, ...]
+    steps: tuple[StepSummary, ...]
 
     def to_json(self) -> str:
         """All fields, and the share saved."""
-        return json.dumps({"macs_saved": self.macs_saved, **asdict(self)}, indent=2)
+        schedules = [schedule.to_dict() for schedule in self.schedules]
+        told = {"macs_saved": self.macs_saved, **asdict(self), "schedules": schedules}
+        return json.dumps(told, indent=2)
 
     def __str__(self) -> str:
         return "\n".join(

@@ -36,10 +36,10 @@ from hgc_video.models.dry_run import added_inputs
 from hgc_video.models.graph import build_graph
 from hgc_video.models.known_models import KnownModel, known_model, model_class
 from hgc_video.peak import PeakModel, Scale
-from hgc_video.plan.chunks import Chunks
-from hgc_video.plan.cost import full_cost, windowed
+from hgc_video.plan.cost import full_cost
+from hgc_video.plan.memory.budget import Chunks
+from hgc_video.plan.memory.windows import Windows, windowed
 from hgc_video.plan.presets import Preset, resolve
-from hgc_video.plan.windows import Windows
 
 METHODS = (
     "lossless;quality;balanced;fast;turbo;deepcache:interval=3;tgate:gate=10;fewer-steps:steps=13"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import hgc_video
-from hgc_video.plan.windows import Windows
+from hgc_video.plan.memory.windows import Windows
 from hgc_video.puppet.evaluation import held_out
 from hgc_video.puppet.prompts import plain_prompt
 

@@ -7,9 +7,9 @@ import argparse
 from pathlib import Path
 
 from hgc_video.models.model_presets import model_preset, model_presets
-from hgc_video.plan.keys import load_key_plan
+from hgc_video.plan.policies.searched import load_coded_schedule
 from hgc_video.plan.presets import SEARCHED
-from hgc_video.plan.transfer import transferred
+from hgc_video.plan.search.transfer import transferred
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,7 +22,7 @@ def main() -> None:
     for model in model_presets():
         (folder / model).mkdir(exist_ok=True)
         for name in SEARCHED:
-            plan = load_key_plan(folder / f"{name}.yaml")
+            plan = load_coded_schedule(folder / f"{name}.yaml")
             steps = model_preset(model).num_inference_steps
             made = transferred(plan, model=model, source="puppet", num_inference_steps=steps)
             made.save(folder / model / f"{name}.yaml")

@@ -284,7 +284,7 @@ def test_policies_are_listed_with_fields_and_sources():
         (["--policy", "deepcache:intervall=2"], "interval"), (["--convention", "thop"], "no-attention"),
         (["--model", "svd", "--controlnet", "2"], "one control at a time"),
         (["--model", "sd15", "--height", "500"], "multiple of 64"), (["--num-frames", "0"], "at least 1"),
-        (["--policy", "block-caching"], "record_similarity"),
+        (["--policy", "block-caching"], "needs calibration=VALUE"),
     ],
 )  # fmt: skip
 def test_plan_refuses_in_one_line(arguments, says):

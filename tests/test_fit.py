@@ -16,9 +16,9 @@ from hgc_video.measure.live_bytes import LiveBytes
 from hgc_video.media.control import load_control
 from hgc_video.models.load import load_pipeline
 from hgc_video.peak import PeakModel, Scale
-from hgc_video.plan.chunks import GIB, ChunkPlan, Chunks, Peak
+from hgc_video.plan.memory.budget import GIB, ChunkPlan, Chunks, Peak
+from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE
 from hgc_video.plan.presets import resolve
-from hgc_video.plan.tiers import DEVICE, HOST, RECOMPUTE
 from hgc_video.puppet.evaluation import held_out
 from hgc_video.request import Request
 from hgc_video.run import Run

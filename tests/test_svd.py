@@ -11,7 +11,7 @@ import hgc_video
 from hgc_video.errors import InputError, ModelError, VideoError
 from hgc_video.forecast import forecast
 from hgc_video.models.load import load_pipeline, read_facts
-from hgc_video.plan.chunks import GIB
+from hgc_video.plan.memory.budget import GIB
 from tests import tiny_pipelines as tiny
 
 STEPS, FRAMES, SIDE = 4, 4, 32

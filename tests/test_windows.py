@@ -15,10 +15,8 @@ from hgc_video.guidance import Guidance
 from hgc_video.measure.macs import MacCounter
 from hgc_video.models.graph import build_graph
 from hgc_video.models.load import load_pipeline
-from hgc_video.plan.cost import cost, full_cost, windowed
-from hgc_video.plan.presets import resolve
-from hgc_video.plan.shifts import shifts
-from hgc_video.plan.tiers import (
+from hgc_video.plan.cost import cost, full_cost
+from hgc_video.plan.memory.placement import (
     DEVICE,
     HOST,
     RECOMPUTE,
@@ -28,7 +26,8 @@ from hgc_video.plan.tiers import (
     places,
     work_of,
 )
-from hgc_video.plan.windows import Windows
+from hgc_video.plan.memory.windows import Windows, shifts, windowed
+from hgc_video.plan.presets import resolve
 from hgc_video.puppet.evaluation import held_out
 from hgc_video.travel import travelling
 from tests.tiny_models import SIZE, TEXT_WIDTH, TOKENS, controlnet, motion_unet

@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from hgc_video.plan.calibration import load_calibration
-from hgc_video.plan.keys import load_key_plan
+from hgc_video.plan.policies.searched import load_coded_schedule
 
 root = Path.cwd()
 while not (root / "configs").is_dir():
@@ -87,5 +87,5 @@ plt.show()
 
 # %%
 for name in ("quality", "balanced", "fast", "turbo"):
-    plan = load_key_plan(root / "configs" / "schedules" / f"{name}.yaml")
+    plan = load_coded_schedule(root / "configs" / "schedules" / f"{name}.yaml")
     print(f"{name:9} {plan.actions}  one branch from step {plan.gate}")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ..plan.adaptive import AdaptivePlan
 from ..plan.cost import PARTS, by_part
 from ..plan.graph import BlockGraph
-from ..plan.schedule import Schedule, StepPlan
+from ..plan.schedule import Plan, Schedule, StepPlan
 
 
 class Account:
     """`executed` lists the MACs by part of every step that was run, `controlnet_branches` is how many
     branches the host ran a ControlNet on."""
 
-    def __init__(self, plan: Schedule | AdaptivePlan, graph: BlockGraph) -> None:
+    def __init__(self, plan: Plan, graph: BlockGraph) -> None:
         self._plan, self._graph = plan, graph
         self.begin()
 
@@ -43,6 +40,4 @@ class Account:
 
     def record(self) -> Schedule:
         """The steps that were carried out, as a schedule."""
-        if isinstance(self._plan, AdaptivePlan):
-            return Schedule(self._plan.name, tuple(self._steps), self._plan.lossless)
-        return replace(self._plan, steps=tuple(self._steps))
+        return self._plan.executed(self._steps)

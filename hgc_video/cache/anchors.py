@@ -21,8 +21,6 @@ def anchor_rows(
     second = (first + 1).clamp(max=len(chosen) - 1)
     gap = (chosen[second] - chosen[first]).clamp(min=1)
     weight = (frames - chosen[first]) / gap
-    if not anchors.linear:
-        weight = (weight > 0.5).float()
     offsets = torch.arange(branches, device=device)[:, None]
     return (
         (offsets * num_frames + chosen).flatten(),

@@ -15,13 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CacheStateError
-from ..plan.adaptive import AdaptivePlan
 from ..plan.graph import WHOLE, BlockGraph, Layer
 from ..plan.liveness import DIFFERENCE, contribution, latents_at
-from ..plan.schedule import Schedule
-from ..plan.tiers import THERE
+from ..plan.memory.placement import THERE
+from ..plan.schedule import Plan
 from .account import Account
-from .adjust import load_adjustments
 from .anchors import AnchorRows, anchor_rows
 from .calls import (
     bound,
@@ -43,7 +41,7 @@ from .work import StepWork, Works
 
 @contextmanager
 def attach(
-    schedule: Schedule | AdaptivePlan,
+    schedule: Plan,
     *,
     graph: BlockGraph,
     unet: Any,
@@ -68,14 +66,14 @@ class Engine:
     """
 
     def __init__(
-        self, schedule: Schedule | AdaptivePlan, graph: BlockGraph, *, spill: bool = False,
+        self, schedule: Plan, graph: BlockGraph, *, spill: bool = False,
         there: int = THERE,
     ) -> None:  # fmt: skip
         self.schedule, self.graph, self.spill, self._there = schedule, graph, spill, there
-        self._adjust = load_adjustments(getattr(schedule, "adjust", ""))
         self.store = Store()
         self._observers: dict[int, Observer] = {}
         self._works = Works(schedule, graph)
+        self._anchors_of_run = schedule.upper_bound().anchors
         self._wiring = Wiring(graph, lossless=schedule.lossless)
         # The outermost up layer, which every partial step computes.
         self._probe = graph.layers[-2].name if self._works.adaptive else None
@@ -338,12 +336,12 @@ class Engine:
             site.give(self._stored(name, name, work))
         elif name in work.live.added:
             kept = self._stored(contribution(name), name, work)
-            site.mode, site.value = ADD, self._adjust(name, work.index, kept)
+            site.mode, site.value = ADD, kept
         else:
             site.give(site.stand_in(self._zero, self._dead_rows(work)))
 
     def _anchors(self, work: StepWork, device: torch.device) -> AnchorRows | None:
-        anchors = self.schedule.anchors if isinstance(self.schedule, Schedule) else None
+        anchors = self._anchors_of_run
         if anchors is None:
             return None
         return anchor_rows(anchors, work.step.branches, self._frames, device)

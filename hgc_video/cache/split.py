@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..plan.chunks import Chunks
 from ..plan.graph import BlockGraph
+from ..plan.memory.budget import Chunks
 from .patch import Patch, undo_all
 
 _PER_FRAME = ("resnet", "sampler", "conv_in", "conv_out", "hint", "zero_conv")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..plan.adaptive import AdaptivePlan, Decide, Signals
-from ..plan.check import check
+from ..plan.adaptive import AdaptivePlan, Decide, Decision, Signals
 from ..plan.cost import site_macs
 from ..plan.graph import BlockGraph
 from ..plan.liveness import Live, kept, live, reads
-from ..plan.schedule import Schedule, StepPlan
+from ..plan.schedule import Plan, StepPlan
+from ..plan.validate import check
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,14 @@ class StepWork:
 class Works:
     """The works of a run, one after the other; an adaptive plan's is chosen when its step begins."""
 
-    def __init__(self, plan: Schedule | AdaptivePlan, graph: BlockGraph) -> None:
-        self.plan, self.graph = plan, graph
-        if isinstance(plan, AdaptivePlan):
-            plan.check(graph)
-            self._choices, self._keep = plan.choices, plan.kept(graph)
-            self._reads: tuple[Mapping[str, int], ...] | None = None
-            self._told = plan.extreme(fullest=True)
-        else:
-            check(plan, graph)
-            self._choices, self._keep = tuple((s,) for s in plan.steps), kept(graph, plan)
-            self._told = plan
+    def __init__(self, plan: Plan, graph: BlockGraph) -> None:
+        self.plan, self.graph = check(plan, graph), graph
+        self._choices, self._keep = plan.choices, kept(graph, plan)
+        self._bound = plan.upper_bound()
+        self._reads: tuple[Mapping[str, int], ...] | None = None
+        if not plan.is_adaptive:
             self._reads = tuple(
-                reads(step, live(graph, step, lossless=plan.lossless)) for step in plan.steps
+                reads(step, live(graph, step, lossless=plan.lossless)) for (step,) in plan.choices
             )
         self._projected: set[str] = set()
         self._deciders: dict[int, Decide] = {}
@@ -60,7 +55,7 @@ class Works:
     @property
     def adaptive(self) -> bool:
         """Whether steps are chosen at run time."""
-        return isinstance(self.plan, AdaptivePlan)
+        return self.plan.is_adaptive
 
     def reads(self, index: int) -> Mapping[str, int] | None:
         """What a step reads of what was kept before it: names and how many of their last values; None
@@ -74,16 +69,17 @@ class Works:
 
     def at(self, index: int, window: int, signals: Signals) -> tuple[StepWork, bool]:
         """The work of a window's step, and whether it is the fullest that could be chosen."""
-        choices, place = self._choices[index], 0
+        choices, decision = self._choices[index], Decision(0, "")
         if isinstance(self.plan, AdaptivePlan):
             if window not in self._deciders:
                 self._deciders[window] = self.plan.start()
-            place = self._deciders[window](len(choices), signals)
-        return self._work(index, choices[place]), place == 0
+            decision = self._deciders[window](len(choices), signals)
+        step = choices[decision.choice].because(decision.reason)
+        return self._work(index, step), decision.choice == 0
 
     def _work(self, index: int, step: StepPlan) -> StepWork:
-        alive = live(self.graph, step, lossless=self._told.lossless)
-        macs = site_macs(self.graph, step, alive, self._told, self._projected)
+        alive = live(self.graph, step, lossless=self._bound.lossless)
+        macs = site_macs(self.graph, step, alive, self._bound, self._projected)
         self._projected |= alive.attended
         return StepWork(index, step, alive, self._keep[index], macs, _mixed(self.graph, alive))
 

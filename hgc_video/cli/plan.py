@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .shell import app, told_in_one_line
+from .shell import app, show, told_in_one_line
 
 
 @app.command()
@@ -43,6 +43,10 @@ def plan(
         str | None,
         typer.Option(help="Also show how a run in half precision is cut to fit, as 8GiB."),
     ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(help="One step in full: what is computed, reused, skipped, stored, and why."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Shows what would be computed and reused at every step, and what that costs; runs nothing.
@@ -70,22 +74,36 @@ def plan(
         for preset, one in zip(chosen, told, strict=True):
             if len(chosen) > 1:
                 typer.secho(preset, bold=True)
-            typer.echo(str(one))
+            typer.echo(str(one if step is None else one.explain(step)))
 
 
 @app.command()
-def policies(context: typer.Context) -> None:
-    """Lists the presets, and the policies with their fields, defaults and sources."""
-    with told_in_one_line(context):
-        from ..plan.presets import PRESETS
-        from ..plan.registry import POLICIES
+def policies(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="A policy, to see its fields. Default: list all.")
+    ] = None,
+) -> None:
+    """Lists the presets and policies, or the fields of one policy with type, range, default and source.
 
-        typer.echo(f"presets       {', '.join(PRESETS)}; fewer-steps:steps=N goes with any")
-        for name, entry in POLICIES.items():
-            typer.echo(f"{name:<17} {entry.about} ({entry.source})")
-            fields = ", ".join(f"{key}={value}" for key, value in entry.options().items())
-            if fields:
-                typer.echo(f"{'':<17} {fields}")
+    Example:  hgc-video policies deepcache
+    """
+    with told_in_one_line(context):
+        from ..errors import PresetError, nearest
+        from ..plan.policies.registry import POLICIES
+        from ..plan.presets import PRESETS
+        from .policy_table import fields_table, policies_table
+
+        if name is not None and name not in POLICIES:
+            raise PresetError(f'unknown policy "{name}": {nearest(name, POLICIES)}')
+        if name is None:
+            typer.echo(f"presets  {', '.join(PRESETS)}")
+            show(policies_table(POLICIES.values()))
+            typer.echo("fields of one policy:  hgc-video policies NAME")
+        else:
+            typer.echo(POLICIES[name].__doc__)
+            typer.echo(f"source  {POLICIES[name].source}")
+            show(fields_table(POLICIES[name]))
 
 
 @app.command()

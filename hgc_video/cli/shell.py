@@ -81,3 +81,13 @@ def quiet_libraries() -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+
+
+def show(renderable: object) -> None:
+    """Prints a rich renderable: as wide as the terminal, or unbroken lines where there is none."""
+    import sys
+
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() else 200
+    Console(width=wide, highlight=False, soft_wrap=False).print(renderable)

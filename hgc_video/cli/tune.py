@@ -118,8 +118,8 @@ def search(
 
         check_writable(out)
         quiet_libraries()
-        from ..plan.climb import Space
-        from ..plan.keys import load_key_plan
+        from ..plan.policies.searched import load_coded_schedule
+        from ..plan.search.hill_climb import Space
         from ..tune.search import Task, told
         from ..tune.search import search as find
         from ..tune.trials import Source
@@ -131,7 +131,7 @@ def search(
             source, steps, budget, converged_steps,
             tuple(float(length) for length in lengths.split(",")),
             Space(letters, slopes, gates, online), judgements, jobs, seed,
-            (load_key_plan(start),) if start is not None else (),
+            (load_coded_schedule(start),) if start is not None else (),
         )  # fmt: skip
         found = find(task, measured, memory=memory, log=typer.echo)
         told(found, task, measured, name).save(out)
@@ -140,42 +140,3 @@ def search(
             f"(planned {found.planned_db:.1f}, uniform {found.uniform_db:.1f})"
         )
 
-
-@app.command()
-def learn(
-    context: typer.Context,
-    out: Annotated[Path, typer.Option(help="YAML file to write.")],
-    model: Annotated[str, typer.Option(help="puppet, or a folder in diffusers format.")] = "puppet",
-    samples: Annotated[
-        Path | None, typer.Option(help="As for calibrate: the clips that gates are learned on.")
-    ] = None,
-    count: Annotated[int, typer.Option(help="Samples to learn on.")] = 2,
-    num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
-    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
-    passes: Annotated[int, typer.Option(help="Passes over random steps.")] = 150,
-    price: Annotated[
-        float, typer.Option(help="What MACs weigh against the relative error of a prediction.")
-    ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Same seed, same gates.")] = 0,
-) -> None:
-    """Learns which layers can hold what they add at every second step.
-
-    Use it with:  hgc-video generate --preset learned:file=FILE ...
-
-    Example:  hgc-video learn --out runs/learned.yaml
-    """
-    with told_in_one_line(context):
-        from ..atomic import check_writable, write_text
-
-        check_writable(out)
-        quiet_libraries()
-        from ..tune.learn import Lesson
-        from ..tune.learn import learn as train
-        from ..tune.trials import Source
-
-        source = Source(model, samples, _FIRST_SAMPLE, count, num_frames)
-        lesson = Lesson(source, num_inference_steps, passes, price=price, seed=seed)
-        schedule = train(lesson, log=typer.echo)
-        write_text(out, schedule.to_yaml())
-        held = sum(len(step.contributions) for step in schedule.steps)
-        typer.echo(f"schedule      {out}: {held} contributions held")

@@ -148,7 +148,7 @@ def _make(task: Task, method: Method, clip: int, seed: int) -> _Made:
             seconds = time.perf_counter() - begun
     finally:
         trial.pipe.scheduler = own
-    engine = trial.engine if plan is not None else None
+    engine = None if plan.is_stock else trial.engine
     if engine is None:
         macs, kept = full_cost(trial.graph, evaluations).total, 0
     else:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ..errors import PresetError
-from ..plan.adaptive import AdaptivePlan
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from ..errors import PresetError, one_line
 from ..plan.cost import cost, full_cost
 from ..plan.graph import BlockGraph
-from ..plan.keys import FULL, load_key_plan
+from ..plan.policies.registry import split_fields
+from ..plan.policies.searched import FULL, load_coded_schedule
 from ..plan.presets import Preset, resolve
-from ..plan.registry import parse_fields
 
 _SOLVER = "dpm++"
 
@@ -37,7 +45,7 @@ class Solver:
         )
         if self.at is not None:
             own.set_timesteps(num_inference_steps)
-            word = load_key_plan(self.at).resampled(num_inference_steps).actions
+            word = load_coded_schedule(self.at).resampled(num_inference_steps).actions
             keys = [int(own.timesteps[i]) for i, action in enumerate(word) if action == FULL]
             _fix_timesteps(made, keys)
         return made
@@ -86,16 +94,37 @@ def make_method(text: str) -> Method:
     name, _, options = text.partition(":")
     if name != _SOLVER:
         return Method(text, resolve(text))
-    fields: dict[str, Any] = {"steps": 0, "order": 2, "at": ""}
-    values = fields | parse_fields(_SOLVER, options, fields)
-    if (values["steps"] >= 1) == bool(values["at"]) or values["order"] not in (1, 2, 3):
-        raise PresetError(
-            "dpm++ needs steps=N, at least 1, or at=FILE, a schedule whose key steps it takes, and takes "
-            "order=1 (DDIM), 2 or 3; as in dpm++:steps=8"
-        )
-    at = Path(values["at"]) if values["at"] else None
-    steps = load_key_plan(at).actions.count(FULL) if at else values["steps"]
-    return Method(text, resolve(f"fewer-steps:steps={steps}"), Solver(values["order"], at))
+    try:
+        fields = _SolverFields(**split_fields(_SOLVER, options))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise PresetError(one_line(error, _SOLVER, _SolverFields.model_fields)) from None
+    at = fields.at
+    steps = load_coded_schedule(at).actions.count(FULL) if at else fields.steps
+    return Method(text, resolve(f"fewer-steps:steps={steps}"), Solver(fields.order, at))
+
+
+class _SolverFields(BaseModel):
+    """The options of dpm++ in a method string."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(0, ge=0)
+    order: Literal[1, 2, 3] = 2
+    at: Path | None = None
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _number(cls, order: Any) -> int:
+        return int(order)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> _SolverFields:
+        if (self.steps >= 1) == (self.at is not None):
+            raise ValueError(
+                "give steps=N, at least 1, or at=FILE, a schedule whose key steps it takes; as in "
+                "dpm++:steps=8"
+            )
+        return self
 
 
 def controls(methods: list[Method], graph: BlockGraph, num_inference_steps: int) -> list[Method]:
@@ -105,7 +134,7 @@ def controls(methods: list[Method], graph: BlockGraph, num_inference_steps: int)
     steps = set()
     for method in methods:
         share = _share(method, graph, num_inference_steps)
-        if share <= 0.9 and method.preset.steps is None:
+        if share <= 0.9 and method.preset.caches:
             steps.add(max(1, round(share * num_inference_steps)))
     given = {method.name for method in methods}
     words = [
@@ -120,7 +149,4 @@ def _share(method: Method, graph: BlockGraph, num_inference_steps: int) -> float
     """MACs as a share of the uncached run; the most where it decides at run time."""
     steps = method.preset.num_steps(num_inference_steps)
     plan = method.preset.schedule(graph, steps)
-    if isinstance(plan, AdaptivePlan):
-        plan = plan.extreme(fullest=True)
-    spent = full_cost(graph, steps) if plan is None else cost(graph, plan)
-    return spent.total / full_cost(graph, num_inference_steps).total
+    return cost(graph, plan).total / full_cost(graph, num_inference_steps).total

@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 
-from ..plan.rates import ASSUMED_CPU, ASSUMED_GPU, Rates
+from ..plan.memory.throughput import ASSUMED_CPU, ASSUMED_GPU, Rates
 
 _SIDE = 4096
 _COPIED_NBYTES = 2**28

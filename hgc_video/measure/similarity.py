@@ -1,4 +1,4 @@
-"""Records how much every layer changes from step to step on real runs, and fits what kept values lack."""
+"""Measures how much every layer changes from step to step in real runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from ..plan.graph import BlockGraph, Layer
-from ..plan.similarity import Similarity
 
 Seen = Callable[[str, int, Tensor], None]
 
@@ -61,7 +60,7 @@ class Recorder:
         return look
 
 
-class Changes:
+class ChangeMeter:
     """Mean relative L1 change of each layer against the step before (Block Caching eq. 6)."""
 
     def __init__(self, num_inference_steps: int) -> None:
@@ -80,7 +79,6 @@ class Changes:
             sums[step_index] += float(change)
         self._before[layer] = features
 
-    def similarity(self, model: str) -> Similarity:
-        """The means over all clips so far."""
-        means = {k: tuple(v / self._clips[k] for v in sums) for k, sums in self._sums.items()}
-        return Similarity(model, self.num_inference_steps, means)
+    def means(self) -> dict[str, tuple[float, ...]]:
+        """By layer, for every step the mean over all clips so far; 0 at step 0."""
+        return {k: tuple(v / self._clips[k] for v in sums) for k, sums in self._sums.items()}

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError, nearest
-from ..plan.shipped import shipped
+from ..files import shipped
 from .hub import Part, fetch, loading_options
 
 

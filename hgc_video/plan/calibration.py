@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
-from ..errors import PlanError
+from ..errors import PlanError, one_line
 
 Segment = tuple[int, int, int]  # older key, newer key, step at which what they made is reused
 
@@ -44,8 +47,6 @@ class Calibration:
         error a + 2 b c + q c^2 of reuse that adds c times the linear extrapolation. An older key of -1
         is none: only a.
     changes: relative L1 change of every layer from step to step (Block Caching eq. 6, 2312.03209).
-    drift: relative L1 change of the guidance difference from step to step.
-    magnitude: mean ratio of a prediction's norm to that of the step before (MagCache 2506.09045).
     """
 
     setting: Setting
@@ -55,8 +56,6 @@ class Calibration:
     gate: tuple[float, ...]
     reused: dict[int, dict[Segment, tuple[float, float, float]]]
     changes: dict[str, tuple[float, ...]]
-    drift: tuple[float, ...]
-    magnitude: tuple[float, ...]
 
     def save(self, path: Path) -> None:
         """Writes the YAML file."""
@@ -66,8 +65,7 @@ class Calibration:
         }
         data = {
             **asdict(self.setting), "clips": self.clips, "num_frames": self.num_frames,
-            "gains": _short(self.gains), "gate": _short(self.gate), "drift": _short(self.drift),
-            "magnitude": _short(self.magnitude), "reused": reused,
+            "gains": _short(self.gains), "gate": _short(self.gate), "reused": reused,
             "changes": {name: _short(values) for name, values in self.changes.items()},
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,37 +76,102 @@ def _short(values: tuple[float, ...]) -> list[float]:
     return [float(f"{value:.4g}") for value in values]
 
 
+@dataclass(frozen=True)
+class Changes:
+    """How much each layer changes from step to step: a calibration's `changes` alone, which is all that
+    Block Caching and `hgc:threshold=...` read."""
+
+    model: str
+    num_inference_steps: int
+    changes: dict[str, tuple[float, ...]]
+
+    def of(self, layer: str) -> tuple[float, ...]:
+        """A layer's changes; PlanError when they were measured on another model."""
+        if layer not in self.changes:
+            raise PlanError(
+                f"the calibration of {self.model} knows no layer {layer}; make one of this model with "
+                "hgc-video calibrate"
+            )
+        return self.changes[layer]
+
+
+def refresh_steps(changes: tuple[float, ...], threshold: float) -> tuple[int, ...]:
+    """Steps at which the change accumulated since the last refresh exceeds `threshold`; step 0 always
+    (Block Caching eq. 7, 2312.03209)."""
+    steps, accumulated = [0], 0.0
+    for step, change in enumerate(changes[1:], 1):
+        accumulated += change
+        if accumulated > threshold:
+            steps.append(step)
+            accumulated = 0.0
+    return tuple(steps)
+
+
+def load_changes(path: Path, num_inference_steps: int) -> Changes:
+    """The measured changes in a calibration file; PlanError says why they cannot be used."""
+    data = _read(path)
+    named = {field.name: data[field.name] for field in fields(Changes) if field.name in data}
+    found: Changes = _validated(path, Changes, named)
+    if num_inference_steps != found.num_inference_steps:
+        raise PlanError(
+            f"the calibration was made for {found.num_inference_steps} steps and the run has "
+            f"{num_inference_steps}; make one for that many with hgc-video calibrate"
+        )
+    return found
+
+
 def load_calibration(path: Path) -> Calibration:
     """The file's content; PlanError says why it cannot be used."""
+    data = _read(path)
+    setting = {f.name: data.pop(f.name) for f in fields(Setting) if f.name in data}
+    named = {field.name: data[field.name] for field in fields(Calibration) if field.name in data}
+    named["reused"] = _segments(path, data.get("reused"))
+    found: Calibration = _validated(path, Calibration, {**named, "setting": setting})
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.expanduser().read_text())
-        setting = Setting(*(data[name] for name in Setting.__dataclass_fields__))
-        reused = {int(cut): _segments(table) for cut, table in data["reused"].items()}
-        lists = {name: tuple(map(float, data[name])) for name in _LISTS}
-        changes = {str(k): tuple(map(float, v)) for k, v in data["changes"].items()}
-        return Calibration(
-            setting,
-            int(data["clips"]),
-            int(data["num_frames"]),
-            reused=reused,
-            changes=changes,
-            **lists,
-        )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PlanError(
-            f'calibration "{path}" cannot be used: {error!r}; write one with hgc-video calibrate'
-        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _unusable(path, " ".join(str(error).split())) from error
+    if not isinstance(data, dict):
+        raise _unusable(path, "it holds no fields")
+    return data
 
 
-_LISTS = ("gains", "gate", "drift", "magnitude")
+def _segments(path: Path, tables: Any) -> dict[int, dict[Segment, Any]]:
+    """The file writes a segment as a text of three numbers, which no YAML key can be otherwise."""
+    try:
+        return {
+            int(cut): {_segment(at): values for at, values in table.items()}
+            for cut, table in tables.items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _unusable(path, f"its segments cannot be read ({error})") from error
 
 
-def _segments(table: dict[str, list[float]]) -> dict[Segment, tuple[float, float, float]]:
-    found = {}
-    for at, (hold, both, line) in table.items():
-        older, newer, step = map(int, at.split())
-        found[older, newer, step] = (float(hold), float(both), float(line))
-    return found
+def _segment(at: str) -> Segment:
+    older, newer, step = map(int, at.split())
+    return older, newer, step
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _validated(path: Path, kind: type, data: dict[str, Any]) -> Any:
+    try:
+        return _adapter(kind).validate_python(data)
+    except ValidationError as error:
+        raise _unusable(path, one_line(error, "a calibration", data)) from error
+
+
+def _unusable(path: Path, reason: str) -> PlanError:
+    return PlanError(
+        f'calibration "{path}" cannot be used: {reason}; write one with hgc-video calibrate'
+    )
 
 
 def mean(parts: list[Calibration]) -> Calibration:
@@ -127,5 +190,5 @@ def mean(parts: list[Calibration]) -> Calibration:
     return Calibration(
         first.setting, sum(p.clips for p in parts), first.num_frames, reused=reused,
         changes={name: over([p.changes[name] for p in parts]) for name in first.changes},
-        **{name: over([getattr(p, name) for p in parts]) for name in _LISTS},
+        gains=over([p.gains for p in parts]), gate=over([p.gate for p in parts]),
     )  # fmt: skip

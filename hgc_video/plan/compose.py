@@ -60,4 +60,4 @@ def _both(one: StepPlan, other: StepPlan) -> StepPlan:
         silent=one.silent | other.silent,
         also=one.also | other.also,
         label=" ".join(labels) or "full",
-    )
+    ).because(other.reason)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .graph import Attention, BlockGraph, Layer
 from .liveness import DIFFERENCE, LATENTS, Live, kept, live, made, reads
-from .schedule import Anchors, Schedule, StepPlan
-from .windows import Windows
+from .schedule import Anchors, Plan, Schedule, StepPlan
 
 PARTS = ("unet", "controlnet")
 
@@ -44,7 +43,7 @@ class Cost:
 
 
 def full_cost(graph: BlockGraph, num_inference_steps: int) -> Cost:
-    """What the host itself computes: every layer, every branch, every step."""
+    """What the stock models compute: every layer, every branch, every step."""
     step = {
         part: sum(la.macs for la in graph.layers if la.part == part) * graph.branches
         for part in PARTS
@@ -53,8 +52,12 @@ def full_cost(graph: BlockGraph, num_inference_steps: int) -> Cost:
     return Cost((step,) * num_inference_steps, nothing, nothing, nothing)
 
 
-def cost(graph: BlockGraph, schedule: Schedule) -> Cost:
-    """The MACs that carrying out `schedule` executes and the bytes that its store holds."""
+def cost(graph: BlockGraph, plan: Plan) -> Cost:
+    """The MACs that carrying out `plan` executes and the bytes that its store holds; of an adaptive plan,
+    those of the run that costs most."""
+    if plan.is_stock:
+        return full_cost(graph, len(plan))
+    schedule = plan.upper_bound()
     macs, held, new, back = [], [], [], []
     projected: set[str] = set()
     stored: dict[str, list[int]] = {}
@@ -70,25 +73,6 @@ def cost(graph: BlockGraph, schedule: Schedule) -> Cost:
         held.append(_stored_nbytes(graph, stored, names))
         new.append(_stored_nbytes(graph, stored, {name: 1 for name in names if name in here}))
     return Cost(tuple(macs), tuple(held), tuple(new), tuple(back))
-
-
-def windowed(spent: Cost, windows: Windows, moves: Sequence[bool] = ()) -> dict[str, int]:
-    """MACs by part of a run whose windows each cost `spent`; the ControlNet runs once per frame."""
-    return over_windows(spent.macs, windows, moves)
-
-
-def over_windows(
-    steps: Sequence[Mapping[str, int]], windows: Windows, moves: Sequence[bool] = ()
-) -> dict[str, int]:
-    """Sums by part over the steps of all windows, each told for one; what the ControlNet makes is made
-    once per frame."""
-    totals = dict.fromkeys(PARTS, 0)
-    length = windows.plain[0].length
-    for i, step in enumerate(steps):
-        count = len(windows.at(bool(moves) and moves[i]))
-        totals["unet"] += step["unet"] * count
-        totals["controlnet"] += step["controlnet"] * windows.num_frames // length
-    return totals
 
 
 def by_part(spent: Mapping[str, int]) -> dict[str, int]:

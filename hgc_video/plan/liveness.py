@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .graph import WHOLE, BlockGraph
-from .schedule import Schedule, StepPlan
+from .schedule import Plan, StepPlan
 
 DIFFERENCE = f"{WHOLE}.guidance_difference"  # the store's name for uncond - cond
 LATENTS = f"{WHOLE}.latents@"  # what its names for the latents at a step begin with
@@ -103,21 +103,29 @@ def reads(step: StepPlan, alive: Live) -> dict[str, int]:
     return names | {latents_at(index): 1 for index in step.follow or ()}
 
 
-def kept(graph: BlockGraph, schedule: Schedule) -> tuple[Mapping[str, int], ...]:
-    """For every step what the store holds when it ends, because a later step reads it: the names and
-    how many of their last values."""
+def kept(graph: BlockGraph, plan: Plan) -> tuple[Mapping[str, int], ...]:
+    """For every step what the store holds when it ends, because a later step reads it, or, of an adaptive
+    plan, because any later choice may read it: the names and how many of their last values."""
     later: dict[str, int] = {}
     held: list[Mapping[str, int]] = []
-    for index, step in reversed(list(enumerate(schedule.steps))):
-        held.append(later)
-        alive = live(graph, step, lossless=schedule.lossless)
-        here = made(graph, step, alive, index)
-        before = {
-            name: depth - 1 if name in here else depth
-            for name, depth in later.items()
-            if name not in here or depth > 1
-        }
-        for name, depth in reads(step, alive).items():
-            before[name] = max(before.get(name, 0), depth)
-        later = before
+    for index, choices in reversed(list(enumerate(plan.choices))):
+        held.append(dict(later))
+        if not plan.is_adaptive:
+            later = _before(graph, choices[0], index, later, lossless=plan.lossless)
+        for choice in choices:
+            for name, depth in reads(choice, live(graph, choice, lossless=plan.lossless)).items():
+                later[name] = max(later.get(name, 0), depth)
     return tuple(reversed(held))
+
+
+def _before(
+    graph: BlockGraph, step: StepPlan, index: int, later: Mapping[str, int], *, lossless: bool
+) -> dict[str, int]:
+    """What must be held when a step begins for what is read after it: what the step makes itself need
+    not."""
+    here = made(graph, step, live(graph, step, lossless=lossless), index)
+    return {
+        name: depth - 1 if name in here else depth
+        for name, depth in later.items()
+        if name not in here or depth > 1
+    }

@@ -1,7 +1,7 @@
-"""The one dial: off, lossless, quality, balanced, fast, turbo; and policies by name with fields.
+"""The presets off, lossless, quality, balanced, fast, turbo; and policies by name with fields.
 
-`resolve("balanced")`, `resolve("hgc:balanced")`, `resolve("hgc:interval=3,cut=1")`,
-`resolve("deepcache:interval=3+gate:at=0.4+lossless")`, `resolve("fewer-steps:steps=13")`.
+`resolve("balanced")`, `resolve("hgc:interval=3,depth=1")`, `resolve("deepcache:interval=3+gate:at=0.4")`,
+`resolve("fewer-steps:steps=13")`.
 """
 
 from __future__ import annotations
@@ -10,97 +10,86 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ..errors import PresetError, nearest
-from .adaptive import AdaptivePlan
-from .check import check
+from ..files import shipped_schedule
 from .compose import compose
-from .exact import add_exact, silence
 from .graph import BlockGraph
-from .policies.plain import Lossless, Searched
-from .registry import POLICIES, Fill, make_policy, parse_fields
-from .schedule import Schedule
-from .shipped import shipped_schedule
+from .policies.base import Policy
+from .policies.fewer_steps import FewerSteps
+from .policies.full import Off
+from .policies.lossless import add_lossless
+from .policies.registry import POLICIES, make_policy
+from .policies.searched import Searched
+from .schedule import Plan, Schedule
+from .validate import check
 
 SEARCHED = ("quality", "balanced", "fast", "turbo")  # whose schedules are data in configs/
-# The dial's positions, each the result of a search on the embedded model kept as data; on other models
-# and for other numbers of steps the same word is carried over by rule. Figures are in the README.
-PRESETS: dict[str, Fill | None] = {
-    "off": None,
-    "lossless": Lossless(),
-    **{name: Searched(str(shipped_schedule(name))) for name in SEARCHED},
-}
-_FEWER = "fewer-steps"
+# Each searched preset is the result of a search on the embedded model; on other models and for other
+# numbers of steps the same step codes are carried over by rule. Figures are in configs/results.
+PRESETS = ("off", "lossless", *SEARCHED)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A chosen position of the dial or one or several policies; without any, nothing is wrapped."""
+    """A chosen preset, or one or several policies."""
 
     name: str
-    fills: tuple[Fill, ...] = ()
-    steps: int | None = None
+    policies: tuple[Policy, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.policies) > 1 and any(isinstance(p, Off) for p in self.policies):
+            raise PresetError(f'"off" stands alone, got "{self.name}"')
+
+    @property
+    def caches(self) -> bool:
+        """Whether anything is reused at all; without, the stock models run, maybe for fewer steps."""
+        return not all(isinstance(policy, Off | FewerSteps) for policy in self.policies)
 
     def num_steps(self, asked: int) -> int:
         """The steps to run where `asked` are asked for: fewer-steps has its own number, and a searched
         schedule may run more, cheaper ones of a run that is not short already."""
-        if self.steps is not None:
-            return self.steps
-        searched = next((fill for fill in self.fills if isinstance(fill, Searched)), None)
-        return asked if searched is None else searched.plan.num_steps(asked)
+        chosen = (policy.num_steps(asked) for policy in reversed(self.policies))
+        return next((steps for steps in chosen if steps != asked), asked)
 
     def schedule(
         self,
         graph: BlockGraph,
         num_inference_steps: int,
-        silent: Mapping[int, Collection[str]] | None = None,
-    ) -> Schedule | AdaptivePlan | None:
-        """The checked plan for this graph and length; None where nothing is wrapped at all.
+        inactive: Mapping[int, Collection[str]] | None = None,
+    ) -> Plan:
+        """The checked plan for this graph and length.
 
-        `silent` names the ControlNets that add nothing, by step.
+        `inactive` names the ControlNets that add nothing, by step.
         """
-        plans = [fill(graph, num_inference_steps) for fill in self.fills]
-        if not plans:
-            return None
-        if any(isinstance(plan, AdaptivePlan) for plan in plans):
-            if len(plans) > 1:
-                raise PresetError(f"{self.name}: a policy that decides at run time stands alone")
-            plan = plans[0]
-            assert isinstance(plan, AdaptivePlan)
-            return plan.silence(silent or {}).check(graph)
-        made = compose([plan for plan in plans if isinstance(plan, Schedule)])
-        made = silence(made, silent or {})
-        return check(add_exact(made, graph) if made.lossless else made, graph)
+        plans = [policy(graph, num_inference_steps) for policy in self.policies]
+        caching = [plan for plan in plans if not plan.is_stock]
+        if not caching:
+            return plans[0]
+        if len(caching) == 1 and caching[0].is_adaptive:
+            return check(caching[0].with_inactive(inactive or {}), graph)
+        fixed = [plan for plan in caching if isinstance(plan, Schedule)]
+        if len(fixed) != len(caching):
+            raise PresetError(f"{self.name}: a policy that decides at run time stands alone")
+        made = compose(fixed).with_inactive(inactive or {})
+        return check(add_lossless(made, graph) if made.lossless else made, graph)
 
 
 def resolve(text: str, model: str = "") -> Preset:
     """The preset or policies that `text` names, with the schedules of a model that is known by name;
     PresetError names the nearest one."""
     parts = [part.strip() for part in text.split("+")]
-    steps = [_fewer(part) for part in parts if part.partition(":")[0] == _FEWER]
-    found = [_one(part, model) for part in parts if part.partition(":")[0] != _FEWER]
-    return Preset(
-        text.strip(), tuple(f for f in found if f is not None), steps=steps[-1] if steps else None
-    )
+    return Preset(text.strip(), tuple(_one(part, model) for part in parts))
 
 
-def _one(text: str, model: str) -> Fill | None:
+def _one(text: str, model: str) -> Policy:
     name, _, options = text.partition(":")
-    if name == "hgc" and options in PRESETS:
+    if name == "hgc" and options in PRESETS:  # "hgc:balanced", an older spelling of "balanced"
         name, options = options, ""
-    if name in PRESETS:
+    if name in SEARCHED:
         if options:
             raise PresetError(
                 f'"{name}" takes no fields, got "{options}"; fields belong to policies'
             )
-        return Searched(str(shipped_schedule(name, model))) if name in SEARCHED else PRESETS[name]
+        return Searched(file=str(shipped_schedule(name, model)))
     if name not in POLICIES:
-        raise PresetError(
-            f'unknown preset "{text}": {nearest(name, [*PRESETS, *POLICIES, _FEWER])}'
-        )
-    return make_policy(text)
-
-
-def _fewer(text: str) -> int:
-    values = parse_fields(_FEWER, text.partition(":")[2], {"steps": 0})
-    if values.get("steps", 0) < 1:
-        raise PresetError("fewer-steps needs steps=N, at least 1, as in fewer-steps:steps=13")
-    return int(values["steps"])
+        raise PresetError(f'unknown preset "{text}": {nearest(name, [*SEARCHED, *POLICIES])}')
+    return make_policy(f"{name}:{options}")

@@ -1,19 +1,22 @@
-"""A schedule: per step, what comes from the store and how guidance is computed.
+"""A schedule: per step, what is reused from the store, how guidance is computed, and why.
 
-Pure data with a YAML and JSON round trip. Which schedule is good is the policies' business, what it
-makes alive and dead is liveness's, what it costs is cost's.
+Pure data with a YAML and JSON round trip. Which schedule is good is the policies' business, which layers
+it skips is in liveness.py, what it costs in cost.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, ClassVar
 
 import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ..errors import PlanError
+from ..errors import PlanError, one_line
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,19 @@ class StepPlan:
         (Block Caching eq. 5, 2312.03209), or "unet" for the whole prediction (EasyCache 2507.02860).
     merge: attentions computed here of which the mean over both branches is kept, T-GATE eq. 6
         (2404.02747): what the steps after the gate use.
-    branches: 2 computes the prompt-free branch too, 1 does not (or there is no guidance).
+    branches: 2 computes the unconditional branch too, 1 does not (or there is no guidance).
     difference: on a step of one branch, weights of the low and high frequencies of the last guidance
         difference (uncond - cond) that is added again (FasterCache 2410.19355); None drops guidance.
     extrapolate, slope: of these names F1 + slope * (F1 - F2) is used, from the last two stored
         values; of all others the last one, F1.
-    follow: the older and the newer step whose values are extrapolated. The slope is then told per unit
-        of the way that the latents go from the one to the other, and how far they have come since is
-        measured at run time (WorldCache's dot product, 2603.22286). None tells the slope itself.
+    follow: the older and the newer step whose values are extrapolated. The slope is then per unit of the
+        distance that the latents go from the one to the other, and how far they have come since is
+        measured at run time (WorldCache's dot product, 2603.22286). None uses the slope as it is.
     silent: ControlNets ("controlnet", "controlnet.nets.1") that add nothing at this step.
     also: layers that are computed although nobody reads them, where a method's release does so.
     label: a word for the chart.
+    reason: why the step is as it is, one clause of each policy that had a say; no part of what is
+        executed, so that two steps that do the same are equal.
     """
 
     reuse: frozenset[str] = frozenset()
@@ -49,19 +54,31 @@ class StepPlan:
     silent: frozenset[str] = frozenset()
     also: frozenset[str] = frozenset()
     label: str = "full"
+    reason: str = field(default="", compare=False)
 
-    def with_reuse(self, names: frozenset[str]) -> StepPlan:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def with_reuse(self, names: frozenset[str], reason: str = "") -> StepPlan:
         """The same step with more outputs reused."""
-        return replace(self, reuse=self.reuse | names)
+        return replace(self, reuse=self.reuse | names).because(reason)
+
+    def with_inactive(self, controlnets: Collection[str]) -> StepPlan:
+        """The same step with ControlNets that add nothing to it."""
+        return replace(self, silent=self.silent | frozenset(controlnets))
+
+    def because(self, reason: str) -> StepPlan:
+        """The same step with one more clause of its reason, once."""
+        if not reason or reason in self.reason.split("; "):
+            return self
+        return replace(self, reason=f"{self.reason}; {reason}" if self.reason else reason)
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """Cross-attention is computed for every `stride`-th frame and shared with the frames around it:
-    the nearest anchor's, or (`linear`) a mixture of the two beside it."""
+    """Cross-attention is computed for every `stride`-th frame and shared with the frames around it, which
+    get a mixture of the two anchors beside them."""
 
     stride: int
-    linear: bool = True
 
     def frames(self, num_frames: int) -> tuple[int, ...]:
         """The anchor frames; the last frame is one of them, so that nothing is extrapolated."""
@@ -69,13 +86,53 @@ class Anchors:
         return tuple(sorted(chosen))
 
 
+class Plan(ABC):
+    """What can be carried out: a schedule, or an adaptive plan that chooses among steps at run time."""
+
+    name: str
+    lossless: bool
+    is_adaptive: ClassVar[bool]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of steps."""
+
+    @property
+    @abstractmethod
+    def choices(self) -> tuple[tuple[StepPlan, ...], ...]:
+        """Per step the steps to choose from, the one that computes most first."""
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether nothing is wrapped at all: the stock models run."""
+        return False
+
+    def upper_bound(self) -> Schedule:
+        """The schedule of the run that costs most: always the first choice."""
+        return self.executed([choices[0] for choices in self.choices])
+
+    def lower_bound(self) -> Schedule:
+        """The schedule of the run that costs least: always the last choice."""
+        return self.executed([choices[-1] for choices in self.choices])
+
+    @abstractmethod
+    def executed(self, steps: Collection[StepPlan]) -> Schedule:
+        """The schedule of a run of this plan in which these steps were carried out."""
+
+    @abstractmethod
+    def with_inactive(self, steps: Mapping[int, Collection[str]]) -> Plan:
+        """The plan with ControlNets that add nothing, by step: scale 0, or outside of their share of the
+        run."""
+
+
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Plan):
     """The plan of a whole run.
 
-    lossless: the exact savings are made: hint and text are encoded once, what nobody reads is not
-    run (the ControlNet's deeper part, a silent ControlNet, `also`). Without it the run is the one
-    that a method's release would make.
+    lossless: the lossless savings are made: hint and text are encoded once, what nobody reads is not
+        run (the ControlNet's deeper part, a ControlNet that adds nothing, `also`). Without it the run is
+        the one that a method's release would make.
+    stock: nothing is wrapped at all; every step computes everything.
     """
 
     name: str
@@ -83,19 +140,39 @@ class Schedule:
     lossless: bool = True
     anchors: Anchors | None = None
     adjust: str = ""
+    stock: bool = False
+
+    is_adaptive: ClassVar[bool] = False
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def __len__(self) -> int:
         return len(self.steps)
 
+    @property
+    def choices(self) -> tuple[tuple[StepPlan, ...], ...]:
+        """Per step the one that is carried out."""
+        return tuple((step,) for step in self.steps)
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether nothing is wrapped at all."""
+        return self.stock
+
+    def executed(self, steps: Collection[StepPlan]) -> Schedule:
+        """The schedule of a run in which these steps were carried out, maybe not all."""
+        return replace(self, steps=tuple(steps))
+
+    def with_inactive(self, steps: Mapping[int, Collection[str]]) -> Schedule:
+        """The schedule with ControlNets that add nothing, by step."""
+        made = (step.with_inactive(steps.get(i, ())) for i, step in enumerate(self.steps))
+        return replace(self, steps=tuple(made))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and words; `from_dict` reads them back. Defaults are left out."""
-        steps = [_told(step) for step in self.steps]
         data: dict[str, Any] = {"name": self.name, "lossless": self.lossless}
-        if self.anchors is not None:
-            data["anchors"] = {"stride": self.anchors.stride, "linear": self.anchors.linear}
-        if self.adjust:
-            data["adjust"] = self.adjust
-        return {**data, "steps": steps}
+        told = _adapter().dump_python(self, mode="json", exclude_defaults=True)
+        steps = [_sorted(step) for step in told.pop("steps", [])]
+        return {**data, **told, "steps": steps}
 
     def to_yaml(self) -> str:
         """The schedule as YAML."""
@@ -107,21 +184,12 @@ class Schedule:
 
     @classmethod
     def from_dict(cls, data: Any) -> Schedule:
-        """The schedule that `to_dict` told; PlanError says what is wrong with another."""
+        """The schedule that `to_dict` wrote; PlanError says what is wrong with another."""
         try:
-            anchors = Anchors(**data["anchors"]) if "anchors" in data else None
-            steps = tuple(_read(step) for step in data["steps"])
-            return cls(
-                str(data["name"]),
-                steps,
-                bool(data["lossless"]),
-                anchors,
-                str(data.get("adjust", "")),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise PlanError(
-                f"this is no schedule: {error!r}; give what to_yaml or to_json wrote"
-            ) from error
+            return _adapter().validate_python(data)
+        except ValidationError as error:
+            said = one_line(error, "a schedule", cls.__dataclass_fields__)
+            raise PlanError(f"this is no schedule: {said}; give what to_yaml wrote") from error
 
     @classmethod
     def from_yaml(cls, text: str) -> Schedule:
@@ -133,32 +201,16 @@ class Schedule:
         return cls.from_dict(data)
 
 
-_DEFAULT = StepPlan()
-_PAIRS: dict[str, Callable[[Any], Any]] = {"difference": float, "follow": int}
+@cache
+def _adapter() -> TypeAdapter[Schedule]:
+    return TypeAdapter(Schedule)
 
 
-def _told(step: StepPlan) -> dict[str, Any]:
-    told: dict[str, Any] = {"label": step.label}
-    for field in fields(step):
-        value = getattr(step, field.name)
-        if value != getattr(_DEFAULT, field.name):
-            told[field.name] = (
-                sorted(value) if isinstance(value, frozenset)
-                else list(value) if isinstance(value, tuple) else value
-            )  # fmt: skip
-    return told
+def _sorted(step: dict[str, Any]) -> dict[str, Any]:
+    """A step with its label first and its sets of names in order."""
+    told = {"label": step.pop("label", "full"), **step}
+    named = {k: sorted(v) for k, v in told.items() if isinstance(v, list) and k not in _ORDERED}
+    return told | named
 
 
-def _read(told: dict[str, Any]) -> StepPlan:
-    values: dict[str, Any] = {}
-    for key, value in told.items():
-        default = getattr(_DEFAULT, key, ...)
-        if default is ...:
-            raise ValueError(f"a step has no {key}")
-        if isinstance(default, frozenset):
-            value = frozenset(value)
-        elif key in _PAIRS and value is not None:
-            first, second = value
-            value = (_PAIRS[key](first), _PAIRS[key](second))
-        values[key] = value
-    return StepPlan(**values)
+_ORDERED = ("difference", "follow")

@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from ..errors import InputError, nearest
-from ..plan.keys import load_key_plan
+from ..files import shipped_schedule
+from ..plan.policies.searched import load_coded_schedule
 from ..plan.presets import SEARCHED, resolve
-from ..plan.shipped import shipped_schedule
 from .calibrate import calibrate
 from .search import Task, search, told
 from .trials import Sample, Source, model_hash
@@ -31,7 +31,7 @@ def own_schedule(
     """
     if preset not in SEARCHED:
         raise InputError(f'"{preset}" is not searched: {nearest(preset, SEARCHED)}')
-    shipped = load_key_plan(shipped_schedule(preset))
+    shipped = load_coded_schedule(shipped_schedule(preset))
     if shipped.told.get("model_hash") == model_hash(model):
         return preset
     kept = folder / f"{model_hash(model)}-{num_inference_steps}-{preset}.yaml"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from torch import Tensor
 from ..cache.engine import Engine, attach
 from ..cache.store import Value
 from ..denoise import denoise
-from ..measure.similarity import Changes, Recorder
+from ..measure.similarity import ChangeMeter, Recorder
 from ..plan.calibration import Calibration, Segment
-from ..plan.keys import KeyPlan
+from ..plan.policies.searched import CodedSchedule
 from .trials import Trial, setting
 
 _REACH = 8  # steps over which reuse is measured
@@ -68,8 +67,6 @@ def record(
         setting(trial.model, trial.num_inference_steps, trial.guidance_scale, trial.pipe.scheduler),
         clips=1, num_frames=trial.graph.num_frames, gains=_gains(trial, moments, every, offset),
         gate=tuple(_mean_square(m.difference) for m in moments), reused=reused, changes=changes,
-        drift=_drift([m.difference for m in moments]),
-        magnitude=_ratios([float(m.prediction.norm()) for m in moments]),
     )  # fmt: skip
 
 
@@ -111,7 +108,7 @@ def _reused(
     trial: Trial, cut: int, moments: list[Moment]
 ) -> dict[Segment, tuple[float, float, float]]:
     """Errors of the prediction where the cut's tensor is reused and the rest is fresh."""
-    plan = KeyPlan(f"F{cut}", 2, (0.0, 0.0))
+    plan = CodedSchedule(f"F{cut}", 2, (0.0, 0.0))
     name = trial.graph.cuts[cut - 1]
     found = {}
     held = moments[0].prediction  # of the segment without an older key, which comes first
@@ -145,7 +142,7 @@ def _error(models: Any, pinned: Pinned, name: str, value: Value, moment: Moment)
 
 
 @contextmanager
-def _attached(trial: Trial, plan: KeyPlan) -> Iterator[tuple[Any, Pinned]]:
+def _attached(trial: Trial, plan: CodedSchedule) -> Iterator[tuple[Any, Pinned]]:
     models, *_ = trial.start()
     parts = {"graph": trial.graph, "unet": trial.pipe.unet, "controlnet": trial.pipe.controlnet}
     with attach(plan(trial.graph, len(plan.actions)), **parts) as engine:
@@ -222,19 +219,11 @@ def _filled(measured: dict[int, float], count: int) -> tuple[float, ...]:
 
 def _changes(trial: Trial) -> dict[str, tuple[float, ...]]:
     """Relative L1 change of every layer, watched in one uncached run."""
-    changes = Changes(trial.num_inference_steps)
+    changes = ChangeMeter(trial.num_inference_steps)
     parts = {"unet": trial.pipe.unet, "controlnet": trial.pipe.controlnet}
     with Recorder(trial.graph, parts, changes) as recorder:
         models, noise, timesteps, options = trial.start()
         models.positions = [recorder]
         denoise(models, trial.pipe.scheduler, noise, timesteps, positions=[models], **options)
-    return changes.similarity(trial.model).changes
+    return changes.means()
 
-
-def _drift(differences: list[Tensor]) -> tuple[float, ...]:
-    pairs = itertools.pairwise(differences)
-    return (0.0, *(float((b - a).abs().mean() / b.abs().mean().clamp_min(1e-12)) for a, b in pairs))
-
-
-def _ratios(norms: list[float]) -> tuple[float, ...]:
-    return (1.0, *(b / a for a, b in itertools.pairwise(norms)))

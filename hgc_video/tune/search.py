@@ -18,10 +18,10 @@ import torch
 
 from ..errors import InputError
 from ..plan.calibration import Calibration
-from ..plan.climb import Space, climb
 from ..plan.graph import BlockGraph
-from ..plan.keys import FULL, KeyPlan
-from ..plan.segments import search_keys, share
+from ..plan.policies.searched import FULL, CodedSchedule
+from ..plan.search.hill_climb import Space, climb
+from ..plan.search.segments import search_keys, share
 from .jobs import Map, workers
 from .trials import Source, setting, trials
 
@@ -47,7 +47,7 @@ class Task:
     judgements: int = 48
     jobs: int = 1
     seed: int = 0
-    starts: tuple[KeyPlan, ...] = ()
+    starts: tuple[CodedSchedule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Found:
     """The best plan, its share of the uncached MACs, its error in dB (the higher the closer), that of the
     best plan that dynamic programming gave, and that of the best uniform one."""
 
-    plan: KeyPlan
+    plan: CodedSchedule
     share: float
     closeness_db: float
     planned_db: float
@@ -99,12 +99,12 @@ def search(
     )  # fmt: skip
 
 
-def _price(graph: BlockGraph, asked: int, plan: KeyPlan) -> float:
+def _price(graph: BlockGraph, asked: int, plan: CodedSchedule) -> float:
     steps = len(plan.actions)
     return share(graph, plan(graph, steps)) * steps / asked
 
 
-def _planned(task: Task, measured: Calibration, graph: BlockGraph) -> Iterator[KeyPlan]:
+def _planned(task: Task, measured: Calibration, graph: BlockGraph) -> Iterator[CodedSchedule]:
     """The best plan for each gate by dynamic programming, the best three gates of each objective."""
     steps = task.num_inference_steps
     for length in task.lengths:
@@ -127,12 +127,12 @@ def _planned(task: Task, measured: Calibration, graph: BlockGraph) -> Iterator[K
                 yield plan.resampled(round(length * steps))
 
 
-def _spread(plans: Sequence[KeyPlan]) -> Sequence[KeyPlan]:
+def _spread(plans: Sequence[CodedSchedule]) -> Sequence[CodedSchedule]:
     """Three of the plans for different gates: the closed loop, not the prediction, chooses the gate."""
     return plans if len(plans) <= 3 else (plans[len(plans) // 2], plans[-2], plans[-1])
 
 
-def _uniform(task: Task, graph: BlockGraph) -> Iterator[KeyPlan]:
+def _uniform(task: Task, graph: BlockGraph) -> Iterator[CodedSchedule]:
     """Key steps at equal and at growing intervals, half of the last slope, one branch late in the run."""
     for length in task.lengths:
         steps = round(length * task.num_inference_steps)
@@ -145,7 +145,7 @@ def _uniform(task: Task, graph: BlockGraph) -> Iterator[KeyPlan]:
 
 def _intervals(
     steps: int, gate: int, growth: float, task: Task, graph: BlockGraph
-) -> KeyPlan | None:
+) -> CodedSchedule | None:
     """The shortest first interval within the budget; the next ones grow by `growth` each."""
     for tenths in range(10, 10 * steps):
         keys, at, interval = {0, 1, 2}, 2.0, tenths / 10
@@ -153,7 +153,7 @@ def _intervals(
             keys.add(round(at))
             at, interval = at + interval, interval + growth
         word = "".join(FULL if i in keys else task.space.partial for i in range(steps))
-        plan = KeyPlan(word, max(gate, 2), (0.5,) * steps)
+        plan = CodedSchedule(word, max(gate, 2), (0.5,) * steps)
         if _price(graph, task.num_inference_steps, plan) <= task.budget:
             return plan
     return None
@@ -169,7 +169,7 @@ class Judge:
         lines = memory.read_text().splitlines() if memory.is_file() else []
         self._known: dict[str, float] = dict(json.loads(line) for line in lines)
 
-    def __call__(self, plans: list[KeyPlan]) -> list[float]:
+    def __call__(self, plans: list[CodedSchedule]) -> list[float]:
         """One error a plan."""
         new = [plan for plan in plans if self._key(plan) not in self._known]
         indices = range(self.task.source.count)
@@ -182,11 +182,11 @@ class Judge:
                 file.write(json.dumps([self._key(plan), self._known[self._key(plan)]]) + "\n")
         return [self._known[self._key(plan)] for plan in plans]
 
-    def known(self, plans: Sequence[KeyPlan]) -> list[float]:
+    def known(self, plans: Sequence[CodedSchedule]) -> list[float]:
         """The errors of those plans that were judged as they are."""
         return [self._known[self._key(plan)] for plan in plans if self._key(plan) in self._known]
 
-    def _key(self, plan: KeyPlan) -> str:
+    def _key(self, plan: CodedSchedule) -> str:
         source, damping = self.task.source, " ".join(f"{d:g}" for d in plan.damping)
         clips = f"{source.model} {source.listed} {source.first} {source.count} {source.num_frames}"
         clips = f"{clips} {source.scheduler}".rstrip()
@@ -196,7 +196,7 @@ class Judge:
         )
 
 
-def _error(task: Task, job: tuple[KeyPlan, int]) -> float:
+def _error(task: Task, job: tuple[CodedSchedule, int]) -> float:
     """One plan on one sample, in a worker."""
     plan, index = job
     steps = len(plan.actions)
@@ -207,7 +207,7 @@ def _error(task: Task, job: tuple[KeyPlan, int]) -> float:
         return trial.error(plan(trial.graph, steps), target)
 
 
-def told(found: Found, task: Task, measured: Calibration, name: str) -> KeyPlan:
+def told(found: Found, task: Task, measured: Calibration, name: str) -> CodedSchedule:
     """The plan under a name, with what it was found from, as its file tells."""
     origin = {
         "model": measured.setting.model, "model_hash": measured.setting.model_hash,

@@ -26,8 +26,8 @@ from ..media.control import ControlClip, load_control
 from ..models.load import EMBEDDED, default_guidance_scale, load_pipeline, model_folder, read_facts
 from ..models.model_presets import model_presets, preset_file
 from ..plan.calibration import Setting
-from ..plan.chunks import ChunkPlan, Chunks, Peak
 from ..plan.graph import BlockGraph
+from ..plan.memory.budget import ChunkPlan, Chunks, Peak
 from ..plan.presets import resolve
 from ..plan.schedule import Schedule
 from ..request import Request
@@ -141,7 +141,7 @@ class Trial:
         models, noise, timesteps, options = self.start()
         parts = {"graph": self.graph, "unet": self.pipe.unet, "controlnet": self.pipe.controlnet}
         with ExitStack() as stack:
-            if schedule is not None:
+            if schedule is not None and not schedule.is_stock:
                 self.engine = stack.enter_context(attach(schedule, **parts))
                 models.positions = [self.engine]
             scheduler = self.pipe.scheduler

@@ -10,8 +10,9 @@ from hgc_video.errors import CacheStateError
 from hgc_video.measure.macs import MacCounter
 from hgc_video.plan.cost import cost, full_cost
 from hgc_video.plan.liveness import live
+from hgc_video.plan.policies.full import Full
 from hgc_video.plan.policies.hgc import HGC
-from hgc_video.plan.policies.plain import Full, Lossless
+from hgc_video.plan.policies.lossless import Lossless
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.schedule import Schedule, StepPlan
 from tests.tiny_models import CLIPS, Clip, controlnet, graph_of, image_unet, motion_unet

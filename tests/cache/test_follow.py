@@ -8,7 +8,7 @@ import torch
 from hgc_video.cache.engine import attach
 from hgc_video.cache.follow import own_latents, per_row, way
 from hgc_video.plan.cost import cost
-from hgc_video.plan.keys import KeyPlan
+from hgc_video.plan.policies.searched import CodedSchedule
 from tests.tiny_models import CLIPS, graph_of
 
 
@@ -51,7 +51,7 @@ def test_on_a_straight_way_it_is_the_count_of_steps(kind, word):
     clip = CLIPS[kind]()
     # Latents are in proportion to 500 + t: evenly spaced, then four times as far, and to noise's end.
     clip.timesteps = torch.tensor([900, 800, 700, 600, 500, 400])
-    online, counted = (KeyPlan(word, 4, (0.5,) * 6, online=o) for o in (True, False))
+    online, counted = (CodedSchedule(word, 4, (0.5,) * 6, online=o) for o in (True, False))
     assert_same(clip, online, counted)
 
 
@@ -60,7 +60,7 @@ def test_on_uneven_steps_it_is_the_distance(kind):
     clip = CLIPS[kind]()
     clip.timesteps = torch.tensor([900, 800, 600])
     online, counted = (
-        KeyPlan("FF1", 4, (0.0, 0.0, d), online=o) for d, o in ((0.5, True), (1.0, False))
+        CodedSchedule("FF1", 4, (0.0, 0.0, d), online=o) for d, o in ((0.5, True), (1.0, False))
     )
     assert_same(clip, online, counted)
 
@@ -69,7 +69,7 @@ def test_the_latents_that_are_followed_are_kept_as_planned():
     clip = CLIPS["svd"]()
     graph, found, planned = graph_of(clip), [], []
     for online in (True, False):
-        schedule = KeyPlan("FF1H1", 9, (0.5,) * 5, online=online)(graph, 5)
+        schedule = CodedSchedule("FF1H1", 9, (0.5,) * 5, online=online)(graph, 5)
         planned.append(cost(graph, schedule).nbytes)
         found.append([])
         with attach(schedule, graph=graph, unet=clip.unet) as engine:

@@ -11,7 +11,7 @@ from hgc_video.cache.engine import attach
 from hgc_video.cache.split import split
 from hgc_video.measure.live_bytes import LiveBytes
 from hgc_video.measure.macs import MacCounter
-from hgc_video.plan.chunks import Chunks
+from hgc_video.plan.memory.budget import Chunks
 from hgc_video.plan.presets import resolve
 from tests.tiny_models import Clip, controlnet, graph_of, image_unet, motion_unet
 

@@ -14,7 +14,7 @@ from hgc_video.compare.methods import controls, make_method, split_methods
 from hgc_video.compare.table import at_saving, markdown, rows
 from hgc_video.errors import PresetError
 from hgc_video.measure.quality import flicker, psnr, ssim, structure_distance
-from hgc_video.plan.keys import KeyPlan
+from hgc_video.plan.policies.searched import CodedSchedule
 from hgc_video.tune.trials import Source
 from tests.plan.test_policies import tower
 
@@ -95,7 +95,7 @@ def test_the_metrics_of_known_clips():
 def test_a_solver_of_order_one_at_the_runs_own_timesteps_is_ddim(tmp_path):
     words = {"all": "FFFFF", "some": "FHFHF"}
     for name, word in words.items():
-        KeyPlan(word, 5, (0.0,) * 5).save(tmp_path / f"{name}.yaml")
+        CodedSchedule(word, 5, (0.0,) * 5).save(tmp_path / f"{name}.yaml")
     task = Task(Source("puppet", None, 3000, 1, 1), 5, converged_steps=0)
     methods = [
         f"dpm++:order={order},at={tmp_path / name}.yaml"

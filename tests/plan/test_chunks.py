@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hgc_video.errors import InputError
-from hgc_video.plan.chunks import GIB, Chunks, choose_chunks, parse_nbytes
-from hgc_video.plan.rates import Rates
-from hgc_video.plan.tiers import DEVICE, HOST, RECOMPUTE, Work
+from hgc_video.plan.memory.budget import GIB, Chunks, choose_chunks, parse_nbytes
+from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE, Work
+from hgc_video.plan.memory.throughput import Rates
 
 FAST_BUS, SLOW_BUS = Rates(1e12, 20e9, "fast"), Rates(1e12, 1e9, "slow")
 

@@ -7,16 +7,16 @@ import dataclasses
 import pytest
 
 from hgc_video.errors import PlanError
-from hgc_video.plan.check import check
 from hgc_video.plan.cost import cost
-from hgc_video.plan.keys import KeyPlan, load_key_plan
+from hgc_video.plan.policies.searched import CodedSchedule, load_coded_schedule
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.schedule import Schedule
+from hgc_video.plan.validate import check
 from tests.plan.test_policies import tower
 
 
 def plan(word, gate=99, damping=0.5):
-    return KeyPlan(word, gate, (damping,) * len(word))
+    return CodedSchedule(word, gate, (damping,) * len(word))
 
 
 def test_every_letter_reuses_what_it_says():
@@ -26,7 +26,7 @@ def test_every_letter_reuses_what_it_says():
     assert [s.reuse - once for s in steps] == [
         frozenset(), set(graph.residuals()), {graph.cuts[0]}, {graph.output}, {graph.cuts[1]}, frozenset(),
     ]  # fmt: skip
-    assert [s.label for s in steps] == ["key", "trunk", "cut 1", "held", "cut 2", "key"]
+    assert [s.label for s in steps] == ["key", "no controlnet", "depth 1", "skip", "depth 2", "key"]
 
 
 def test_the_gate_leaves_one_branch_and_only_of_two():
@@ -50,7 +50,7 @@ def test_slopes_reach_ahead_by_the_real_distance_to_what_made_the_value():
 
 
 def test_an_online_word_names_the_steps_whose_change_it_follows():
-    word = KeyPlan("FF1FHH", 99, (1.0,) * 6, online=True)
+    word = CodedSchedule("FF1FHH", 99, (1.0,) * 6, online=True)
     steps = word(tower(), 6).steps
     assert [s.follow for s in steps] == [None, None, (0, 1), None, (2, 3), (2, 3)]
     assert [s.slope for s in steps] == [0, 0, 1, 0, 1, 1], "the way is measured, not counted"
@@ -75,7 +75,7 @@ def test_only_two_steps_before_can_be_followed(follow):
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 24, 26, 50])
 @pytest.mark.parametrize("preset", ["quality", "balanced", "fast", "turbo"])
 def test_words_are_carried_over_to_every_length(preset, steps):
-    word = resolve(preset).fills[0].plan
+    word = resolve(preset).policies[0].plan
     other = word.resampled(steps)
     assert len(other.actions) == len(other.damping) == steps
     check(word(tower(), steps), tower())
@@ -87,10 +87,10 @@ def test_words_are_carried_over_to_every_length(preset, steps):
 
 
 def test_a_file_gives_the_same_plan(tmp_path):
-    word = KeyPlan("FF1H", 3, (0.0, 0.0, 0.5, 1.2), 1.4, "mine", True, {"seed": 3})
+    word = CodedSchedule("FF1H", 3, (0.0, 0.0, 0.5, 1.2), 1.4, "mine", True, {"seed": 3})
     word.save(tmp_path / "a.yaml")
-    assert load_key_plan(tmp_path / "a.yaml") == word
-    assert load_key_plan(tmp_path / "a.yaml").told == {"seed": 3}
+    assert load_coded_schedule(tmp_path / "a.yaml") == word
+    assert load_coded_schedule(tmp_path / "a.yaml").told == {"seed": 3}
     preset = resolve(f"searched:file={tmp_path / 'a.yaml'}")
     assert [preset.num_steps(n) for n in (8, 20)] == [8, 28]
 
@@ -100,9 +100,9 @@ def test_a_file_gives_the_same_plan(tmp_path):
     [
         (lambda: plan("1F"), "begins with F"),
         (lambda: plan("FX"), "only F, T, H"),
-        (lambda: KeyPlan("FF", 9, (0.0,)), "1 dampings for 2 steps"),
+        (lambda: CodedSchedule("FF", 9, (0.0,)), "1 dampings for 2 steps"),
         (lambda: plan("FF", gate=0), "gate=0"),
-        (lambda: plan("F9")(tower(), 2), "this model has 4 cuts"),
+        (lambda: plan("F9")(tower(), 2), "this model has 4 depths"),
     ],
 )
 def test_words_that_cannot_be_are_refused(make, says):
@@ -114,4 +114,4 @@ def test_a_file_that_is_none_says_what_writes_one(tmp_path):
     (tmp_path / "a.yaml").write_text("name: x\n")
     for name in ("a.yaml", "missing.yaml"):
         with pytest.raises(PlanError, match="hgc-video search"):
-            load_key_plan(tmp_path / name)
+            load_coded_schedule(tmp_path / name)

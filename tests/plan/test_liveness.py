@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hgc_video.plan.check import check
 from hgc_video.plan.graph import WHOLE
 from hgc_video.plan.liveness import DIFFERENCE, contribution, kept, latents_at, live, made, reads
 from hgc_video.plan.schedule import Schedule, StepPlan
+from hgc_video.plan.validate import check
 from tests.plan.test_graph import ladder
 
 DEEP = frozenset({"unet.deep"})

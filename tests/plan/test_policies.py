@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+import yaml
 
 from hgc_video.errors import PlanError, PresetError
-from hgc_video.plan.adaptive import AdaptivePlan
+from hgc_video.files import shipped_schedule
+from hgc_video.plan.calibration import load_changes, refresh_steps
 from hgc_video.plan.graph import Attention, BlockGraph, Layer
 from hgc_video.plan.liveness import live
 from hgc_video.plan.policies.deepcache import DeepCache
@@ -15,11 +15,9 @@ from hgc_video.plan.policies.faster_diffusion import FasterDiffusion
 from hgc_video.plan.policies.fastercache import FasterCache
 from hgc_video.plan.policies.hgc import HGC
 from hgc_video.plan.policies.pab import PAB
+from hgc_video.plan.policies.registry import POLICIES
 from hgc_video.plan.policies.tgate import TGate
 from hgc_video.plan.presets import resolve
-from hgc_video.plan.registry import POLICIES
-from hgc_video.plan.shipped import shipped_schedule
-from hgc_video.plan.similarity import Similarity, load_similarity, refresh_moments
 
 
 def attentions(name, *kinds):
@@ -73,15 +71,19 @@ def add(layers, block, index, last, *more):
 @pytest.fixture
 def calibration(tmp_path):
     changes = {la.name: (0.0, *[0.1] * 24) for la in tower().layers}
-    Similarity("tower", 25, changes).save(tmp_path / "changes.yaml")
-    return tmp_path / "changes.yaml"
+    return write_changes(tmp_path / "changes.yaml", "tower", changes)
+
+
+def write_changes(path, model, changes):
+    data = {"model": model, "num_inference_steps": 25}
+    data["changes"] = {name: list(values) for name, values in changes.items()}
+    path.write_text(yaml.safe_dump(data))
+    return path
 
 
 def needs_file(name, calibration):
-    if name == "learned":
-        file = Path(calibration).with_name("learned.yaml")
-        file.write_text(HGC()(tower(), 25).to_yaml())
-        return f"learned:file={file}"
+    if name == "fewer-steps":
+        return "fewer-steps:steps=9"
     if name == "searched":
         return f"searched:file={shipped_schedule('fast')}"
     return f"{name}:calibration={calibration}" if name == "block-caching" else name
@@ -91,13 +93,20 @@ def needs_file(name, calibration):
 def test_every_policy_makes_a_valid_plan(name, calibration):
     plan = resolve(needs_file(name, calibration)).schedule(tower(), 25)
     assert len(plan) == 25
-    if not isinstance(plan, AdaptivePlan):
-        assert plan.lossless == name.startswith(("hgc", "lossless", "searched", "learned"))
+    assert plan.lossless == name.startswith(("hgc", "lossless", "searched"))
+    assert plan.is_stock == (name in ("off", "fewer-steps"))
+    assert plan.is_adaptive == (name in ("easycache", "hgc-online"))
+    if not plan.is_adaptive:
+        assert all(step.reason for step in plan.steps)
 
 
 @pytest.mark.parametrize(
     "name",
-    [n for n in POLICIES if "hgc" not in n and n not in ("easycache", "searched", "learned")],
+    [
+        n
+        for n in POLICIES
+        if "hgc" not in n and n not in ("easycache", "searched", "lossless", "off")
+    ],
 )
 def test_lossless_can_be_added_to_any_published_policy(name, calibration):
     from hgc_video.plan.cost import cost
@@ -106,7 +115,7 @@ def test_lossless_can_be_added_to_any_published_policy(name, calibration):
     graph = tower()
     plain = cost(graph, resolve(text).schedule(graph, 25)).total
     exact = cost(graph, resolve(f"{text}+lossless").schedule(graph, 25)).total
-    assert exact < plain or name == "lossless"
+    assert exact < plain
 
 
 @pytest.mark.parametrize(
@@ -191,9 +200,9 @@ def test_fastercache_computes_attention_wherever_both_branches_run():
     assert steps[12].difference == (1.0, 1.2) and steps[29].difference == (1.2, 1.0)
 
 
-def test_refresh_moments_sum_the_changes():
-    assert refresh_moments((0, 0.2, 0.2, 0.2, 0.2, 0.9, 0.1), 0.5) == (0, 3, 5)
-    assert refresh_moments((0, 0.2, 0.2), 0) == (0, 1, 2)
+def test_refresh_steps_sum_the_changes():
+    assert refresh_steps((0, 0.2, 0.2, 0.2, 0.2, 0.9, 0.1), 0.5) == (0, 3, 5)
+    assert refresh_steps((0, 0.2, 0.2), 0) == (0, 1, 2)
 
 
 def test_block_caching_keeps_contributions_of_transformers_only(calibration):
@@ -209,14 +218,14 @@ def test_block_caching_keeps_contributions_of_transformers_only(calibration):
 def test_a_calibration_of_something_else_is_refused(calibration, tmp_path):
     with pytest.raises(PlanError, match="made for 25 steps and the run has 20"):
         resolve(f"block-caching:calibration={calibration}").schedule(tower(), 20)
-    Similarity("other", 25, {"unet.x": (0.0,) * 25}).save(tmp_path / "other.yaml")
+    write_changes(tmp_path / "other.yaml", "other", {"unet.x": (0.0,) * 25})
     with pytest.raises(PlanError, match="knows no layer"):
         resolve(f"block-caching:calibration={tmp_path / 'other.yaml'}").schedule(tower(), 25)
     (tmp_path / "spoilt.yaml").write_text("[1")
     for name in ("spoilt.yaml", "none.yaml"):
         with pytest.raises(PlanError, match="cannot be used"):
-            load_similarity(str(tmp_path / name))
-    with pytest.raises(PresetError, match="needs calibration"):
+            load_changes(tmp_path / name, 25)
+    with pytest.raises(PresetError, match="needs calibration=VALUE"):
         resolve("block-caching").schedule(tower(), 25)
 
 
@@ -238,7 +247,7 @@ def test_hgc_densities():
 
 def test_hgc_controlnet_moments_cross_interval_and_slope():
     policy = HGC(
-        dense=0.3, interval=2, cut=1, gate=1, controlnet_interval=2, cross_interval=2, slope=0.5
+        dense=0.3, interval=2, depth=1, gate=1, controlnet_interval=2, cross_interval=2, slope=0.5
     )
     steps = policy(tower(), 10).steps
     residuals = set(tower().residuals())

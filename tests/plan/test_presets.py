@@ -6,10 +6,10 @@ import pytest
 
 from hgc_video.errors import PresetError
 from hgc_video.models.model_presets import model_preset, model_presets
-from hgc_video.plan.check import check
 from hgc_video.plan.policies.hgc import HGC
 from hgc_video.plan.presets import PRESETS, SEARCHED, resolve
-from hgc_video.plan.transfer import transferred
+from hgc_video.plan.search.transfer import transferred
+from hgc_video.plan.validate import check
 from tests.plan.test_graph import ladder
 from tests.plan.test_policies import tower
 
@@ -24,12 +24,14 @@ def test_every_name_makes_a_valid_schedule_of_every_length(name, steps):
     graph = ladder()
     graph = dataclasses.replace(graph, cuts=("unet.deep",) * 3)
     schedule = resolve(name).schedule(graph, steps)
-    assert schedule is None if name.endswith("off") else len(schedule) == steps
+    assert len(schedule) == steps and schedule.is_stock == name.endswith("off")
 
 
 def test_fields_reach_the_policy():
-    assert resolve("hgc:interval=4,cut=1,gate=0.25").fills == (HGC(interval=4, cut=1, gate=0.25),)
-    assert resolve("fewer-steps:steps=13").steps == 13
+    assert resolve("hgc:interval=4,cut=1,gate=0.25").policies == (HGC(interval=4, depth=1, gate=0.25),)
+    assert resolve("fewer-steps:steps=13").num_steps(25) == 13
+    assert resolve("fewer-steps:steps=13+balanced").num_steps(25) == 13
+    assert resolve("quality+fewer-steps:steps=13").num_steps(25) == 13
 
 
 @pytest.mark.parametrize(
@@ -38,8 +40,11 @@ def test_fields_reach_the_policy():
         ("balnced", 'did you mean "balanced"'),
         ("hgc:intervall=2", 'did you mean "interval"'),
         ("hgc:interval=two", "whole number"),
-        ("deepcache:interval", "whole number"),
-        ("fewer-steps", "steps=N"),
+        ("deepcache:interval", "write interval=VALUE"),
+        ("fewer-steps", "needs steps=VALUE"),
+        ("fewer-steps:steps=0", "give 1 or more"),
+        ("gate:at=2", "give at most 1"),
+        ("off+gate", "stands alone"),
         ("lossless:x=1", "takes no fields"),
         ("", "unknown preset"),
     ],
@@ -59,7 +64,7 @@ def test_impossible_numbers_are_refused(text):
 
 def test_the_gate_is_between_two_key_steps():
     """Before it every cross-attention is there to be fused; after it nothing of two branches is left."""
-    schedule = HGC(dense=0.1, interval=4, cut=1, gate=0.5)(ladder(), 12)
+    schedule = HGC(dense=0.1, interval=4, depth=1, gate=0.5)(ladder(), 12)
     assert [s.label for s in schedule.steps][5:7] == ["key", "key gated"]
     assert [s.branches for s in schedule.steps] == [2] * 6 + [1] * 6
     assert schedule.steps[5].merge == {"unet.deep.attn2"}
@@ -68,10 +73,10 @@ def test_the_gate_is_between_two_key_steps():
 @pytest.mark.parametrize("model", model_presets())
 @pytest.mark.parametrize("name", SEARCHED)
 def test_models_by_name_have_schedules_that_say_where_they_come_from(model, name):
-    own = resolve(name, model).fills[0].plan
+    own = resolve(name, model).policies[0].plan
     steps = model_preset(model).num_inference_steps
     assert own == transferred(
-        resolve(name).fills[0].plan, model=model, source="puppet", num_inference_steps=steps
+        resolve(name).policies[0].plan, model=model, source="puppet", num_inference_steps=steps
     )
     assert own.told["transferred_from"] == "puppet"
     assert own.told["measured"] == "not on pretrained weights"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from hgc_video.errors import PlanError
-from hgc_video.plan.chart import chart
-from hgc_video.plan.check import check
 from hgc_video.plan.compose import compose
 from hgc_video.plan.cost import cost, full_cost
-from hgc_video.plan.exact import add_exact, silence
+from hgc_video.plan.explain import explain, summaries
 from hgc_video.plan.graph import WHOLE
+from hgc_video.plan.policies.lossless import add_lossless
 from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
+from hgc_video.plan.validate import check
 from tests.plan.test_graph import ladder
 
 DEEP = frozenset({"unet.deep"})
@@ -78,11 +78,11 @@ def test_cost_by_hand():
 def test_exact_savings_reuse_the_hint_once_it_is_made():
     graph = ladder()
     plain = Schedule("x", (StepPlan(),) * 3, lossless=False)
-    exact = add_exact(plain, graph)
+    exact = add_lossless(plain, graph)
     assert [m["controlnet"] for m in cost(graph, exact).macs] == [19, 14, 14]
-    late = add_exact(silence(plain, {0: ["controlnet"]}), graph)
+    late = add_lossless(plain.with_inactive({0: ["controlnet"]}), graph)
     assert [m["controlnet"] for m in cost(graph, late).macs] == [0, 19, 14]
-    assert cost(graph, silence(plain, {0: ["controlnet"]})).total == cost(graph, plain).total
+    assert cost(graph, plain.with_inactive({0: ["controlnet"]})).total == cost(graph, plain).total
 
 
 def test_anchors_pay_for_their_frames_only():
@@ -101,6 +101,36 @@ def test_composition_takes_what_any_policy_spares():
     assert both.steps[1] == StepPlan(DEEP, branches=1, label="cut 1 gated")
     assert check(both, ladder())
     assert compose([both, Schedule("lossless", (StepPlan(),) * 2)]).lossless
+
+
+def test_reasons_are_kept_by_composition_and_by_the_lossless_pass():
+    graph = ladder()
+    cut = Schedule("cut", (StepPlan(reason="key"), StepPlan(DEEP, reason="deep part reused")))
+    gate = Schedule("gate", (StepPlan(), StepPlan(branches=1, reason="after the gate")))
+    both = add_lossless(compose([cut, gate]), graph)
+    assert both.steps[0].reason == "key; lossless: the hint is encoded here"
+    assert both.steps[1].reason == (
+        "deep part reused; after the gate; lossless: the hint was encoded at step 0"
+    )
+    assert Schedule.from_yaml(both.to_yaml()).steps[1].reason == both.steps[1].reason
+
+
+def test_a_step_is_explained():
+    """By hand, on the ladder: what runs, what is read, what neither runs nor is read, what is stored."""
+    graph = ladder()
+    schedule = Schedule(
+        "x", (StepPlan(), StepPlan(DEEP, label="depth 1", reason="deep part reused"))
+    )
+    first, second = (explain(graph, schedule, i) for i in range(2))
+    layers = {la.name for la in graph.layers if la.kind != "join"}
+    assert set(first.computed) == layers and not first.reused and not first.skipped
+    assert set(first.stored) == set(second.reused) == set(DEEP)
+    assert set(second.computed) | set(second.reused) | set(second.skipped) == layers
+    assert not set(second.computed) & set(second.skipped)
+    assert "deep part reused" in str(second) and "depth 1" in str(second)
+    assert second.summary == summaries(graph, schedule)[1]
+    with pytest.raises(PlanError, match="it has steps 0 to 1"):
+        explain(graph, schedule, 2)
 
 
 def test_contradictions_are_refused():
@@ -122,10 +152,11 @@ def test_the_text_forms():
     rich = StepPlan(
         DEEP, DEEP, CROSS, 1, (1.0, 1.2), DEEP, 0.25, (3, 5), frozenset({"controlnet"}), DEEP, "x"
     )
-    full = Schedule("y", (rich, StepPlan()), lossless=False, anchors=Anchors(2, linear=False))
+    full = Schedule("y", (rich, StepPlan()), lossless=False, anchors=Anchors(2))
     assert Schedule.from_yaml(full.to_yaml()) == full
     assert Schedule.from_yaml(full.to_json()) == full
-    lines = chart(graph, schedule)
+    rows = summaries(graph, schedule)
+    lines = [str(row) for row in rows]
     assert len(lines) == 2
     assert "cut 1" in lines[1] and "controlnet  1/1" in lines[1]
 

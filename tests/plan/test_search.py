@@ -10,9 +10,9 @@ import pytest
 
 from hgc_video.errors import PlanError
 from hgc_video.plan.calibration import Calibration, Setting, load_calibration, mean
-from hgc_video.plan.climb import Space, climb, repaired
-from hgc_video.plan.keys import KeyPlan
-from hgc_video.plan.segments import Prices, search_keys, share
+from hgc_video.plan.policies.searched import CodedSchedule
+from hgc_video.plan.search.hill_climb import Space, climb, repaired
+from hgc_video.plan.search.segments import Prices, search_keys, share
 from tests.plan.test_policies import tower
 
 SETTING = Setting("puppet", "abc", 7, "DDIMScheduler", 2.5)
@@ -34,7 +34,7 @@ def measured(seed=0, steps=7):
     gains = tuple(draw.uniform(0.5, 2) for _ in range(steps))
     gate = tuple(draw.uniform(0, 1) for _ in range(steps))
     flat = (0.1,) * steps
-    return Calibration(SETTING, 1, 4, gains, gate, reused, {"unet.conv_in": flat}, flat, flat)
+    return Calibration(SETTING, 1, 4, gains, gate, reused, {"unet.conv_in": flat})
 
 
 def brute(calibration, graph, budget, gate, buckets=240):
@@ -136,8 +136,8 @@ def distance_to(word):
 
 def test_the_climb_gets_there_within_the_budget_and_again_from_its_seed():
     target = "FF1F11111F11"
-    start = KeyPlan("F1111F11F1F1", 12, (0.5,) * 12)
-    budget = price(KeyPlan(target, 12, (0.5,) * 12)) * 1.001
+    start = CodedSchedule("F1111F11F1F1", 12, (0.5,) * 12)
+    budget = price(CodedSchedule(target, 12, (0.5,) * 12)) * 1.001
     ways = [
         list(
             climb([start], price, budget, distance_to(target), judgements=150, at_once=2, seed=seed)
@@ -152,11 +152,11 @@ def test_the_climb_gets_there_within_the_budget_and_again_from_its_seed():
 
 
 def test_a_space_keeps_the_climb_to_its_letters():
-    start = KeyPlan("F1111F11F1F1", 6, (0.5,) * 12)
+    start = CodedSchedule("F1111F11F1F1", 6, (0.5,) * 12)
     space = Space("FH", damped=False, gated=False)
     steps = list(
         climb(
-            [KeyPlan("FHHHFHHHFHHH", 6, (0.5,) * 12), start],
+            [CodedSchedule("FHHHFHHHFHHH", 6, (0.5,) * 12), start],
             price,
             0.5,
             distance_to("F" * 12),
@@ -170,10 +170,10 @@ def test_a_space_keeps_the_climb_to_its_letters():
 
 
 def test_a_plan_is_brought_under_its_budget_and_up_to_it():
-    dear, cheap = (KeyPlan(w, 12, (0.5,) * 12) for w in ("F" * 12, "F" + "1" * 11))
+    dear, cheap = (CodedSchedule(w, 12, (0.5,) * 12) for w in ("F" * 12, "F" + "1" * 11))
     for plan in (dear, cheap):
         fitted = repaired(plan, price, 0.6, Space())
-        assert 0.6 - price(KeyPlan("F", 1, (0.0,))) / 6 < price(fitted) <= 0.6
+        assert 0.6 - price(CodedSchedule("F", 1, (0.0,))) / 6 < price(fitted) <= 0.6
 
 
 def test_a_calibration_is_the_same_from_its_file(tmp_path):
@@ -207,7 +207,7 @@ def test_another_run_than_the_measured_one_is_refused(tmp_path):
 
 
 def test_an_online_climb_has_online_words_only():
-    seeds = [KeyPlan("FFFHHH", 6, (0.5,) * 6)]
+    seeds = [CodedSchedule("FFFHHH", 6, (0.5,) * 6)]
     judged = []
 
     def judge(plans):

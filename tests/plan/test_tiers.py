@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hgc_video.plan.check import check
 from hgc_video.plan.cost import cost, full_cost
+from hgc_video.plan.memory.placement import recomputed
 from hgc_video.plan.presets import resolve
-from hgc_video.plan.tiers import recomputed
+from hgc_video.plan.validate import check
 from tests.plan.test_policies import tower
 
 STEPS = 25

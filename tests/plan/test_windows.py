@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hgc_video.errors import InputError
-from hgc_video.plan.cost import full_cost, windowed
+from hgc_video.plan.cost import full_cost
+from hgc_video.plan.memory.windows import Windows, shifts, windowed
 from hgc_video.plan.presets import resolve
-from hgc_video.plan.shifts import shifts
-from hgc_video.plan.windows import Windows
 from tests.plan.test_policies import tower
 
 
@@ -20,9 +19,7 @@ from tests.plan.test_policies import tower
 def clips(draw):
     length = draw(st.integers(1, 9))
     overlap = draw(st.integers(0, length - 1))
-    return Windows(
-        draw(st.integers(1, 60)), length, overlap, draw(st.sampled_from(["pyramid", "uniform"]))
-    )
+    return Windows(draw(st.integers(1, 60)), length, overlap)
 
 
 @given(clips(), st.booleans())
@@ -61,21 +58,19 @@ def test_by_hand():
 def test_impossible_windows_are_refused(values):
     with pytest.raises(InputError):
         Windows(*values)
-    with pytest.raises(InputError, match="pyramid or uniform"):
-        Windows(9, 8, 2, "gauss")
 
 
 def test_windows_move_only_where_nothing_is_held():
     graph = tower()
-    assert shifts(None, graph, 4) == (False, True, False, True)
+    assert shifts(resolve("off").schedule(graph, 4), graph) == (False, True, False, True)
     lossless = resolve("lossless").schedule(graph, 4)
-    assert shifts(lossless, graph, 4) == (False, True, False, True)
+    assert shifts(lossless, graph) == (False, True, False, True)
     cut = resolve("hgc:dense=0.25,interval=4,cut=1,gate=1").schedule(graph, 12)
-    moved = shifts(cut, graph, 12)
+    moved = shifts(cut, graph)
     keys = [i for i, step in enumerate(cut.steps) if step.label == "key"]
     assert [i for i in range(1, 12) if moved[i] != moved[i - 1]] == keys[1:]
     gated = resolve("hgc:dense=0.25,interval=4,cut=1,gate=0.5").schedule(graph, 12)
-    after = shifts(gated, graph, 12)[6:]
+    after = shifts(gated, graph)[6:]
     assert len(set(after)) == 1  # cross-attention was fused for the windows of the gate
 
 

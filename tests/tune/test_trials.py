@@ -35,4 +35,4 @@ def test_a_model_by_name_is_told_by_its_parts_and_a_folder_by_its_weights():
     hashes = [model_hash(name) for name in ("puppet", *model_presets())]
     assert len(set(hashes)) == len(hashes)
     assert all(len(h) == 16 for h in hashes)
-    assert hashes[0] == resolve("fast").fills[0].plan.told["model_hash"]
+    assert hashes[0] == resolve("fast").policies[0].plan.told["model_hash"]

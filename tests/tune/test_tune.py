@@ -6,13 +6,11 @@ import pytest
 import torch
 import yaml
 
-from hgc_video.errors import InputError, PlanError, PresetError
+from hgc_video.errors import InputError, PlanError
 from hgc_video.plan.calibration import load_calibration
-from hgc_video.plan.climb import Space
-from hgc_video.plan.keys import KeyPlan
-from hgc_video.plan.presets import resolve
+from hgc_video.plan.policies.searched import CodedSchedule
+from hgc_video.plan.search.hill_climb import Space
 from hgc_video.tune.calibrate import calibrate
-from hgc_video.tune.learn import Lesson, learn
 from hgc_video.tune.record import record
 from hgc_video.tune.search import Task, search
 from hgc_video.tune.trials import Source, Trials, samples_for
@@ -73,7 +71,7 @@ def test_a_cut_errs_exactly_as_the_engine_does(trial, found):
         seen.append(models(latents, t))
         return seen[-1]
 
-    plan = KeyPlan("FFF1FF", STEPS, (1.0,) * STEPS)(trial.graph, STEPS)
+    plan = CodedSchedule("FFF1FF", STEPS, (1.0,) * STEPS)(trial.graph, STEPS)
     parts = {"graph": trial.graph, "unet": trial.pipe.unet, "controlnet": trial.pipe.controlnet}
     with attach(plan, **parts) as engine:
         models.positions = [engine]
@@ -131,18 +129,3 @@ def test_samples_come_from_a_file_for_other_models(tmp_path):
     with pytest.raises(InputError, match="no list of samples"):
         samples_for("some/folder", listed, 0, 4, 2)
 
-
-def test_gates_hold_what_is_dear_and_useless_and_only_that(tmp_path):
-    dear = learn(Lesson(SOURCE, STEPS, passes=12, learning_rate=1.0, price=1e3), log=lambda _: None)
-    free = learn(Lesson(SOURCE, STEPS, passes=12, learning_rate=1.0, price=0.0), log=lambda _: None)
-    assert sum(len(s.contributions) for s in dear.steps) > sum(
-        len(s.contributions) for s in free.steps
-    )
-    assert not any(step.contributions for step in dear.steps[::2])
-    (tmp_path / "a.yaml").write_text(dear.to_yaml())
-    preset = resolve(f"learned:file={tmp_path / 'a.yaml'}")
-    trial = Trials(SOURCE)(0, STEPS)
-    assert 0 < trial.error(preset.schedule(trial.graph, STEPS)) < 1
-    assert all(p.requires_grad for p in trial.pipe.unet.parameters())
-    with pytest.raises(PresetError, match="learned for 6 steps"):
-        preset.schedule(trial.graph, STEPS + 1)

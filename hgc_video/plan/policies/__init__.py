@@ -1,1 +1,1 @@
-"""Published methods and our own, each a small function that fills in a schedule."""
+"""Published methods and our own, one a file: each fills in a plan for a graph and a number of steps."""

@@ -3,34 +3,35 @@ measured for it, summed over the steps since, exceeds a threshold. Resnets are a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
-from ...errors import PresetError
+from pydantic import Field
+
+from ..calibration import load_changes, refresh_steps
 from ..graph import BlockGraph
 from ..schedule import Schedule, StepPlan
-from ..similarity import load_similarity, refresh_moments
+from .base import SchedulePolicy
 
 
-@dataclass(frozen=True)
-class BlockCaching:
-    """threshold: delta of eq. 7; calibration: the file of measured changes; temporal: whether motion
-    modules are kept too (the paper has none); adjust: a file of fitted scales and shifts."""
+class BlockCaching(SchedulePolicy):
+    """Transformer layers add a stored contribution (out - in) until their calibrated change is too large."""
 
-    threshold: float = 0.5
-    calibration: str = ""
-    temporal: bool = False
-    adjust: str = ""
+    spelling: ClassVar[str] = "block-caching"
+    source: ClassVar[str] = "2312.03209"
+
+    threshold: float = Field(0.5, ge=0, description="delta of eq. 7")
+    calibration: str = Field(
+        min_length=1, description="the measured changes, as hgc-video calibrate writes them"
+    )
+    temporal: bool = Field(False, description="store motion modules too (the paper has none)")
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
-        if not self.calibration:
-            raise PresetError(
-                "block-caching needs calibration=FILE, written by scripts/record_similarity.py"
-            )
-        measured = load_similarity(self.calibration)
+        measured = load_changes(Path(self.calibration), num_inference_steps)
         kinds = ("attention", "motion") if self.temporal else ("attention",)
         moments = {
-            name: refresh_moments(measured.of(name, num_inference_steps), self.threshold)
+            name: refresh_steps(measured.of(name), self.threshold)
             for kind in kinds
             for name in graph.names(kind, "unet")
         }
@@ -38,5 +39,9 @@ class BlockCaching:
         for i in range(num_inference_steps):
             held = frozenset(name for name, keys in moments.items() if i not in keys)
             label = f"held {len(held)}/{len(moments)}" if held else "full"
-            steps.append(StepPlan(contributions=held, branches=graph.branches, label=label))
-        return Schedule("block-caching", tuple(steps), lossless=False, adjust=self.adjust)
+            why = f"block-caching: {len(held)} of {len(moments)} layers changed less than "
+            why += f"{self.threshold:g} since they were computed"
+            steps.append(
+                StepPlan(contributions=held, branches=graph.branches, label=label, reason=why)
+            )
+        return Schedule("block-caching", tuple(steps), lossless=False)

@@ -3,26 +3,39 @@ runs at every `clock`-th step, the outermost blocks at every step."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
 
-from ...errors import PresetError
+from pydantic import Field
+
 from ..graph import BlockGraph
 from ..schedule import Schedule, StepPlan
+from .base import SchedulePolicy
 
 
-@dataclass(frozen=True)
-class Clockwork:
-    """`clock` 4 is what the release runs (SD1.5, 50 DDIM steps)."""
+class Clockwork(SchedulePolicy):
+    """The low-resolution path at every n-th step."""
 
-    clock: int = 4
+    spelling: ClassVar[str] = "clockwork"
+    source: ClassVar[str] = "2312.08128"
+
+    clock: int = Field(
+        4,
+        ge=1,
+        description="so many steps apart; 4 is what the release runs (SD1.5, 50 DDIM steps)",
+    )
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
-        if self.clock < 1:
-            raise PresetError(f"clockwork: clock must be 1 or more, got {self.clock}")
         outermost = graph.blocks[0] if graph.blocks else 1
         low = frozenset({graph.cuts[outermost - 1]})
-        full = StepPlan(branches=graph.branches, label="key")
-        high = StepPlan(low, branches=graph.branches, label="adaptor")
+        full = StepPlan(
+            branches=graph.branches, label="key", reason=f"clockwork: every {self.clock} steps"
+        )
+        high = StepPlan(
+            low,
+            branches=graph.branches,
+            label="adaptor",
+            reason="clockwork: identity adaptor between key steps",
+        )
         steps = tuple(high if i % self.clock else full for i in range(num_inference_steps))
         return Schedule("clockwork", steps, lossless=False)

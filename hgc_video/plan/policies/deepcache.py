@@ -8,35 +8,59 @@ out what nobody reads. With a ControlNet, `controlnet_interval` lets it rest in 
 from __future__ import annotations
 
 import cmath
-from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import Field, field_validator
 
 from ...errors import PresetError
 from ..graph import BlockGraph, Layer
 from ..schedule import Schedule, StepPlan
+from .base import SchedulePolicy
 
 
-@dataclass(frozen=True)
-class DeepCache:
-    """Key steps every `interval` (eq. 6), or with `pow` > 1 denser around the step `center` (eq. 7);
-    `branch` 0 keeps only the last up layer."""
+class DeepCache(SchedulePolicy):
+    """The outermost layers at every step, everything deeper at key steps."""
 
-    interval: int = 3
-    branch: int = 0
-    pow: float = 0.0
-    center: float = 15.0
-    controlnet_interval: int = 1
+    spelling: ClassVar[str] = "deepcache"
+    source: ClassVar[str] = "2312.00858"
+
+    interval: int = Field(3, ge=1, description="every so many steps is a key step (eq. 6)")
+    branch: int = Field(
+        0, ge=0, description="skip branch to cut at; 0 keeps only the last up layer"
+    )
+    pow: float = Field(
+        0.0,
+        ge=0,
+        description="above 1: key steps are denser around center (eq. 7); 0 spreads them evenly",
+    )
+    center: float = Field(15.0, description="the step around which key steps are denser, with pow")
+    controlnet_interval: int = Field(
+        1, ge=1, description="the ControlNet runs at every so many steps; 1 as released"
+    )
+
+    @field_validator("pow")
+    @classmethod
+    def _no_power_below_one(cls, value: float) -> float:
+        if 0 < value <= 1:
+            raise ValueError(f"pow must be above 1, or 0 for even intervals, got {value:g}")
+        return value
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
         self._check(graph)
         keys = set(self.key_steps(num_inference_steps))
         partial = _partial(graph, self.branch)
-        full = StepPlan(branches=graph.branches, label="key")
-        resting = frozenset(graph.residuals())
-        steps = []
+        every = f"every {self.interval} steps" if not self.pow else f"denser around {self.center:g}"
+        full = StepPlan(
+            branches=graph.branches, label="key", reason=f"deepcache: key step, {every}"
+        )
+        residuals, steps = frozenset(graph.residuals()), []
+        why = f"the ControlNet runs at every {self.controlnet_interval}th step"
         for i in range(num_inference_steps):
             step = full if i in keys else partial
-            steps.append(step if i % self.controlnet_interval == 0 else step.with_reuse(resting))
+            steps.append(
+                step if i % self.controlnet_interval == 0 else step.with_reuse(residuals, why)
+            )
         return Schedule("deepcache", tuple(steps), lossless=False)
 
     def key_steps(self, num_inference_steps: int) -> list[int]:
@@ -46,15 +70,9 @@ class DeepCache:
         return _around_center(num_inference_steps, self.interval, self.center, self.pow)
 
     def _check(self, graph: BlockGraph) -> None:
-        if self.interval < 1 or self.controlnet_interval < 1:
-            raise PresetError(f"deepcache: intervals must be 1 or more, got {self}")
-        if not 0 <= self.branch < len(graph.cuts):
+        if self.branch >= len(graph.cuts):
             raise PresetError(
                 f"deepcache: this model has branches 0 to {len(graph.cuts) - 1}, got {self.branch}"
-            )
-        if self.pow and self.pow <= 1:
-            raise PresetError(
-                f"deepcache: pow must be above 1, or 0 for even intervals, got {self.pow}"
             )
 
 
@@ -87,8 +105,9 @@ def _partial(graph: BlockGraph, branch: int) -> StepPlan:
             reuse.add(layer.inputs[0])
             also.add(layer.name)
     return StepPlan(
-        frozenset(reuse), branches=graph.branches, also=frozenset(also), label=f"cut {branch + 1}"
-    )
+        frozenset(reuse), branches=graph.branches, also=frozenset(also), label=f"depth {branch + 1}",
+        reason=f"deepcache: between key steps, skip branch {branch} is reused",
+    )  # fmt: skip
 
 
 def _before(graph: BlockGraph, cut: Layer) -> list[Layer]:

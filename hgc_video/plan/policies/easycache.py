@@ -8,36 +8,40 @@ is one wait per step. Skipped steps do not run the ControlNet either.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ...errors import PresetError
-from ..adaptive import AdaptivePlan, Signals
+from pydantic import Field
+
+from ..adaptive import AdaptivePlan, Decision, Signals
 from ..graph import WHOLE, BlockGraph
 from ..schedule import StepPlan
+from .base import Policy
 
 
-@dataclass(frozen=True)
-class EasyCache:
-    """threshold: tau, the accumulated relative change that forces a computation; warm_up: the first
-    steps, all computed. The last step is computed."""
+class EasyCache(Policy):
+    """Whole steps are skipped, decided at run time. The last step is computed."""
 
-    threshold: float = 0.05
-    warm_up: int = 5
+    spelling: ClassVar[str] = "easycache"
+    source: ClassVar[str] = "2507.02860"
+
+    threshold: float = Field(
+        0.05, ge=0, description="tau, the accumulated relative change that forces a computation"
+    )
+    warm_up: int = Field(5, ge=1, description="the first steps, all computed")
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> AdaptivePlan:
         """The plan of a run."""
-        if self.threshold < 0 or self.warm_up < 1:
-            raise PresetError(
-                f"easycache: threshold must be 0 or more and warm_up 1 or more: {self}"
-            )
         skipped = StepPlan(
             frozenset(graph.residuals()),
             frozenset({WHOLE}),
             branches=graph.branches,
             label="skipped",
         )
-        compute = StepPlan(branches=graph.branches)
+        compute, last = StepPlan(branches=graph.branches), num_inference_steps - 1
+        first = compute.because(f"easycache: one of the first {self.warm_up} steps")
+        final = compute.because("easycache: the last step")
         choices = tuple(
-            (compute,) if i < self.warm_up or i == num_inference_steps - 1 else (compute, skipped)
+            (first,) if i < self.warm_up else (final,) if i == last else (compute, skipped)
             for i in range(num_inference_steps)
         )
         return AdaptivePlan("easycache", choices, lambda: _Decider(self.threshold), lossless=False)
@@ -50,15 +54,16 @@ class _Decider:
     rate: float | None = None  # k: change of the output per change of the input
     input_change: float = 0.0
 
-    def __call__(self, choices: int, signals: Signals) -> int:
+    def __call__(self, choices: int, signals: Signals) -> Decision:
         before, self.input_change = self.input_change, signals.input_change()
         if signals.computed_last and signals.output_change() > 0 and before > 0:
             self.rate = signals.output_change() / before
         if choices == 1 or self.rate is None:
             self.accumulated = 0.0
-            return 0
+            return Decision(0, "" if choices == 1 else "easycache: no rate of change is known yet")
         self.accumulated += self.rate * self.input_change / signals.output_size()
+        told = f"easycache: change {self.accumulated:.3g}"
         if self.accumulated < self.threshold:
-            return 1
+            return Decision(1, f"{told} < {self.threshold:g}")
         self.accumulated = 0.0
-        return 0
+        return Decision(0, f"{told} >= {self.threshold:g}")

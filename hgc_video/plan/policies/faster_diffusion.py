@@ -7,29 +7,36 @@ left out) and runs the decoders of a span in one batch (same numbers, more memor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
 
-from ...errors import PresetError
+from pydantic import Field
+
 from ..graph import BlockGraph
 from ..schedule import Schedule, StepPlan
+from .base import SchedulePolicy
 
 _KEYS = {50: (0, 1, 2, 3, 5, 10, 15, 25, 35), 20: (0, 1, 2, 3, 5, 10, 15)}
 
 
-@dataclass(frozen=True)
-class FasterDiffusion:
-    """`mod` 0 takes the published key steps (of 50 or 20 steps; another length scales those of 50),
-    otherwise every mod-th step is one."""
+class FasterDiffusion(SchedulePolicy):
+    """The encoder at key steps, the decoder at every step."""
 
-    mod: int = 0
+    spelling: ClassVar[str] = "faster-diffusion"
+    source: ClassVar[str] = "2312.09608"
+
+    mod: int = Field(
+        0, ge=0, description="every mod-th step is a key step; 0 takes the published ones of 50 or 20 steps "
+        "(another length scales those of 50)",
+    )  # fmt: skip
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
-        if self.mod < 0:
-            raise PresetError(f"faster-diffusion: mod must be 0 or more, got {self.mod}")
         keys = self.key_steps(num_inference_steps)
-        full = StepPlan(branches=graph.branches, label="key")
-        decoder = StepPlan(_encoder(graph), branches=graph.branches, label="decoder")
+        full = StepPlan(branches=graph.branches, label="key", reason="faster-diffusion: key step")
+        decoder = StepPlan(
+            _encoder(graph), branches=graph.branches, label="decoder",
+            reason="faster-diffusion: between key steps, the encoder's outputs are reused",
+        )  # fmt: skip
         steps = tuple(full if i in keys else decoder for i in range(num_inference_steps))
         return Schedule("faster-diffusion", steps, lossless=False)
 

@@ -4,35 +4,41 @@ and high frequencies weighed apart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
 
-from ...errors import PresetError
+from pydantic import Field
+
 from ..graph import BlockGraph
 from ..schedule import Schedule, StepPlan
+from .base import SchedulePolicy
 
 
-@dataclass(frozen=True)
-class FasterCache:
-    """first: the share of the run before attention is reused; slope: the weight of the extrapolation,
-    which grows from 0 to this at the end. guidance_first, guidance_interval: from this share on both
-    branches are computed at every so many steps. boost: how much more the low (late steps) and high
-    (early steps) frequencies of the kept difference count, eq. 8-9; `turn` is where late begins.
-    """
+class FasterCache(SchedulePolicy):
+    """Attention and the guidance difference are stored and reused in between (eq. 8, 9)."""
 
-    first: float = 0.27
-    slope: float = 1.0
-    guidance_first: float = 0.34
-    guidance_interval: int = 5
-    boost: float = 0.2
-    turn: float = 0.5
+    spelling: ClassVar[str] = "fastercache"
+    source: ClassVar[str] = "2410.19355"
+
+    first: float = Field(
+        0.27, ge=0, le=1, description="share of the run before attention is reused"
+    )
+    slope: float = Field(
+        1.0, description="extrapolation weight, which grows from 0 to this at the end of the run"
+    )
+    guidance_first: float = Field(
+        0.34, ge=0, le=1, description="share of the run before the unconditional branch is reused"
+    )
+    guidance_interval: int = Field(
+        5, ge=1, description="from there on both branches are computed at every so many steps"
+    )
+    boost: float = Field(
+        0.2,
+        description="how much more the low (late) and high (early) frequencies of the difference count",
+    )
+    turn: float = Field(0.5, ge=0, le=1, description="share of the run at which late begins")
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
-        shares = (self.first, self.guidance_first, self.turn)
-        if self.guidance_interval < 1 or not all(0 <= share <= 1 for share in shares):
-            raise PresetError(
-                f"fastercache: shares must be in 0..1 and intervals 1 or more: {self}"
-            )
         steps = tuple(self._step(graph, i, num_inference_steps) for i in range(num_inference_steps))
         return Schedule("fastercache", steps, lossless=False)
 
@@ -48,16 +54,22 @@ class FasterCache:
         if both or graph.branches != 2:
             return StepPlan(
                 names, branches=graph.branches, extrapolate=names, slope=slope,
-                label=_label(reusing, False),
+                label=_label(reusing, False), reason=_reason(reusing, False),
             )  # fmt: skip
         late = i > self.turn * num_inference_steps
         weights = (1 + self.boost * late, 1 + self.boost * (not late))
         return StepPlan(
             names, branches=1, difference=weights, extrapolate=names, slope=slope,
-            label=_label(reusing, True),
+            label=_label(reusing, True), reason=_reason(reusing, True),
         )  # fmt: skip
 
 
 def _label(attention: bool, guidance: bool) -> str:
     words = ["attention"] * attention + ["guidance"] * guidance
     return " ".join([*words, "held"]) if words else "full"
+
+
+def _reason(attention: bool, guidance: bool) -> str:
+    held = ["every second step reuses attention"] * attention
+    held += ["between the steps of both branches the guidance difference is added again"] * guidance
+    return f"fastercache: {', '.join(held) or 'computes everything'}"

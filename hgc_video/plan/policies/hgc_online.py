@@ -7,33 +7,43 @@ The drift of a step is known when the next one begins, so that nothing waits for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import Field
 
 from ...errors import PresetError
-from ..adaptive import AdaptivePlan, Signals, exact_choices
+from ..adaptive import AdaptivePlan, Decision, Signals
 from ..graph import BlockGraph
 from ..schedule import StepPlan
+from .base import Policy
+from .lossless import add_lossless_to_choices
 
 
-@dataclass(frozen=True)
-class HGCOnline:
-    """threshold: the relative L1 drift that calls for a key step; max_consecutive: the most partial
-    steps in a row; dense, cut, gate: as for hgc."""
+class HGCOnline(Policy):
+    """hgc with key steps found at run time."""
 
-    threshold: float = 0.1
-    max_consecutive: int = 4
-    dense: float = 0.16
-    cut: int = 1
-    gate: float = 1.0
+    spelling: ClassVar[str] = "hgc-online"
+    source: ClassVar[str] = "2511.11031"
+    old_names: ClassVar[dict[str, str]] = {"cut": "depth"}
+
+    threshold: float = Field(0.1, ge=0, description="relative L1 drift that calls for a key step")
+    max_consecutive: int = Field(4, ge=1, description="the most partial steps in a row")
+    dense: float = Field(
+        0.16, ge=0, le=1, description="share of the run at its start that is computed in full"
+    )
+    depth: int = Field(
+        1, ge=1, description="how many of the last up layers a partial step computes"
+    )
+    gate: float = Field(
+        1.0, gt=0, le=1, description="share of the run after which one branch is left; 1 keeps both"
+    )
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> AdaptivePlan:
         """The plan of a run."""
-        if self.threshold < 0 or self.max_consecutive < 1 or not 0 < self.gate <= 1:
+        if self.depth > len(graph.cuts):
             raise PresetError(
-                f"hgc-online: threshold 0 or more, max_consecutive 1 or more, gate in (0, 1]: {self}"
-            )
-        if not 1 <= self.cut <= len(graph.cuts):
-            raise PresetError(
-                f"hgc-online: this model has cuts 1 to {len(graph.cuts)}, got {self.cut}"
+                f"hgc-online: depth={self.depth} is not possible; this model has depths 1 to "
+                f"{len(graph.cuts)}"
             )
         gated = graph.branches == 2 and self.gate < 1
         gate = max(1, round(self.gate * num_inference_steps)) if gated else num_inference_steps + 1
@@ -42,7 +52,7 @@ class HGCOnline:
         )
         return AdaptivePlan(
             "hgc-online",
-            exact_choices(choices, graph),
+            add_lossless_to_choices(choices, graph),
             lambda: _Decider(self.threshold, self.max_consecutive),
         )
 
@@ -50,16 +60,19 @@ class HGCOnline:
         self, graph: BlockGraph, i: int, num_inference_steps: int, gate: int
     ) -> tuple[StepPlan, ...]:
         cross = graph.attention_names("cross")
-        cut = frozenset({graph.cuts[self.cut - 1]})
+        reused = frozenset({graph.cuts[self.depth - 1]})
+        label, dense = f"depth {self.depth}", max(1, round(self.dense * num_inference_steps))
         if i >= gate:
-            key = StepPlan(cross, branches=1, label="key gated")
-            partial = StepPlan(cut | cross, branches=1, label=f"cut {self.cut} gated")
+            why = f"after the gate at step {gate}: one branch"
+            key = StepPlan(cross, branches=1, label="key gated", reason=why)
+            partial = StepPlan(reused | cross, branches=1, label=f"{label} gated", reason=why)
         else:
             merge = cross if i == gate - 1 else frozenset()
             key = StepPlan(merge=merge, branches=graph.branches, label="key")
-            partial = StepPlan(cut, branches=graph.branches, label=f"cut {self.cut}")
-        forced = i < max(1, round(self.dense * num_inference_steps)) or i in (gate - 1, gate)
-        return (key,) if forced else (key, partial)
+            partial = StepPlan(reused, branches=graph.branches, label=label)
+        if i < dense:
+            return (key.because(f"hgc-online: one of the first {dense} steps"),)
+        return (key.because("hgc-online: the gate"),) if i in (gate - 1, gate) else (key, partial)
 
 
 @dataclass
@@ -68,13 +81,18 @@ class _Decider:
     max_consecutive: int
     consecutive: int = 0
 
-    def __call__(self, choices: int, signals: Signals) -> int:
+    def __call__(self, choices: int, signals: Signals) -> Decision:
         """The key step (0), or the partial one (1) while the drift is small."""
-        if choices == 1 or self.consecutive >= self.max_consecutive:
+        if choices == 1:
             self.consecutive = 0
-            return 0
-        if self.consecutive and signals.drift() > self.threshold:
+            return Decision(0, "")
+        if self.consecutive >= self.max_consecutive:
+            reason = f"hgc-online: key step after {self.consecutive} partial steps"
             self.consecutive = 0
-            return 0
+            return Decision(0, reason)
+        drift = signals.drift() if self.consecutive else 0.0
+        if drift > self.threshold:
+            self.consecutive = 0
+            return Decision(0, f"hgc-online: drift {drift:.3g} > {self.threshold:g}")
         self.consecutive += 1
-        return 1
+        return Decision(1, f"hgc-online: drift {drift:.3g} <= {self.threshold:g}")

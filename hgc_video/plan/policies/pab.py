@@ -3,30 +3,37 @@ cross-attention, shorter for temporal, shortest for spatial attention; not at th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
 
-from ...errors import PresetError
+from pydantic import Field
+
 from ..graph import ATTENTION_KINDS, BlockGraph
 from ..schedule import Schedule, StepPlan
+from .base import SchedulePolicy
 
 
-@dataclass(frozen=True)
-class PAB:
-    """An attention is computed at every range-th step of the run; the first `skip_first` and last
-    `skip_last` shares compute all. PAB246 is the published default."""
+class PAB(SchedulePolicy):
+    """Attention outputs are reused over ranges of steps; PAB246 is the published default."""
 
-    spatial: int = 2
-    temporal: int = 4
-    cross: int = 6
-    skip_first: float = 0.15
-    skip_last: float = 0.15
+    spelling: ClassVar[str] = "pab"
+    source: ClassVar[str] = "2408.12588"
+
+    spatial: int = Field(
+        2, ge=1, description="spatial attention is computed at every so many steps"
+    )
+    temporal: int = Field(
+        4, ge=1, description="temporal attention is computed at every so many steps"
+    )
+    cross: int = Field(6, ge=1, description="cross-attention is computed at every so many steps")
+    skip_first: float = Field(
+        0.15, ge=0, le=1, description="share of the run at its start that computes all"
+    )
+    skip_last: float = Field(
+        0.15, ge=0, le=1, description="share of the run at its end that computes all"
+    )
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
-        if min(self.spatial, self.temporal, self.cross) < 1:
-            raise PresetError(f"pab: ranges must be 1 or more, got {self}")
-        if not (0 <= self.skip_first <= 1 and 0 <= self.skip_last <= 1):
-            raise PresetError(f"pab: skip_first and skip_last are shares in 0..1, got {self}")
         steps = tuple(self._step(graph, i, num_inference_steps) for i in range(num_inference_steps))
         return Schedule("pab", steps, lossless=False)
 
@@ -35,7 +42,9 @@ class PAB:
         last = num_inference_steps - round(self.skip_last * num_inference_steps)
         kinds = [kind for kind in ATTENTION_KINDS if i % getattr(self, kind)]
         if not first <= i < last or not kinds:
-            return StepPlan(branches=graph.branches)
+            why = "pab: every attention is computed here"
+            return StepPlan(branches=graph.branches, reason=why)
         return StepPlan(
-            graph.attention_names(*kinds), branches=graph.branches, label=f"held {len(kinds)}/3"
-        )
+            graph.attention_names(*kinds), branches=graph.branches, label=f"held {len(kinds)}/3",
+            reason=f"pab: within the ranges of {', '.join(kinds)} attention",
+        )  # fmt: skip

@@ -8,32 +8,40 @@ Nothing is said of ControlNets by its authors: theirs follow the UNet's branches
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import Field
 
 from ...errors import PresetError
 from ..graph import BlockGraph
 from ..schedule import Schedule, StepPlan
+from .base import SchedulePolicy
 
 
-@dataclass(frozen=True)
-class TGate:
-    """gate: this many steps compute both branches, the last of them keeps the attentions' means.
-    warm_up, sp_interval: from step `warm_up` on spatial self-attention is computed at every
-    `sp_interval`-th step before the gate, and at every `fi_interval`-th after it.
-    temporal_interval: the same for the motion modules' attention before the gate.
-    """
+class TGate(SchedulePolicy):
+    """Cross-attention and guidance fixed after a gate step."""
 
-    gate: int = 10
-    warm_up: int = 2
-    sp_interval: int = 5
-    fi_interval: int = 1
-    temporal_interval: int = 1
+    spelling: ClassVar[str] = "tgate"
+    source: ClassVar[str] = "2404.02747"
+
+    gate: int = Field(
+        10,
+        ge=1,
+        description="so many steps compute both branches; the last of them keeps the means",
+    )
+    warm_up: int = Field(2, ge=0, description="up to this step every self-attention is computed")
+    sp_interval: int = Field(
+        5, ge=1, description="then, before the gate, spatial self-attention at every so many steps"
+    )
+    fi_interval: int = Field(
+        1, ge=1, description="after the gate, spatial self-attention at every so many steps"
+    )
+    temporal_interval: int = Field(
+        1, ge=1, description="before the gate, the motion modules' attention at every so many steps"
+    )
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
-        intervals = (self.sp_interval, self.fi_interval, self.temporal_interval)
-        if self.gate < 1 or self.warm_up < 0 or min(intervals) < 1:
-            raise PresetError(f"tgate: gate and intervals must be 1 or more, got {self}")
         if graph.branches != 2:
             raise PresetError(
                 "tgate gates guidance, and this run has none; set guidance_scale above 1"
@@ -45,11 +53,17 @@ class TGate:
         cross = graph.attention_names("cross")
         if i == self.gate - 1:
             reused_later = cross | graph.attention_names("spatial", "temporal")
-            return StepPlan(merge=reused_later, label="gate")
+            return StepPlan(
+                merge=reused_later, label="gate", reason="tgate: the last step of both branches"
+            )
         resting = frozenset().union(*self._resting(graph, i))
         if i >= self.gate:
-            return StepPlan(reuse=resting | cross, branches=1, label="gated")
-        return StepPlan(reuse=resting, label="attention held" if resting else "full")
+            why = f"tgate: after the gate at step {self.gate}, cross-attention is fixed"
+            return StepPlan(reuse=resting | cross, branches=1, label="gated", reason=why)
+        if not resting:
+            return StepPlan(reason=f"tgate: before the gate at step {self.gate}")
+        why = "tgate: between the steps that compute self-attention"
+        return StepPlan(reuse=resting, label="attention held", reason=why)
 
     def _resting(self, graph: BlockGraph, i: int) -> list[frozenset[str]]:
         """Self-attentions that are not computed at step i."""

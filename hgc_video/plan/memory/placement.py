@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .adaptive import AdaptivePlan
-from .cost import Cost, cost, full_cost, kept_for_any, over_windows, windowed
-from .graph import BlockGraph, Layer
-from .liveness import live, reads
-from .rates import Rates
-from .schedule import Schedule, StepPlan
-from .shifts import shifts
-from .windows import Windows
+from ..cost import cost, kept_for_any
+from ..graph import BlockGraph, Layer
+from ..liveness import kept, live, reads
+from ..schedule import Plan, Schedule, StepPlan
+from .throughput import Rates
+from .windows import Windows, over_windows, shifts, windowed
 
 DEVICE, HOST, RECOMPUTE = "device", "host", "recompute"
 THERE = 2  # windows whose values are on the device under HOST: the one at work and the next one
@@ -45,19 +43,19 @@ class Work:
         return self.compute_s(rates) + self.copy_s(rates)
 
 
-def places(plan: Schedule | AdaptivePlan | None, windows: Windows) -> tuple[str, ...]:
+def places(plan: Plan, windows: Windows) -> tuple[str, ...]:
     """Where a plan's idle caches could live. Up to two windows nothing idles for long enough; a plan
     that decides at run time is not told what it would have decided without a cache."""
-    if plan is None or len(windows.plain) <= THERE:
+    if plan.is_stock or len(windows.plain) <= THERE:
         return (DEVICE,)
-    return (DEVICE, HOST) if isinstance(plan, AdaptivePlan) else (DEVICE, HOST, RECOMPUTE)
+    return (DEVICE, HOST) if plan.is_adaptive else (DEVICE, HOST, RECOMPUTE)
 
 
 def recomputed(schedule: Schedule) -> Schedule:
     """The schedule with nothing kept between steps: what was reused is computed. Branches that were
     dropped stay dropped, unless their kept difference stood in for them."""
     steps = tuple(_computed(step) for step in schedule.steps)
-    return replace(schedule, steps=steps, adjust="")
+    return replace(schedule, steps=steps)
 
 
 def _computed(step: StepPlan) -> StepPlan:
@@ -66,38 +64,25 @@ def _computed(step: StepPlan) -> StepPlan:
         step, reuse=nothing, contributions=nothing, merge=nothing, extrapolate=nothing, slope=0.0,
         follow=None, difference=None, branches=2 if step.difference is not None else step.branches,
         label="recomputed" if step.reuse or step.contributions else step.label,
-    )  # fmt: skip
+    ).because("idle caches are recomputed")  # fmt: skip
 
 
-def carried_out(plan: Schedule | AdaptivePlan | None, place: str) -> Schedule | AdaptivePlan | None:
+def carried_out(plan: Plan, place: str) -> Plan:
     """The plan that is really run where idle caches live at `place`."""
     return recomputed(plan) if place == RECOMPUTE and isinstance(plan, Schedule) else plan
 
 
-def moves_of(
-    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int, windows: Windows
-) -> tuple[bool, ...]:
+def moves_of(plan: Plan, graph: BlockGraph, windows: Windows) -> tuple[bool, ...]:
     """Per step whether the windows are the shifted ones; none of them where they never move."""
-    if len(windows.plain) == 1 or isinstance(plan, AdaptivePlan):
+    if len(windows.plain) == 1 or plan.is_adaptive:
         return ()
-    return shifts(plan, graph, num_steps)
+    return shifts(plan, graph)
 
 
-def cost_of(plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int) -> Cost:
-    """What one window of a plan costs; of one that decides at run time, the most that it can."""
-    if plan is None:
-        return full_cost(graph, num_steps)
-    schedule = plan.extreme(fullest=True) if isinstance(plan, AdaptivePlan) else plan
-    return cost(graph, schedule)
-
-
-def work_of(
-    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int, windows: Windows,
-    place: str,
-) -> Work:  # fmt: skip
+def work_of(plan: Plan, graph: BlockGraph, windows: Windows, place: str) -> Work:
     """The work of a whole run with idle caches at `place`."""
     plan = carried_out(plan, place)
-    spent, moves = cost_of(plan, graph, num_steps), moves_of(plan, graph, num_steps, windows)
+    spent, moves = cost(graph, plan), moves_of(plan, graph, windows)
     hint = _hints_of_the_shifted(plan, graph, windows, moves)
     macs = sum(windowed(spent, windows, moves).values()) + sum(la.macs for la in hint)
     alone = spent.total * windows.num_frames // windows.plain[0].length
@@ -111,7 +96,7 @@ def work_of(
 
 
 def _hints_of_the_shifted(
-    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, windows: Windows, moves: Sequence[bool]
+    plan: Plan, graph: BlockGraph, windows: Windows, moves: Sequence[bool]
 ) -> list[Layer]:
     """The hint encoders, with MACs and bytes for all frames, where a step that takes hints to be there
     is the first one of the shifted windows, which have none yet."""
@@ -127,28 +112,24 @@ def _hints_of_the_shifted(
     ]
 
 
-def kept_nbytes(
-    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int, windows: Windows
-) -> int:
+def kept_nbytes(plan: Plan, graph: BlockGraph, windows: Windows) -> int:
     """The most bytes that the caches of all windows hold at once, wherever they live."""
-    moves = moves_of(plan, graph, num_steps, windows) or (False,) * num_steps
+    moves = moves_of(plan, graph, windows) or (False,) * len(plan)
     shifted_hints = sum(la.nbytes for la in _hints_of_the_shifted(plan, graph, windows, moves))
-    steps = zip(_kept(plan, graph, num_steps), moves, strict=True)
+    steps = zip(_kept(plan, graph), moves, strict=True)
     most = max(sum(over_windows([step], windows, [moved]).values()) for step, moved in steps)
     return most + shifted_hints
 
 
-def moved_nbytes(plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int) -> int:
+def moved_nbytes(plan: Plan, graph: BlockGraph) -> int:
     """The most bytes that one window brings to a step from host memory."""
-    if isinstance(plan, AdaptivePlan):  # whatever it may read
-        return max(sum(step.values()) for step in _kept(plan, graph, num_steps))
-    return max(sum(step.values()) for step in cost_of(plan, graph, num_steps).read)
+    # What an adaptive plan reads is decided at run time: it may be all that is kept.
+    steps = _kept(plan, graph) if plan.is_adaptive else cost(graph, plan).read
+    return max(sum(step.values()) for step in steps)
 
 
-def _kept(
-    plan: Schedule | AdaptivePlan | None, graph: BlockGraph, num_steps: int
-) -> Sequence[Mapping[str, int]]:
+def _kept(plan: Plan, graph: BlockGraph) -> Sequence[Mapping[str, int]]:
     """Bytes by part that one window keeps after every step."""
-    if isinstance(plan, AdaptivePlan):
-        return tuple(kept_for_any(graph, names) for names in plan.kept(graph))
-    return cost_of(plan, graph, num_steps).kept
+    if plan.is_adaptive:
+        return tuple(kept_for_any(graph, names) for names in kept(graph, plan))
+    return cost(graph, plan).kept

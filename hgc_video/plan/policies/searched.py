@@ -1,49 +1,75 @@
-"""A schedule as a word: one letter a step, a gate, and how far what is reused is extrapolated.
+"""A schedule as step codes: one letter a step, a gate, and how far what is reused is extrapolated.
 
-What a search varies, and what it writes down. `KeyPlan` is a policy like every other: it fills in a
-schedule for a graph. Which word is good is the search's business.
+What a search varies and writes down. `CodedSchedule` fills in a schedule for a graph as every policy does;
+which codes are good is the search's business (plan/search).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
+from pydantic import Field, TypeAdapter, ValidationError
 
-from ..errors import PlanError
-from .exact import add_exact
-from .graph import BlockGraph
-from .schedule import Schedule, StepPlan
+from ...errors import PlanError, one_line
+from ..graph import BlockGraph
+from ..schedule import Schedule, StepPlan
+from .base import SchedulePolicy
+from .lossless import add_lossless
 
-FULL, TRUNK, HELD = "F", "T", "H"
+FULL, NO_CONTROLNET, SKIP = "F", "T", "H"
 _WHOLE_DEPTH = 99
 
 
+class Searched(SchedulePolicy):
+    """A schedule that `hgc-video search` found and wrote to a file; the presets are such files."""
+
+    spelling: ClassVar[str] = "searched"
+    source: ClassVar[str] = "this package"
+
+    file: str = Field(min_length=1, description="what hgc-video search wrote")
+
+    def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
+        """The schedule of a run."""
+        return self.plan(graph, num_inference_steps)
+
+    def num_steps(self, asked: int) -> int:
+        """The steps to run; see CodedSchedule.num_steps."""
+        return self.plan.num_steps(asked)
+
+    @cached_property
+    def plan(self) -> CodedSchedule:
+        """What the file says, read when it is first needed."""
+        return load_coded_schedule(Path(self.file))
+
+
 def depth(action: str) -> int:
-    """How many layers of the up path a step computes: all, so many, or (held) none."""
-    if action in (FULL, TRUNK):
+    """How many layers of the up path a step computes: all, so many, or (skipped) none."""
+    if action in (FULL, NO_CONTROLNET):
         return _WHOLE_DEPTH
-    return 0 if action == HELD else int(action)
+    return 0 if action == SKIP else int(action)
 
 
 @dataclass(frozen=True)
-class KeyPlan:
-    """The word of a run.
+class CodedSchedule:
+    """The step codes of a run.
 
-    actions: a letter a step. F computes everything; T the UNet, with the ControlNet's residuals held;
+    actions: a letter a step. F computes everything; T the UNet, with the ControlNet's stored residuals;
         1 to 9 the last so many layers of the up path, the rest from the store; H nothing, the whole
         prediction comes from the store.
     gate: the first step of one branch; the number of steps, or more, keeps both branches to the end.
         Cross-attention is computed all the same: fusing it saves 1 % and keeps a gigabyte at full size.
-    damping: per step the share of the last change that is added to what is reused: 0 holds, 1 is
-        linear extrapolation (TaylorSeer order 1, 2503.06923), 0.5 is HiCache's (2508.16984).
+    damping: per step the extrapolation weight, the share of the last change that is added to what is
+        reused: 0 holds, 1 is linear extrapolation (TaylorSeer order 1, 2503.06923), 0.5 is HiCache's
+        (2508.16984).
     stretch: steps to run for every step asked for; more, cheaper steps can lie closer to the
         converged result than fewer full ones.
     online: how far what is reused is extrapolated is measured at run time, by how far the latents have
         come, instead of counted in steps; steps of a noisy or another scheduler are not alike.
-    told: where the word comes from, for the reader of the file.
+    told: where the codes come from, for the reader of the file.
     """
 
     actions: str
@@ -73,13 +99,13 @@ class KeyPlan:
         deepest = max((depth(a) for a in plan.actions if depth(a) < _WHOLE_DEPTH), default=0)
         if deepest > len(graph.cuts):
             raise PlanError(
-                f"the plan computes {deepest} layers of the up path; this model has {len(graph.cuts)} cuts"
+                f"the plan computes {deepest} layers of the up path; this model has {len(graph.cuts)} depths"
             )
         steps = [plan._step(graph, i) for i in range(num_inference_steps)]
-        return add_exact(Schedule(self.name, tuple(steps)), graph)
+        return add_lossless(Schedule(self.name, tuple(steps)), graph)
 
-    def resampled(self, num_inference_steps: int) -> KeyPlan:
-        """The same word for a run of another length: as large a share of it are key steps, spread over the
+    def resampled(self, num_inference_steps: int) -> CodedSchedule:
+        """The same codes for a run of another length: as large a share of it are key steps, spread over the
         run as its own are, and every other step does what the step at its share did. A shorter run has
         as many key steps as this one, or all: its steps are further apart, and less can be reused."""
         count, steps = len(self.actions), num_inference_steps
@@ -127,7 +153,7 @@ class KeyPlan:
     def slope(self, index: int) -> float:
         """What the last change of a reused value is multiplied with at a step."""
         past = self.history(index)
-        if self.actions[index] in (FULL, TRUNK) or len(past) < 2:
+        if self.actions[index] in (FULL, NO_CONTROLNET) or len(past) < 2:
             return 0.0
         ahead = 1.0 if self.online else (index - past[-1]) / (past[-1] - past[-2])
         return round(self.damping[index] * ahead, 6)
@@ -144,19 +170,30 @@ class KeyPlan:
             extrapolate=reuse if slope else frozenset(),
             slope=slope,
             follow=(older, newer) if slope and self.online else None,
-            label=_LABELS.get(action, f"cut {action}") + (" gated" if gated else ""),
+            label=_label(action) + (" gated" if gated else ""),
+            reason=self._reason(index, slope, gated),
         )
+
+    def _reason(self, index: int, slope: float, gated: bool) -> str:
+        action = self.actions[index]
+        clauses = [f"{self.name}: code {action}, {_meaning(action)}"]
+        if slope:
+            older, newer = self.history(index)[-2:]
+            clauses.append(f"extrapolated from steps {older} and {newer} with weight {slope:g}")
+        if gated:
+            clauses.append(f"one branch after the gate at step {self.gate}")
+        return ", ".join(clauses)
 
     @staticmethod
     def _reused(graph: BlockGraph, action: str) -> frozenset[str]:
         if action == FULL:
             return frozenset()
-        if action == TRUNK:
+        if action == NO_CONTROLNET:
             return frozenset(graph.residuals())
-        return frozenset({graph.output if action == HELD else graph.cuts[depth(action) - 1]})
+        return frozenset({graph.output if action == SKIP else graph.cuts[depth(action) - 1]})
 
     def save(self, path: Path) -> None:
-        """Writes the YAML file that `load_key_plan` reads."""
+        """Writes the YAML file that `load_coded_schedule` reads."""
         data = {
             "name": self.name, "actions": self.actions, "gate": self.gate, "stretch": self.stretch,
             "damping": [round(d, 3) for d in self.damping], "online": self.online, **self.told,
@@ -165,21 +202,38 @@ class KeyPlan:
 
 
 _FEW_STEPS = 20  # of fewer, no plan makes more: there is nothing to save that would pay for them
-_LABELS = {FULL: "key", TRUNK: "trunk", HELD: "held"}
 
 
-def load_key_plan(path: Path) -> KeyPlan:
-    """The plan in a file; PlanError says why it cannot be used."""
+def _label(action: str) -> str:
+    return {FULL: "key", NO_CONTROLNET: "no controlnet", SKIP: "skip"}.get(
+        action, f"depth {action}"
+    )
+
+
+def _meaning(action: str) -> str:
+    return {
+        FULL: "computes everything", NO_CONTROLNET: "reuses the ControlNet's residuals",
+        SKIP: "reuses the whole prediction", "1": "computes the last up layer",
+    }.get(action, f"computes the last {action} up layers")  # fmt: skip
+
+
+def load_coded_schedule(path: Path) -> CodedSchedule:
+    """The schedule in a file; PlanError says why it cannot be used."""
     try:
         data = yaml.safe_load(path.expanduser().read_text())
-        known = {k: data.pop(k) for k in ("name", "actions", "gate", "stretch", "damping")}
-        damping = tuple(float(d) for d in known["damping"])
-        online = bool(data.pop("online", False))
-        return KeyPlan(
-            str(known["actions"]), int(known["gate"]), damping, float(known["stretch"]),
-            str(known["name"]), online, told=data,
-        )  # fmt: skip
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PlanError(
-            f'schedule "{path}" cannot be used: {error!r}; write one with hgc-video search'
-        ) from error
+        if not isinstance(data, dict):
+            raise PlanError("it holds no fields")
+        own = {name: data.pop(name) for name in CodedSchedule.__dataclass_fields__ if name in data}
+        return _adapter().validate_python({**own, "told": data})
+    except ValidationError as error:
+        said = one_line(error, "a schedule", CodedSchedule.__dataclass_fields__)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, PlanError) as error:
+        said = " ".join(str(error).split())
+    raise PlanError(
+        f'schedule "{path}" cannot be used: {said}; write one with hgc-video search'
+    ) from None
+
+
+@cache
+def _adapter() -> TypeAdapter[CodedSchedule]:
+    return TypeAdapter(CodedSchedule)

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
-from ..errors import InputError
-from .chart import tera
-from .rates import Rates
-from .tiers import DEVICE, HOST, RECOMPUTE, Work
+from ...errors import InputError
+from ..explain import tera
+from .placement import DEVICE, HOST, RECOMPUTE, Work
+from .throughput import Rates
 
 GIB = 2**30
 _MARGIN = 0.04  # of the budget, for what an allocator rounds up

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from ..errors import PlanError, nearest
 from .graph import WHOLE, BlockGraph
 from .liveness import DIFFERENCE, LATENTS, live, made, reads
-from .schedule import Schedule, StepPlan
+from .schedule import Plan, Schedule, StepPlan
+
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
 
 
-def check(schedule: Schedule, graph: BlockGraph) -> Schedule:
-    """The schedule itself, or PlanError: unknown names, reuse of what was never computed."""
+def check(plan: AnyPlan, graph: BlockGraph) -> AnyPlan:
+    """The plan itself, or PlanError: unknown names, reuse of what was never computed. Every choice of an
+    adaptive plan must be possible whatever was chosen before."""
+    first = plan.upper_bound()
+    if not plan.is_adaptive:
+        _check(first, graph)
+        return plan
+    for i, choices in enumerate(plan.choices):
+        for choice in choices:
+            _check(first.executed((*first.steps[:i], choice)), graph)
+    return plan
+
+
+def _check(schedule: Schedule, graph: BlockGraph) -> None:
     stored: dict[str, list[int]] = {}  # the branches of the values so far, newest last
     for i, step in enumerate(schedule.steps):
         _check_names(step, graph, i)
@@ -25,7 +41,6 @@ def check(schedule: Schedule, graph: BlockGraph) -> Schedule:
             _check_read(name, depth, stored.get(name, []), 1 if once else step.branches, i)
         for name, branches in made(graph, step, alive, i).items():
             stored.setdefault(name, []).append(branches)
-    return schedule
 
 
 def _check_read(name: str, depth: int, values: list[int], branches: int, index: int) -> None:

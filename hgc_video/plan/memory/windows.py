@@ -5,13 +5,16 @@ Pure numbers. Every window has the same length, so that one graph and one schedu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..errors import InputError
-
-WEIGHTINGS = ("pyramid", "uniform")
+from ...errors import InputError
+from ..cost import PARTS, Cost
+from ..graph import WHOLE, BlockGraph
+from ..liveness import kept
+from ..policies.lossless import once_per_run
+from ..schedule import Plan
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Windows:
-    """A clip of `num_frames` in windows of `length` frames, neighbours sharing at least `overlap`.
-
-    `weighting` says how a frame's predictions are mixed: "pyramid" trusts the middle of a window most
-    (as diffusers' FreeNoise does), "uniform" all places alike.
-    """
+    """A clip of `num_frames` in windows of `length` frames, neighbours sharing at least `overlap`."""
 
     num_frames: int
     length: int
     overlap: int = 0
-    weighting: str = "pyramid"
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.length < 1:
@@ -57,10 +55,6 @@ class Windows:
             raise InputError(
                 f"context_overlap={self.overlap} is not possible with context_length={self.length}; "
                 f"give 0 to {self.length - 1}"
-            )
-        if self.weighting not in WEIGHTINGS:
-            raise InputError(
-                f'unknown weighting "{self.weighting}"; choose {" or ".join(WEIGHTINGS)}'
             )
 
     @cached_property
@@ -79,8 +73,9 @@ class Windows:
         return self.shifted if shifted else self.plain
 
     def weights(self, windows: Sequence[Window]) -> tuple[tuple[float, ...], ...]:
-        """Per window the weight of each of its frames; over all windows they sum to 1 for every frame."""
-        raw = [self._raw(window.length) for window in windows]
+        """Per window the weight of each of its frames, the middle of a window most (as diffusers' FreeNoise
+        has it); over all windows they sum to 1 for every frame."""
+        raw = [_pyramid(window.length) for window in windows]
         totals = [0.0] * self.num_frames
         for window, weights in zip(windows, raw, strict=True):
             for k, weight in enumerate(weights):
@@ -89,11 +84,6 @@ class Windows:
             tuple(weight / totals[window.start + k] for k, weight in enumerate(weights))
             for window, weights in zip(windows, raw, strict=True)
         )
-
-    def _raw(self, length: int) -> list[float]:
-        if self.weighting == "uniform":
-            return [1.0] * length
-        return [float(min(k + 1, length - k)) for k in range(length)]
 
     def _starts(self, offset: int) -> list[int]:
         last = self.num_frames - self.length
@@ -108,3 +98,47 @@ class Windows:
             windows.append(Window(first_number + k, start, length, start + length - done))
             done = start + length
         return tuple(windows)
+
+
+def _pyramid(length: int) -> list[float]:
+    return [float(min(k + 1, length - k)) for k in range(length)]
+
+
+def shifts(plan: Plan, graph: BlockGraph) -> tuple[bool, ...]:
+    """For every step whether its windows are the shifted ones, so that seams do not stand still.
+
+    Windows move only where nothing is held for the windows before, but what is the same for the whole
+    run, which is made anew for a window that has none yet. Where nothing is cached they move at every step.
+    """
+    once, moved, shifted = once_per_run(graph), False, []
+    held: set[str] = {WHOLE}
+    for keep in kept(graph, plan):
+        if not held:
+            moved = not moved
+        shifted.append(moved)
+        held = set(keep) - once
+    return tuple(shifted)
+
+
+def padded(moves: tuple[bool, ...], num_steps: int) -> tuple[bool, ...]:
+    """The same moves for a run of another number of steps; further steps have the plain windows."""
+    return (moves + (False,) * num_steps)[:num_steps]
+
+
+def windowed(spent: Cost, windows: Windows, moves: Sequence[bool] = ()) -> dict[str, int]:
+    """MACs by part of a run whose windows each cost `spent`; the ControlNet runs once per frame."""
+    return over_windows(spent.macs, windows, moves)
+
+
+def over_windows(
+    steps: Sequence[Mapping[str, int]], windows: Windows, moves: Sequence[bool] = ()
+) -> dict[str, int]:
+    """Sums by part over the steps of all windows, each told for one; what the ControlNet makes is made
+    once per frame."""
+    totals = dict.fromkeys(PARTS, 0)
+    length = windows.plain[0].length
+    for i, step in enumerate(steps):
+        count = len(windows.at(bool(moves) and moves[i]))
+        totals["unet"] += step["unet"] * count
+        totals["controlnet"] += step["controlnet"] * windows.num_frames // length
+    return totals

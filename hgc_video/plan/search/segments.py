@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, sqrt
 
-from .calibration import Calibration
-from .cost import cost, full_cost
-from .graph import BlockGraph
-from .keys import FULL, HELD, KeyPlan
-from .schedule import Schedule
+from ..calibration import Calibration
+from ..cost import cost, full_cost
+from ..graph import BlockGraph
+from ..policies.searched import FULL, SKIP, CodedSchedule
+from ..schedule import Schedule
 
 _BUCKETS = 240  # into which the budget is divided
 _MOST = 1.2  # what a slope may be multiplied with
@@ -36,7 +36,7 @@ class Prices:
         full = full_cost(graph, 1).total
         found = []
         for gate in (len(run), 1):
-            spent = cost(graph, KeyPlan(run, gate, (0.0,) * len(run))(graph, len(run))).macs
+            spent = cost(graph, CodedSchedule(run, gate, (0.0,) * len(run))(graph, len(run))).macs
             shares = [sum(step.values()) / full for step in spent]
             found.append({a: shares[4 + 2 * i] for i, a in enumerate(actions)} | {FULL: shares[3]})
         return cls(*found)
@@ -58,7 +58,7 @@ def search_keys(
     gate: int,
     coherent: bool = False,
     letters: str = "FTH12",
-) -> KeyPlan | None:
+) -> CodedSchedule | None:
     """The plan of least predicted error whose cost is at most `budget` (a share of the uncached run)
     for this gate; None where there is none.
 
@@ -74,12 +74,12 @@ class _Search:
     ) -> None:  # fmt: skip
         self.measured, self.gate, self.coherent = measured, gate, coherent
         self.steps = measured.setting.num_inference_steps
-        cuts = {(str(cut) if cut else HELD): table for cut, table in measured.reused.items()}
+        cuts = {(str(cut) if cut else SKIP): table for cut, table in measured.reused.items()}
         self.cuts = {letter: table for letter, table in cuts.items() if letter in letters}
         self.prices = Prices.of(graph, "".join(self.cuts))
         self.bucket = budget * self.steps / _BUCKETS
 
-    def best(self) -> KeyPlan | None:
+    def best(self) -> CodedSchedule | None:
         # Of each pair of last keys: per bucket of cost the least error, and the way there.
         start = {(-1, 0): {self._spent(self._key(0)): (self._dropped(0), ((0, "", 0.0),))}}
         fronts: dict[tuple[int, int], dict[int, tuple[float, tuple]]] = start  # type: ignore[type-arg]
@@ -146,7 +146,7 @@ class _Search:
     def _price(self, action: str, step: int) -> float:
         return (self.prices.gated if step >= self.gate else self.prices.before)[action]
 
-    def _plan(self, way: tuple[tuple[int, str, float], ...]) -> KeyPlan:
+    def _plan(self, way: tuple[tuple[int, str, float], ...]) -> CodedSchedule:
         actions, damping = [""] * self.steps, [0.0] * self.steps
         for (before, _, _), (key, action, share) in itertools.pairwise(way):
             for step in range(before + 1, key):
@@ -154,7 +154,7 @@ class _Search:
         for key, _, _ in way:
             if key < self.steps:
                 actions[key] = FULL
-        return KeyPlan("".join(actions), self.gate, tuple(damping))
+        return CodedSchedule("".join(actions), self.gate, tuple(damping))
 
 
 def share(graph: BlockGraph, schedule: Schedule) -> float:

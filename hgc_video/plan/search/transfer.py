@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .keys import KeyPlan
+from ..policies.searched import CodedSchedule
 
 _KEPT = ("scheduler", "guidance_scale", "num_inference_steps", "budget", "share")
 
 
-def transferred(plan: KeyPlan, *, model: str, source: str, num_inference_steps: int) -> KeyPlan:
+def transferred(
+    plan: CodedSchedule, *, model: str, source: str, num_inference_steps: int
+) -> CodedSchedule:
     """The plan for another model and its own number of steps.
 
-    The word is resampled (KeyPlan.resampled: a shorter run keeps as many key steps, or computes all);
+    The word is resampled (CodedSchedule.resampled: a shorter run keeps as many key steps, or computes all);
     slopes and the gate keep their share of the run. What it is worth on that model is not known, and its
     file says so: neither budget nor closeness are carried over.
     """
@@ -24,5 +26,5 @@ def transferred(plan: KeyPlan, *, model: str, source: str, num_inference_steps: 
     return replace(made, stretch=len(made.actions) / num_inference_steps, told=origin)
 
 
-def _found_with(plan: KeyPlan) -> dict[str, object]:
+def _found_with(plan: CodedSchedule) -> dict[str, object]:
     return {key: plan.told[key] for key in _KEPT if key in plan.told}

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .keys import FULL, HELD, TRUNK, KeyPlan
+from ..policies.searched import FULL, NO_CONTROLNET, SKIP, CodedSchedule
 
-Price = Callable[[KeyPlan], float]
-Judge = Callable[[list[KeyPlan]], list[float]]  # one error a plan, the smaller the better
+Price = Callable[[CodedSchedule], float]
+Judge = Callable[[list[CodedSchedule]], list[float]]  # one error a plan, the smaller the better
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Space:
     gated: bool = True
     online: bool = False
 
-    def clipped(self, plan: KeyPlan) -> KeyPlan:
+    def clipped(self, plan: CodedSchedule) -> CodedSchedule:
         """The plan without the slopes and the gate that are not allowed, online where that is asked."""
         count = len(plan.actions)
         return replace(
@@ -38,14 +38,14 @@ class Space:
             gate=plan.gate if self.gated else count, online=self.online,
         )  # fmt: skip
 
-    def holds(self, plan: KeyPlan) -> bool:
+    def holds(self, plan: CodedSchedule) -> bool:
         """Whether a plan has no other letters."""
         return set(plan.actions) <= set(self.letters)
 
     @property
     def partial(self) -> str:
         """The letter of a step that is no key step."""
-        return "1" if "1" in self.letters else HELD
+        return "1" if "1" in self.letters else SKIP
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Step:
     """What the climb has come to: how many plans were judged, the best and its error."""
 
     judged: int
-    plan: KeyPlan
+    plan: CodedSchedule
     error: float
 
 
 def climb(
-    seeds: Sequence[KeyPlan], price: Price, budget: float, judge: Judge,
+    seeds: Sequence[CodedSchedule], price: Price, budget: float, judge: Judge,
     *, judgements: int, at_once: int = 1, seed: int = 0, space: Space | None = None,
 ) -> Iterator[Step]:  # fmt: skip
     """From the best of `seeds`, moves that lower the error and cost at most `budget`."""
@@ -87,17 +87,17 @@ def climb(
         yield Step(judged, best, best_error)
 
 
-def _word(plan: KeyPlan) -> tuple[str, int, tuple[float, ...]]:
+def _word(plan: CodedSchedule) -> tuple[str, int, tuple[float, ...]]:
     used = tuple(d if plan.slope(i) else 0.0 for i, d in enumerate(plan.damping))
     return plan.actions, plan.gate, used
 
 
 def _neighbours(
-    plan: KeyPlan, price: Price, budget: float, draw: random.Random, seen: set[Any], space: Space,
+    plan: CodedSchedule, price: Price, budget: float, draw: random.Random, seen: set[Any], space: Space,
     count: int,
-) -> list[KeyPlan]:  # fmt: skip
+) -> list[CodedSchedule]:  # fmt: skip
     """Up to `count` plans not seen before, each one or two moves away."""
-    found: list[KeyPlan] = []
+    found: list[CodedSchedule] = []
     for _ in range(400):
         moved = plan
         for _ in range(draw.choice((1, 1, 2))):
@@ -111,11 +111,11 @@ def _neighbours(
     return found
 
 
-def repaired(plan: KeyPlan, price: Price, budget: float, space: Space) -> KeyPlan:
+def repaired(plan: CodedSchedule, price: Price, budget: float, space: Space) -> CodedSchedule:
     """The plan brought under the budget by holding more, and then up to it by computing more: a key in
     the middle of the longest stretch without one."""
     while price(plan) > budget:
-        keys = [i for i, a in enumerate(plan.actions) if a in (FULL, TRUNK) and i > 0]
+        keys = [i for i, a in enumerate(plan.actions) if a in (FULL, NO_CONTROLNET) and i > 0]
         if len(keys) < 2:
             return plan
         gaps = {key: _gap_without(keys, key, len(plan.actions)) for key in keys}
@@ -135,8 +135,10 @@ def _gap_without(keys: list[int], key: int, count: int) -> int:
     return after - before
 
 
-def _with_key_in_longest_gap(plan: KeyPlan) -> KeyPlan | None:
-    keys = [i for i, a in enumerate(plan.actions) if a in (FULL, TRUNK)] + [len(plan.actions)]
+def _with_key_in_longest_gap(plan: CodedSchedule) -> CodedSchedule | None:
+    keys = [i for i, a in enumerate(plan.actions) if a in (FULL, NO_CONTROLNET)] + [
+        len(plan.actions)
+    ]
     gap, start = max(
         ((after - before, -before) for before, after in itertools.pairwise(keys)),
         default=(1, 0),
@@ -144,25 +146,25 @@ def _with_key_in_longest_gap(plan: KeyPlan) -> KeyPlan | None:
     return None if gap < 2 else _put(plan, -start + gap // 2, FULL)
 
 
-def _partial(plan: KeyPlan, otherwise: str = "1") -> str:
+def _partial(plan: CodedSchedule, otherwise: str = "1") -> str:
     """The partial step that the plan uses most."""
-    inner = [a for a in plan.actions if a not in (FULL, TRUNK, HELD)]
+    inner = [a for a in plan.actions if a not in (FULL, NO_CONTROLNET, SKIP)]
     return max(sorted(set(inner)), key=inner.count) if inner else otherwise
 
 
-def _put(plan: KeyPlan, at: int, action: str) -> KeyPlan:
+def _put(plan: CodedSchedule, at: int, action: str) -> CodedSchedule:
     return replace(plan, actions=plan.actions[:at] + action + plan.actions[at + 1 :])
 
 
-def _relocate(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+def _relocate(plan: CodedSchedule, draw: random.Random) -> CodedSchedule:
     """A key step changes places, mostly by little."""
-    keys = [i for i, a in enumerate(plan.actions) if a in (FULL, TRUNK) and i > 0]
+    keys = [i for i, a in enumerate(plan.actions) if a in (FULL, NO_CONTROLNET) and i > 0]
     if not keys:
         return plan
     key = draw.choice(keys)
     near = [i for i in range(key - 3, key + 4) if 0 < i < len(plan.actions)]
     places = near if draw.random() < 0.8 else range(1, len(plan.actions))
-    free = [i for i in places if plan.actions[i] not in (FULL, TRUNK)]
+    free = [i for i in places if plan.actions[i] not in (FULL, NO_CONTROLNET)]
     if not free:
         return plan
     target = draw.choice(free)
@@ -170,13 +172,13 @@ def _relocate(plan: KeyPlan, draw: random.Random) -> KeyPlan:
     return _put(_put(plan, key, plan.actions[target]), target, action)
 
 
-def _move_gate(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+def _move_gate(plan: CodedSchedule, draw: random.Random) -> CodedSchedule:
     """The gate comes a little earlier or later."""
     gate = min(plan.gate, len(plan.actions)) + draw.choice((-3, -2, -1, 1, 2, 3))
     return replace(plan, gate=max(2, min(gate, len(plan.actions))))
 
 
-def _damp(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+def _damp(plan: CodedSchedule, draw: random.Random) -> CodedSchedule:
     """One segment, or everything, is extrapolated by more or less."""
     by = draw.choice((-0.3, -0.15, 0.15, 0.3))
     whole = draw.random() < 0.3
@@ -189,35 +191,35 @@ def _damp(plan: KeyPlan, draw: random.Random) -> KeyPlan:
     return replace(plan, damping=tuple(damping))
 
 
-def _segment(plan: KeyPlan, at: int) -> range:
+def _segment(plan: CodedSchedule, at: int) -> range:
     start = at
-    while start > 0 and plan.actions[start] not in (FULL, TRUNK):
+    while start > 0 and plan.actions[start] not in (FULL, NO_CONTROLNET):
         start -= 1
     end = start + 1
-    while end < len(plan.actions) and plan.actions[end] not in (FULL, TRUNK):
+    while end < len(plan.actions) and plan.actions[end] not in (FULL, NO_CONTROLNET):
         end += 1
     return range(start, end)
 
 
-def _hold(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+def _hold(plan: CodedSchedule, draw: random.Random) -> CodedSchedule:
     """A partial step is held, or a held one computed in part."""
-    inner = [i for i, a in enumerate(plan.actions) if a not in (FULL, TRUNK)]
+    inner = [i for i, a in enumerate(plan.actions) if a not in (FULL, NO_CONTROLNET)]
     if not inner:
         return plan
     at = draw.choice(inner)
-    return _put(plan, at, _partial(plan) if plan.actions[at] == HELD else HELD)
+    return _put(plan, at, _partial(plan) if plan.actions[at] == SKIP else SKIP)
 
 
-def _rest_controlnet(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+def _rest_controlnet(plan: CodedSchedule, draw: random.Random) -> CodedSchedule:
     """At a key step the ControlNet's residuals are held, or computed again."""
-    keys = [i for i, a in enumerate(plan.actions) if a in (FULL, TRUNK) and i > 1]
+    keys = [i for i, a in enumerate(plan.actions) if a in (FULL, NO_CONTROLNET) and i > 1]
     if not keys:
         return plan
     at = draw.choice(keys)
-    return _put(plan, at, FULL if plan.actions[at] == TRUNK else TRUNK)
+    return _put(plan, at, FULL if plan.actions[at] == NO_CONTROLNET else NO_CONTROLNET)
 
 
-def _deepen(plan: KeyPlan, draw: random.Random) -> KeyPlan:
+def _deepen(plan: CodedSchedule, draw: random.Random) -> CodedSchedule:
     """A partial step computes a layer more or less of the up path."""
     inner = [i for i, a in enumerate(plan.actions) if a.isdigit()]
     if not inner:
