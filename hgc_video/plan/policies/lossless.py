@@ -66,8 +66,12 @@ def _reason(graph: BlockGraph, there: dict[str, int], index: int) -> str:
     """Why the lossless savings leave something out at a step: what was made before it."""
     hints = sorted({made for name, made in there.items() if name in graph.by_name})
     constant = any(name in graph.attentions for name in there)
-    if not hints and not constant:
-        return "lossless: the text is projected once"
-    made = [f"the hint was encoded at step {hints[0]}"] * bool(hints and hints[0] < index)
-    made += ["attention to the image was computed once"] * constant
-    return f"lossless: {', '.join(made)}" if made else "lossless: the hint is encoded here"
+    clauses = []
+    if hints:
+        before = hints[0] < index
+        clauses.append(
+            f"the hint was encoded at step {hints[0]}" if before else "the hint is encoded here"
+        )
+    if constant:
+        clauses.append("attention to the image is computed once")
+    return f"lossless: {', '.join(clauses) or 'the text is projected once'}"
