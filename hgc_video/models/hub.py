@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..paths import user_path
 
 _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
 _UNWANTED = (
@@ -50,7 +51,7 @@ def fetch(part: Part, *, offline: bool = False) -> Path:
 
     A part whose repository is a local folder is taken from there. ModelError says why there is none.
     """
-    local = Path(part.repo).expanduser()
+    local = user_path(part.repo)
     if local.is_dir():
         return _inside(local, part)
     from huggingface_hub import snapshot_download

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError, nearest
+from ..paths import user_path
 from .hub import Part, fetch, loading_options
 from .model_presets import load_image_pipeline, load_preset, model_preset, model_presets
 
@@ -48,7 +49,7 @@ def model_folder(model: str) -> Path:
     if model == EMBEDDED:
         folder = Path(str(resources.files("hgc_video.puppet").joinpath("weights")))
     else:
-        folder = Path(model).expanduser()
+        folder = user_path(model)
         if not folder.is_dir():
             raise ModelError(
                 f'model "{model}" is neither "{EMBEDDED}", nor one of {", ".join(model_presets())}, nor a '
@@ -140,7 +141,7 @@ def load_pipeline(
 
 def local_model(model: str, offline: bool) -> str:
     """A model as a local folder; a repository of the hub, `owner/name`, is fetched."""
-    is_repository = model.count("/") == 1 and not Path(model).expanduser().exists()
+    is_repository = model.count("/") == 1 and not user_path(model).exists()
     if model == EMBEDDED or not is_repository or model.startswith((".", "~", "/")):
         return model
     return str(fetch(Part(model), offline=offline))

@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..media.control import ControlClip, load_control
 from ..models.load import EMBEDDED, default_guidance_scale, load_pipeline, model_folder, read_facts
 from ..models.model_presets import model_presets, preset_file
+from ..paths import user_path
 from ..plan.calibration import Setting
 from ..plan.chunks import ChunkPlan, Chunks, Peak
 from ..plan.graph import BlockGraph
@@ -64,7 +65,7 @@ def read_samples(path: Path) -> list[Sample]:
     """Samples listed in a YAML file as `- {control: clip.mp4, kind: pose, prompt: ..., seed: 0}`, clips
     relative to the file; InputError says what is wrong with another."""
     try:
-        listed = yaml.safe_load(path.expanduser().read_text())
+        listed = yaml.safe_load(user_path(path).read_text())
         return [
             Sample(
                 str(path.parent / told["control"]),
