@@ -43,11 +43,18 @@ def plan(
         str | None,
         typer.Option(help="Also show how a run in half precision is cut to fit, as 8GiB."),
     ] = None,
+    throughput: Annotated[
+        str | None,
+        typer.Option(
+            help="For --memory: T MACs and GB to host memory a second, as 40,20; or 'measured', which "
+            "times this machine's GPU. Default: a desktop GPU, assumed."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Shows what would be computed and reused at every step, and what that costs; runs nothing.
 
-    Counts UNet and ControlNet from the model's configuration alone.
+    Counts UNet and ControlNet from the model's configuration alone; only --throughput measured uses the GPU.
 
     Example:  hgc-video plan --model animatediff-sd15 --policy balanced --policy deepcache:interval=3
     """
@@ -60,6 +67,7 @@ def plan(
                 model=model, control=control, preset=preset, num_controlnets=controlnet,
                 num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
                 width=width, guided=guidance, convention=convention, memory=memory,
+                throughput=throughput,
             )
             for preset in chosen
         ]  # fmt: skip

@@ -21,7 +21,7 @@ from ..plan.exact import add_exact
 from ..plan.graph import BlockGraph
 from ..plan.schedule import Schedule, StepPlan
 from .record import moments_of
-from .trials import Source, Trial, trials
+from .trials import Source, Trial, kept_trials, trials
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,11 @@ class Gates(nn.Module):
 
 def learn(lesson: Lesson, log: Callable[[str], None] = print) -> Schedule:
     """The schedule that the gates come to; the same from the same seed."""
+    with kept_trials():
+        return _learned(lesson, log)
+
+
+def _learned(lesson: Lesson, log: Callable[[str], None]) -> Schedule:
     draw, made = random.Random(lesson.seed), trials(lesson.source)
     all_trials = [made(index, lesson.num_inference_steps) for index in range(lesson.source.count)]
     with torch.no_grad():
