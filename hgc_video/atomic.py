@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import HGCVideoError, InputError
+from .paths import user_path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -62,7 +63,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     Raises:
         InputError: a folder that is missing or cannot be written, a full disk.
     """
-    target = Path(path).expanduser()
+    target = user_path(path)
     with complete_or_gone(target) as part:
         part.write_text(text, encoding="utf-8")
     return target
@@ -70,7 +71,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raises InputError when no file could be written to `path`: ask before a long run."""
-    target = Path(path).expanduser()
+    target = user_path(path)
     try:
         if not target.parent.is_dir():
             raise InputError(f'no folder "{target.parent}" for "{target.name}"; create it first')

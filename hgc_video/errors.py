@@ -12,6 +12,9 @@ HGCVideoError
 ├── MissingExtraError     an optional package that is not installed
 └── Cancelled             the user stopped the run
 
+Notice (a UserWarning) is for what a user must know of a run that goes on: what was left out of the input,
+or done another way than asked for.
+
 Messages are one line: what was given, what is allowed, what to do.
 """
 
@@ -64,6 +67,10 @@ class ModelError(HGCVideoError):
 
 class MissingExtraError(HGCVideoError, ImportError):
     """An optional package that is not installed."""
+
+
+class Notice(UserWarning):
+    """What was left out of the input, or done another way than asked for."""
 
 
 class Cancelled(HGCVideoError):

@@ -4,75 +4,89 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
-
-import torch
 
 from .errors import InputError
 from .hosts import host_of
+from .measure.memory import free_host_memory
 from .measure.rates import rates_of
 from .peak import PeakModel, Scale
-from .plan.memory.budget import ChunkPlan, choose_chunks, parse_nbytes
+from .plan.memory.budget import ChunkPlan, Peak, choose_chunks, parse_nbytes
 from .plan.presets import Preset
 
 _SHARE = 0.9  # of the free memory, where no budget is told: others live there too
 
 
-def memory_budget(memory: str | int | None, device: str) -> int | None:
-    """Bytes that a run may take: as told, or what is free on the device (host memory on the CPU) less a
-    margin; None where that cannot be found out."""
+def memory_budget(memory: str | int | None, device: str) -> int:
+    """Bytes that a run may take: as told, or what is free on the device (host memory where the device has
+    none of its own) less a margin."""
     if memory is not None:
         return parse_nbytes(memory)
     if device.startswith("cuda"):
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0] * _SHARE)
-    return _free_host_memory()
+    return int(free_host_memory() * _SHARE)
 
 
-def _free_host_memory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    free = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-    return int(free[0] * 1024 * _SHARE) if free else None
-
-
-def _host_budget(device: str) -> int | None:
+def _host_budget(device: str) -> int:
     """Bytes that idle windows' caches may take beside the device: half of the free host memory for a GPU,
     as pinned memory comes in powers of two; free disk for the CPU."""
     if device.startswith("cuda"):
-        free = _free_host_memory()
-        return None if free is None else free // 2
+        return int(free_host_memory() * _SHARE) // 2
     return int(shutil.disk_usage(tempfile.gettempdir()).free * _SHARE)
 
 
-def fit_pipeline(
-    pipe: Any, preset: Preset, scale: Scale, *, max_frames: int, budget: int | None,
-    context: int | None = None, smaller_than: ChunkPlan | None = None,
-) -> ChunkPlan:  # fmt: skip
-    """The cheapest cut of a run of a loaded pipeline that fits; InputError names what would.
+class Fit:
+    """The cuts of one run of a loaded pipeline: the cheapest that fits, and smaller ones where a stage ran
+    out of memory all the same.
 
-    `smaller_than` is a cut that did not fit after all: the next one is predicted to take less.
+    `max_frames` is the longest window, `context` the window's length where that is settled.
     """
-    parts, host = (pipe.unet, pipe.controlnet, pipe.vae), host_of(pipe)
-    weights = (p for encoder in host.encoders for p in encoder.parameters())
-    others = sum(p.numel() * p.element_size() for p in weights)
-    device = str(pipe.unet.device)
-    predict = PeakModel(*parts, others, scale, preset, pipe.unet.dtype, device)
-    if smaller_than is not None:
-        budget = min(smaller_than.peak.denoise, smaller_than.peak.decode)  # whichever it was
-    try:
+
+    def __init__(
+        self, pipe: Any, preset: Preset, scale: Scale, *, max_frames: int, context: int | None = None
+    ) -> None:  # fmt: skip
+        host, self._scale = host_of(pipe), scale
+        self._device, self._dtype = str(pipe.unet.device), pipe.unet.dtype
+        self._max_frames, self._context = max_frames, context
+        self._decoded = host.decoded_at_once(scale.num_frames)
+        weights = (p for encoder in host.encoders for p in encoder.parameters())
+        others = sum(p.numel() * p.element_size() for p in weights)
+        parts = (pipe.unet, pipe.controlnet, pipe.vae)
+        self._predict = PeakModel(*parts, others, scale, preset, self._dtype, self._device)
+
+    def cut(self, budget: int | None, *, denoise_budget: int | None = None) -> ChunkPlan:
+        """The cheapest cut whose predicted peak fits; InputError names the budget that would do."""
         return choose_chunks(
-            predict, num_frames=scale.num_frames, max_frames=max_frames,
-            num_positions=scale.num_positions, rates=rates_of(device, pipe.unet.dtype), budget=budget,
-            host_budget=_host_budget(device), context=context,
-            decoded=host.decoded_at_once(scale.num_frames),
+            self._predict, num_frames=self._scale.num_frames, max_frames=self._max_frames,
+            num_positions=self._scale.num_positions, rates=rates_of(self._device, self._dtype),
+            budget=budget, host_budget=_host_budget(self._device), context=self._context,
+            decoded=self._decoded, denoise_budget=denoise_budget,
         )  # fmt: skip
-    except InputError as error:
-        if smaller_than is None:
-            raise
-        raise InputError(
-            f"memory ran out with {smaller_than}, and there is no smaller cut; make fewer or smaller "
-            "frames, or free memory"
-        ) from error
+
+    def smaller_denoise(self, failed: ChunkPlan) -> ChunkPlan:
+        """The next cut after one whose denoising loop ran out of memory: predicted to take less there, while
+        decoding, which was not reached, may take what it was to take. InputError where there is none."""
+        taken = failed.peak.denoise or self._predict.denoise(failed.context, failed.chunks)[0]
+        try:
+            return self.cut(failed.budget, denoise_budget=taken)
+        except InputError as error:
+            raise _no_smaller(failed) from error
+
+    def smaller_decode(self, failed: ChunkPlan) -> ChunkPlan:
+        """The same cut with half as many frames decoded at once, after decoding ran out of memory: the
+        latents are made and stay as they are; InputError where it was a single frame."""
+        if failed.chunks.decode == 1:
+            raise _no_smaller(failed)
+        frames = min(failed.chunks.decode, self._scale.num_frames) // 2 or 1
+        peak = Peak(failed.peak.denoise, self._predict.decode(frames), failed.peak.spilled)
+        return replace(failed, chunks=replace(failed.chunks, decode=frames), peak=peak)
+
+
+def _no_smaller(failed: ChunkPlan) -> InputError:
+    return InputError(
+        f"memory ran out with {failed}, and there is no smaller cut; make fewer or smaller frames, or "
+        "free memory"
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, ModelError, nearest
-from .models.load import CONTROLS, read_facts
+from .models.load import CONTROLS, controlnet_folder, read_facts
 from .plan.cost import Cost, cost, full_cost
 from .plan.explain import StepExplanation, StepSummary, explain, summaries, tera
 from .plan.graph import BlockGraph
@@ -115,6 +115,7 @@ def forecast(
     guided: bool = True,
     dtype_nbytes: int = 4,
     memory: str | int | None = None,
+    throughput: str | None = None,
 ) -> Forecast:
     """The forecast for one clip; what is None is the model's own.
 
@@ -123,6 +124,9 @@ def forecast(
             name (`hgc-video models`), which needs no files at all.
         convention: "all", or "no-attention-products" as older tables count.
         memory: also choose the cut of a run in half precision that fits this much.
+        throughput: what copies to host memory are weighed with against computing again: "40,20" for 40 T
+            MACs and 20 GB a second, or "measured" to time this machine's GPU as a run does. None assumes a
+            desktop GPU, so that the plan is the same on every machine.
 
     Raises:
         InputError: an unknown preset or control, a count or size that is not possible.
@@ -131,6 +135,8 @@ def forecast(
     from .models.graph import build_graph
     from .models.probe import TEMPORAL_UNET, is_a
 
+    if throughput is not None and memory is None:
+        raise InputError("throughput is what a cut to fit memory is weighed with; give memory too")
     counts = {"num_inference_steps": num_inference_steps, "num_frames": num_frames}
     for name, count in counts.items():
         if count is not None and count < 1:
@@ -145,7 +151,7 @@ def forecast(
     cut = (
         None
         if memory is None
-        else _cut(scene, chosen, frames, branches, num_inference_steps, memory)
+        else _cut(scene, chosen, frames, branches, num_inference_steps, memory, throughput)
     )
     length = cut.context if cut else min(frames, scene.max_frames)
     windows = Windows(frames, length, length // 4)
@@ -161,8 +167,9 @@ def forecast(
 
 
 def _cut(
-    scene: _Scene, preset: Preset, num_frames: int, branches: int, steps: int, memory: str | int
-) -> ChunkPlan:
+    scene: _Scene, preset: Preset, num_frames: int, branches: int, steps: int, memory: str | int,
+    throughput: str | None,
+) -> ChunkPlan:  # fmt: skip
     import torch
 
     from .measure.rates import planning_rates
@@ -182,7 +189,7 @@ def _cut(
     )
     return choose_chunks(
         predict, num_frames=num_frames, max_frames=scene.max_frames,
-        num_positions=measures.num_positions, rates=planning_rates(), budget=parse_nbytes(memory),
+        num_positions=measures.num_positions, rates=planning_rates(throughput), budget=parse_nbytes(memory),
         **({"context": num_frames, "decoded": num_frames} if whole else {}),
     )  # fmt: skip
 
@@ -245,7 +252,7 @@ def _folder_scene(
     rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
     unet = _on_meta(facts.folder / "unet")
     factor = 2 ** (len(_config(facts.folder / "vae")["block_out_channels"]) - 1)
-    net = None if num_controlnets == 0 else _on_meta(facts.folder / f"controlnet_{control}")
+    net = None if num_controlnets == 0 else _on_meta(controlnet_folder(facts.folder, control))
     reader = _config(facts.folder / ("image_encoder" if facts.from_image else "text_encoder"))
     tokens = 1 if facts.from_image else reader["max_position_embeddings"]
     frames = facts.max_frames

@@ -6,21 +6,25 @@ Composes media, models, plan, cache and the loop; each of them can be used witho
 from __future__ import annotations
 
 import os
+import secrets
+import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
-from .device import choose_device
-from .errors import Cancelled, InputError
+from .device import choose_device, choose_dtype
+from .errors import Cancelled, InputError, Notice
 from .media.control import ControlClip, Placement, load_control
 from .media.frames import Frame, Frames, LazyFrames, gathered
+from .media.left_out import left_out
 from .media.video import ImageLike, VideoLike, check_output, open_clip, read_image, write_video
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
+from .paths import check_distinct, own_folder
 from .plan.memory.budget import ChunkPlan, Chunks, Peak, parse_nbytes
 from .plan.presets import Preset, resolve
 from .request import Request, check_prompt_length, make_motion
@@ -29,6 +33,7 @@ from .stopwatch import Stopwatch
 if TYPE_CHECKING:
     import torch
 
+    from .fit import Fit
     from .run import Run
 
 StepCallback = Callable[[int, int, Any], "bool | None"]
@@ -55,14 +60,15 @@ def generate(
     width: int | None = None,
     fps: float | None = None,
     motion: Mapping[str, float] | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     extract: bool = False,
     memory: str | int | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     offline: bool = False,
     auto_calibrate: bool = False,
+    calibration_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
     callback: StepCallback | None = None,
 ) -> Clip:
@@ -81,17 +87,22 @@ def generate(
         preset: off, lossless, quality, balanced, fast, turbo, or a policy such as "deepcache:interval=3".
         num_inference_steps: denoising steps; more is closer to the model's own limit. None is the model's
             own number. A preset may run more, cheaper ones; the report tells.
+        seed: the same seed gives the same clip; None draws one, which the report names.
     Args to tinker with:
         guidance_scale: how strongly the prompt pulls; None is the model's own default, 1 or less is off.
         conditioning_scale: how strongly the control pulls, 0 leaves it out; by kind for several.
         auto_calibrate: at a model's first use, measure it and search a schedule of its own for the
-            preset, on this clip and prompt; takes as long as some dozens of clips, once.
+            preset, on this clip and prompt; takes as long as some dozens of clips, once. It is kept in
+            `calibration_dir`; None is $HGC_VIDEO_HOME, or hgc_video in $XDG_CACHE_HOME (~/.cache).
+        device: "cpu", "cuda", "cuda:1", "mps"; None is the first of CUDA, MPS and the CPU that is there.
+        dtype: "float32", "float16", "bfloat16" or torch's; None is half precision on CUDA and single
+            precision elsewhere.
         offline: use what is on this machine and download nothing.
         control_guidance_start, control_guidance_end: shares of the run between which the control
             pulls; the ControlNet does not run outside of them.
-        num_frames: None takes what the clip has, at most what the model holds at once. More than that is
-            made in overlapping windows of `context_length` frames (None: what the model holds) that
-            share `context_overlap` frames (None: a quarter of them).
+        num_frames: None takes what the clip has, at most what the model holds at once, and warns of what is
+            left. More than that is made in overlapping windows of `context_length` frames (None: what the
+            model holds) that share `context_overlap` frames (None: a quarter of them).
         memory: what the run may take, as "8GiB" or bytes, weights included; the clip is cut to fit, and
             refused where nothing fits. None is what is free on the device.
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
@@ -111,6 +122,10 @@ def generate(
         ModelError: the model cannot be found or loaded.
         MissingExtraError: `extract` needs a package that is not installed.
         Cancelled: the callback returned False.
+
+    Warns:
+        Notice: what of the control clip is left out, frames or sound; memory ran out and a smaller cut is
+            tried.
     """
     model = local_model(model, offline)
     facts = read_facts(model)
@@ -122,53 +137,61 @@ def generate(
         control_video=video, prompt=prompt, control=kind, model=model,
         negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale, conditioning_scale=conditioning_scale, num_frames=num_frames,
-        height=height, width=width, fps=fps, seed=seed, extract=extract,
+        height=height, width=width, fps=fps,
+        seed=secrets.randbelow(2**32) if seed is None else seed, extract=extract,
         control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
         context_length=context_length, context_overlap=context_overlap, image=image,
         motion=make_motion(motion), from_image=facts.from_image,
     )  # fmt: skip
-    if out is not None:
-        _check_out(out, request.controls.values())
-    if auto_calibrate:
-        preset = _calibrated(request, preset)
+    _check_out(out, request)
     chosen = resolve(preset, model)
+    device, dtype = choose_device(device), choose_dtype(dtype)
     if memory is not None:
         memory = parse_nbytes(memory)
     clock = Stopwatch()
     context = request.context(facts.max_frames)
     with clock("control"):
         clips = _read_controls(request, facts)
+        request.check_prompt_frames(clips[0].shape[0])
         first = _read_first(request, clips[0])
+    _tell_left_out(request, facts, clips[0])
+    if auto_calibrate:
+        loading = {"device": device, "dtype": dtype, "offline": offline}
+        chosen = _calibrated(request, preset, own_folder(calibration_dir), progress, loading)
     with clock("load"):
-        pipe = load_pipeline(
-            model, *request.kinds, device=choose_device(device), dtype=dtype, offline=offline
-        )
+        pipe = load_pipeline(model, *request.kinds, device=device, dtype=dtype, offline=offline)
     for text in request.prompts():
         check_prompt_length(pipe.tokenizer, text)
     if negative_prompt:
         check_prompt_length(pipe.tokenizer, negative_prompt, "negative prompt")
-    scale = facts.guidance_scale if guidance_scale is None else guidance_scale
+    scale = facts.guidance_scale if request.guidance_scale is None else request.guidance_scale
     maker = _Maker(request, chosen, scale, clips, pipe, clock, facts, memory, context, first, out)
-    try:
-        run, frames = maker(callback, progress)
-    except _out_of_memory() as error:
-        warnings.warn(
-            f"out of memory ({str(error).splitlines()[0]}); trying a smaller cut", stacklevel=2
-        )
-        run, frames = maker(callback, progress, again=True)
+    run, frames = maker(callback, progress)
     shown = clips[0].stream
     control_frames = shown.settled() if isinstance(shown, LazyFrames) else shown
     return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=control_frames)
 
 
-def _out_of_memory() -> type[Exception]:
+def _forgive_out_of_memory(error: Exception, stage: str, stacklevel: int) -> None:
+    """Warns that memory ran out and a smaller cut comes next; raises what is no such error."""
     import torch
+    from accelerate.utils.memory import should_reduce_batch_size
 
-    return torch.OutOfMemoryError
+    if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+        raise error
+    first = (str(error).splitlines() or ["out of memory"])[0]
+    warnings.warn(f"{stage} ran out of memory ({first}); trying a smaller cut", Notice, stacklevel)
+
+
+def _free_device_memory() -> None:
+    """Has the device's allocator give back what a failed stage left."""
+    from accelerate.utils.memory import clear_device_cache
+
+    clear_device_cache(garbage_collection=True)
 
 
 class _Maker:
-    """Makes the run of a request, a second time in a smaller cut where memory ran out."""
+    """Makes the run of a request; a stage that runs out of memory is done again in a smaller cut."""
 
     def __init__(
         self, request: Request, preset: Preset, guidance_scale: float,
@@ -179,56 +202,80 @@ class _Maker:
         self.parts = (request, preset, guidance_scale, clips, pipe, clock)
         self.facts, self.memory, self.context = facts, memory, context
         self.image, self.out = image, out
-        self.cut: ChunkPlan | None = None
 
-    def __call__(
-        self, callback: StepCallback | None, progress: bool, *, again: bool = False
-    ) -> tuple[Run, Frames]:
+    def __call__(self, callback: StepCallback | None, progress: bool) -> tuple[Run, Frames]:
         """The run and its frames (f H W 3); written as they are decoded where a place was told."""
+        run, latents = self._denoised(callback, progress)
+        while True:
+            try:
+                return run, self._collected(run, latents)
+            except RuntimeError as error:
+                _forgive_out_of_memory(error, "decoding", stacklevel=4)
+            _free_device_memory()  # here, where the error no longer holds what failed
+            run.cut = self._fit.smaller_decode(run.cut)
+
+    def _denoised(self, callback: StepCallback | None, progress: bool) -> tuple[Run, Any]:
+        """A run and its latents; a second time in a smaller cut, and no more, where memory ran out."""
+        with self.parts[-1]("plan"):
+            cut = self._cut()
+        try:
+            return self._latents(cut, callback, progress)
+        except RuntimeError as error:
+            _forgive_out_of_memory(error, "denoising", stacklevel=5)
+        _free_device_memory()
+        with self.parts[-1]("plan"):
+            cut = self._fit.smaller_denoise(cut)
+        return self._latents(cut, callback, progress)
+
+    def _latents(
+        self, cut: ChunkPlan, callback: StepCallback | None, progress: bool
+    ) -> tuple[Run, Any]:
         from .run import Run  # loads torch, which wrong input need not wait for
 
-        clock = self.parts[-1]
-        with clock("plan"):
-            self.cut = self._cut(again)
-        run = Run(*self.parts, self.cut, self.context[1], self.image)
+        run = Run(*self.parts, cut, self.context[1], self.image)
         with _watched(callback, run.num_evaluations, progress) as on_step:
-            latents = run.latents(on_step)
+            return run, run.latents(on_step)
+
+    def _collected(self, run: Run, latents: Any) -> Frames:
         size, chunks = (run.num_frames, run.height, run.width), run.decoded(latents)
         if self.out is None:
-            return run, gathered(chunks, *size)
+            return gathered(chunks, *size)
         each = (frame for chunk in chunks for frame in chunk)
         written = write_video(self.out, each, run.controls[0].fps)
-        return run, LazyFrames(partial(_read_from, written), *size, hold=False)
+        return LazyFrames(partial(_read_from, written), *size, hold=False)
 
-    @property
-    def _told_length(self) -> bool:
-        """Whether the length of the windows is settled: told, or whole clips are all that the model makes."""
-        return self.parts[0].from_image or self.parts[0].context_length is not None
-
-    def _cut(self, again: bool) -> ChunkPlan:
+    def _cut(self) -> ChunkPlan:
         """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
+        _, _, _, clips, pipe, _ = self.parts
+        num_frames, device = clips[0].shape[0], str(pipe.unet.device)
+        from .hosts import host_of  # loads torch
+
+        if self.memory is None and device == "cpu" and num_frames <= self.context[0]:
+            chunks = Chunks(decode=host_of(pipe).decoded_at_once(num_frames))
+            return ChunkPlan(1, num_frames, chunks, Peak(0, 0), None)
+        from .fit import memory_budget
+
+        return self._fit.cut(memory_budget(self.memory, device))
+
+    @cached_property
+    def _fit(self) -> Fit:
+        """What chooses cuts for this run."""
+        from .fit import Fit
+        from .hosts import host_of
+        from .peak import Scale
+
         request, preset, guidance_scale, clips, pipe, _ = self.parts
         num_frames, height, width = clips[0].shape
         length, overlap = self.context
-        from .hosts import host_of  # loads torch
-
-        host, on_cpu = host_of(pipe), str(pipe.unet.device) == "cpu"
-        if self.memory is None and on_cpu and num_frames <= length and not again:
-            chunks = Chunks(decode=host.decoded_at_once(num_frames))
-            return ChunkPlan(1, min(length, num_frames), chunks, Peak(0, 0), None)
-        from .fit import fit_pipeline, memory_budget
-        from .peak import Scale
-
         factor = pipe.vae_scale_factor
         scale = Scale(
-            num_frames, height // factor, width // factor, host.num_tokens,
+            num_frames, height // factor, width // factor, host_of(pipe).num_tokens,
             2 if guidance_scale > 1 else 1, preset.num_steps(request.num_inference_steps), factor, overlap,
         )  # fmt: skip
-        return fit_pipeline(
-            pipe, preset, scale, max_frames=length, budget=memory_budget(self.memory, str(pipe.unet.device)),
-            context=min(length, num_frames) if self._told_length else None,
-            smaller_than=self.cut if again else None,
-        )  # fmt: skip
+        # Settled where it is told, or where the model makes whole clips only.
+        settled = request.from_image or request.context_length is not None
+        context = min(length, num_frames) if settled else None
+        return Fit(pipe, preset, scale, max_frames=length, context=context)
 
 
 def _read_from(path: Path, start: int) -> Iterator[Frame]:
@@ -237,21 +284,34 @@ def _read_from(path: Path, start: int) -> Iterator[Frame]:
     return source.frames(range(start, source.info.num_frames))
 
 
-def _check_out(out: str | os.PathLike[str], controls: Collection[VideoLike]) -> None:
+def _check_out(out: str | os.PathLike[str] | None, request: Request) -> None:
     """Refuses what could not be written, before minutes are spent on it."""
-    target = Path(out).expanduser().resolve()
-    for video in controls:
-        if isinstance(video, str | os.PathLike) and Path(video).expanduser().resolve() == target:
-            raise InputError(f'out "{out}" is the control clip itself; name another file')
-    check_output(out)
+    if out is not None:
+        inputs = [("control clip", video) for video in request.controls.values()]
+        check_distinct({"out": out}, [*inputs, ("image", request.image)])
+        check_output(out)
 
 
-def _calibrated(request: Request, preset: str) -> str:
+def _tell_left_out(request: Request, facts: ModelFacts, clip: ControlClip) -> None:
+    """Warns of what the run does not take of its first control clip, which decides the others' frames."""
+    video = next(iter(request.controls.values()))
+    told = left_out(
+        clip, video, fps=request.fps, told=request.num_frames is not None,
+        most=facts.max_frames if request.from_image else None,
+    )  # fmt: skip
+    if told:
+        warnings.warn(told, Notice, stacklevel=3)
+
+
+def _calibrated(
+    request: Request, preset: str, folder: Path, progress: bool, loading: Mapping[str, Any]
+) -> Preset:
     """The preset that stands for this one on this model, measured and searched where it is not yet."""
     import numpy as np
+    from tqdm.auto import tqdm
 
     from .tune.auto import own_schedule
-    from .tune.trials import Sample
+    from .tune.trials import Sample, Source
 
     ((kind, video), *others) = request.controls.items()
     if request.from_image:
@@ -262,8 +322,13 @@ def _calibrated(request: Request, preset: str) -> str:
         raise InputError("auto_calibrate takes one ready control clip and one prompt; give those")
     clip = str(video) if isinstance(video, str | Path) else np.asarray(video)
     sample = Sample(clip, kind, request.prompt, request.seed)
-    folder = Path.home() / ".cache" / "hgc_video"
-    return own_schedule(request.model, sample, preset, request.num_inference_steps, folder=folder)
+    source = Source(request.model, None, 0, 1, 1, **loading)
+    log = partial(tqdm.write, file=sys.stderr) if progress else _silent
+    return own_schedule(source, sample, preset, request.num_inference_steps, folder=folder, log=log)
+
+
+def _silent(line: str) -> None:
+    """Where no progress is to be shown."""
 
 
 def _controls(
@@ -298,7 +363,13 @@ def _read_controls(request: Request, facts: ModelFacts) -> list[ControlClip]:
     read = [first]
     for kind, video in others:
         sized = replace(request, height=height, width=width, fps=first.fps)
-        read.append(_read_control(sized, facts, kind, video, num_frames))
+        try:
+            read.append(_read_control(sized, facts, kind, video, num_frames))
+        except InputError as error:
+            beside = (
+                f"beside the {request.kinds[0]} clip of {num_frames} frames at {first.fps:g} fps"
+            )
+            raise type(error)(f"the {kind} clip, {beside}: {error}") from error
     return read
 
 

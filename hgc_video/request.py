@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 from .errors import InputError, PromptError, nearest
@@ -41,10 +42,16 @@ def make_motion(told: Mapping[str, float] | None) -> Motion:
     for name, value in (told or {}).items():
         if name not in whole:
             raise InputError(f'motion has no "{name}": {nearest(name, whole)}')
-        number = isinstance(value, int | float) and (not whole[name] or float(value).is_integer())
+        number = _is_number(value, Real) and (not whole[name] or float(value).is_integer())
         _require(number, name, value, "a whole number" if whole[name] else "a number")
         made[name] = int(value) if whole[name] else float(value)
     return Motion(**made)
+
+
+_WHOLE = (
+    "num_inference_steps", "num_frames", "height", "width", "context_length", "context_overlap", "seed",
+)  # fmt: skip
+_NUMBERS = ("guidance_scale", "fps", "control_guidance_start", "control_guidance_end")
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ class Request:
     from_image: bool = False
 
     def __post_init__(self) -> None:
+        self._check_kinds_of_values()
         self._check_beginning()
         for kind in self.kinds:
             if kind not in CONTROLS:
@@ -104,6 +112,20 @@ class Request:
             "two shares of the run in 0..1, the first one smaller",
         )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2**63 - 1")
+
+    def _check_kinds_of_values(self) -> None:
+        """Text is text and numbers are numbers, kept as Python's own so that a report can hold them; None is
+        for what has a default elsewhere."""
+        for names, kind, make, allowed in (
+            (_WHOLE, Integral, int, "a whole number"), (_NUMBERS, Real, float, "a number"),
+        ):  # fmt: skip
+            for name in names:
+                value = getattr(self, name)
+                if value is not None or name in ("num_inference_steps", "seed"):
+                    _require(_is_number(value, kind), name, repr(value), allowed)
+                    object.__setattr__(self, name, make(value))
+        if not isinstance(self.negative_prompt, str | None):
+            raise PromptError(f"negative_prompt={self.negative_prompt!r} is no text; give one text")
 
     def _check_beginning(self) -> None:
         """A model begins with a prompt, or with an image."""
@@ -138,6 +160,9 @@ class Request:
                         f'conditioning_scale names "{kind}", which no clip is given for: '
                         f"{nearest(kind, self.kinds)}"
                     )
+        scale = self.conditioning_scale
+        for given in scale.values() if isinstance(scale, Mapping) else [scale]:
+            _require(_is_number(given, Real), "conditioning_scale", repr(given), "a number")
         for scale in self.scales:
             _require(0 <= scale < math.inf, "conditioning_scale", scale, "0 or more")
 
@@ -172,6 +197,17 @@ class Request:
             return []
         return [self.prompt] if isinstance(self.prompt, str) else list(self.prompt.values())
 
+    def check_prompt_frames(self, num_frames: int) -> None:
+        """PromptError where a prompt that travels is told for a frame that the clip does not have."""
+        if isinstance(self.prompt, str):
+            return
+        beyond = sorted(frame for frame in self.prompt if frame >= num_frames)
+        if beyond:
+            raise PromptError(
+                f"a prompt is given from frame {beyond[0]} on, and the clip has {num_frames} frames, 0 to "
+                f"{num_frames - 1}; name a frame of it, or make more with num_frames"
+            )
+
     def told_prompt(self) -> str:
         """The prompt in one line, for the report."""
         if isinstance(self.prompt, str):
@@ -198,8 +234,14 @@ class Request:
 
 
 def _check_prompt(prompt: object) -> None:
-    told = prompt.values() if isinstance(prompt, Mapping) else [prompt]
-    if not told or not all(isinstance(text, str) and text.strip() for text in told):
+    told = list(prompt.values()) if isinstance(prompt, Mapping) else [prompt]
+    for text in told:
+        if not isinstance(text, str):
+            raise PromptError(
+                f"the prompt {text!r:.80} is no text; give one text, or texts by frame as "
+                '{0: "...", 48: "..."}'
+            )
+    if not told or not all(str(text).strip() for text in told):
         raise PromptError("the prompt is empty; say what the clip shows")
     if isinstance(prompt, Mapping):
         frames = list(prompt)
@@ -208,6 +250,10 @@ def _check_prompt(prompt: object) -> None:
                 f"a travelling prompt names frames from 0 on, got {frames}; "
                 'write {0: "...", 48: "..."}'
             )
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _require(holds: bool, name: str, given: object, allowed: str) -> None:

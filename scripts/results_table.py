@@ -32,7 +32,9 @@ def table(found: Iterable[Row]) -> str:
     ]
     for row in found:
         means = [row.means[key] for key in ("converged_db", "colours", "iou", "flicker")]
-        cells = ["" if m is None else f"{m:.{d}f}" for m, d in zip(means, (1, 3, 3, 3), strict=True)]
+        cells = [
+            "" if m is None else f"{m:.{d}f}" for m, d in zip(means, (1, 3, 3, 3), strict=True)
+        ]
         lines.append(
             f"| {_name(row.method)} | {100 * row.saved:.1f} % | {_likeness(row)} | {' | '.join(cells)} "
             f"| {row.time_ratio:.2f} |"
@@ -87,7 +89,9 @@ def margins(found: Sequence[Row]) -> str:
         told = []
         for name, belongs in kinds:
             told.append(f"{name}: {_gap(preset, [row for row in found if belongs(row.method)])}")
-        lines.append(f"- `{preset.method}` ({100 * preset.saved:.1f} % saved) against {'; '.join(told)}")
+        lines.append(
+            f"- `{preset.method}` ({100 * preset.saved:.1f} % saved) against {'; '.join(told)}"
+        )
     return "\n".join(lines)
 
 

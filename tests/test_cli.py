@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -18,6 +20,7 @@ from typer.testing import CliRunner
 import hgc_video
 from hgc_video.cli import app
 from hgc_video.media.video import probe, read_frames, write_video
+from hgc_video.models.load import CONTROLS
 
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
 FAST = ["--num-inference-steps", "1", "--num-frames", "2"]
@@ -101,6 +104,75 @@ def test_a_clip_and_its_report_are_written(pose_clip, folder):
     assert {p.name for p in folder.iterdir()} == {"a.mp4", "r.json"}
 
 
+def test_every_option_of_generate_is_one_of_the_command():
+    """But those that only a program can give, and the control clips, which have an option each."""
+    told = set(inspect.signature(hgc_video.generate).parameters)
+    told -= {"control_video", "control", "callback", "progress"}
+    commands = {command.callback.__name__: command.callback for command in app.registered_commands}
+    offered = set(inspect.signature(commands["generate"]).parameters)
+    assert told - offered == set()
+    own = {"context", *CONTROLS, "prompt_at", "report", "quiet"}
+    assert offered - told == own
+
+
+def with_sound(path, frames, fps=10):
+    """A movie with a tone under it."""
+    silent = write_video(path.with_name("silent.mp4"), frames, fps)
+    with av.open(str(silent)) as read, av.open(str(path), "w") as made:
+        video = made.add_stream_from_template(read.streams.video[0])
+        sound = made.add_stream("aac", rate=44100, layout="mono")
+        for packet in read.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                made.mux(packet)
+        tone = np.zeros((1, 44100 * len(frames) // fps), np.float32)
+        wave = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        wave.sample_rate = 44100
+        made.mux(sound.encode(wave))
+        made.mux(sound.encode())
+    return path
+
+
+def test_what_a_run_leaves_out_of_its_clip_is_one_line(pose_clip, folder):
+    """60 frames, 6 s, with sound: 16 frames are taken, what the model holds at once."""
+    frames = np.concatenate([read_frames(pose_clip)] * 10)
+    clip = with_sound(folder.parent / "long.mp4", frames)
+    arguments = ["generate", "--pose", clip, "--prompt", PROMPT, "--num-inference-steps", "1"]
+    result = invoke(*arguments, "--out", folder / "a.mp4")
+    assert result.exit_code == 0, result.stderr
+    (note,) = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    for part in (
+        "the first 16 of 60 frames at 10 fps are taken, 1.6 of 6.0 s", "--num-frames 60",
+        "its sound is left out", f'ffmpeg -i OUT.mp4 -i "{clip}"', str(clip),
+    ):  # fmt: skip
+        assert part in note
+    assert probe(folder / "a.mp4").num_frames == 16
+    told = invoke(*arguments, "--out", folder / "a.mp4", "--num-frames", 2)
+    assert (
+        "its sound is left out" in told.stderr
+        and "frames" not in told.stderr.partition("ffmpeg")[0]
+    )
+    quiet = invoke(*arguments, "--out", folder / "a.mp4", "--num-frames", 2, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+
+
+def test_a_clip_whose_name_holds_a_colon_is_read_and_written(pose_clip, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    Path("11:30.mp4").write_bytes(pose_clip.read_bytes())
+    result = invoke(
+        "generate", "--pose", "11:30.mp4", "--prompt", PROMPT, "--out", "12:30.mp4", *FAST
+    )
+    assert result.exit_code == 0, result.stderr
+    assert probe("12:30.mp4").num_frames == 2
+
+
+def test_a_random_seed_is_reported(pose_clip, folder):
+    result = generate(pose_clip, folder, "--seed", "random", "--report", folder / "r.json")
+    assert result.exit_code == 0, result.stderr
+    seed = json.loads((folder / "r.json").read_text())["seed"]
+    assert seed > 0 and f"seed {seed}," in result.stdout
+
+
 def test_quiet_prints_nothing(pose_clip, folder):
     result = generate(pose_clip, folder, "--quiet", out="a.gif")
     assert (result.exit_code, result.output) == (0, ""), result.output
@@ -153,6 +225,12 @@ def test_a_control_clip_that_cannot_be_used(bad, folder):
         (["--model", "svd"], ["svd begins with an image", "none is given"]),
         (["--model", "svd", "--image", "first.png"], ["svd begins with an image", "no prompt"]),
         (["--prompt-at", "a dancer"], ["--prompt-at", "FRAME=PROMPT"]),
+        (["--prompt-at", "48=snow"], ["from frame 48 on", "2 frames, 0 to 1"]),
+        (["--prompt-at", "0=snow"], ["--prompt-at", "--prompt"]),
+        (["--prompt-at", "1=snow", "--prompt-at", "1=rain"], ["twice for frame 1"]),
+        (["--seed", "any"], ["--seed", "random"]),
+        (["--dtype", "half"], ['unknown dtype "half"', "float16"]),
+        (["--control-guidance-start", "0.9", "--control-guidance-end", "0.5"], ["two shares"]),
     ],
 )
 def test_options_that_cannot_be_used(arguments, parts, pose_clip, folder):
@@ -199,10 +277,30 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(pose_clip, fo
     assert list(folder.iterdir()) == []
 
 
-def test_the_control_clip_is_never_overwritten(pose_clip):
+def test_what_goes_in_is_never_overwritten_nor_the_clip_by_its_report(pose_clip, folder):
     before = pose_clip.read_bytes()
     refused(generate(pose_clip, pose_clip.parent, out=pose_clip.name), "the control clip itself")
+    refused(
+        generate(pose_clip, folder, "--report", pose_clip), "--report", "the control clip itself"
+    )
+    same = generate(pose_clip, folder, "--report", folder / "a.mp4")
+    refused(same, "--report", "the clip of --out itself", "name another file")
     assert pose_clip.read_bytes() == before
+    assert list(folder.iterdir()) == []
+
+
+def test_what_compare_and_search_write_is_not_what_they_read(tmp_path):
+    listed = tmp_path / "samples.yaml"
+    listed.write_text("[]")
+    both = ["--json", tmp_path / "a", "--html", tmp_path / "a"]
+    refused(invoke("compare", *both), "--html", "the file of --json itself")
+    for command in (["compare", "--json"], ["calibrate", "--out"], ["learn", "--out"]):
+        refused(invoke(*command, listed, "--samples", listed), "the list of samples itself")
+    refused(
+        invoke("search", "--calibration", listed, "--budget", 0.5, "--out", listed),
+        "the calibration",
+    )
+    assert listed.read_text() == "[]"
 
 
 def test_a_full_disk_leaves_nothing(pose_clip, folder):

@@ -6,12 +6,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import hgc_video
 from hgc_video.cli import app
 from hgc_video.errors import InputError, ModelError, PresetError
 from hgc_video.forecast import forecast
+from hgc_video.measure.rates import planning_rates
+from hgc_video.plan.memory.throughput import ASSUMED_GPU, Rates
 
 
 @pytest.mark.parametrize("preset", ["off", "balanced"])
@@ -51,11 +54,23 @@ def test_one_branch_costs_half():
         ({"num_frames": 0}, InputError, "num_frames=0"),
         ({"height": 100}, InputError, "32"),
         ({"model": "no/such"}, ModelError, "no/such"),
+        ({"throughput": "40,20"}, InputError, "give memory too"),
+        ({"memory": "8GiB", "throughput": "fast"}, InputError, "as 40,20"),
+        ({"memory": "8GiB", "throughput": "0,20"}, InputError, "as 40,20"),
     ],
 )
 def test_what_cannot_be_used(options, error, says):
     with pytest.raises(error, match=says):
         forecast(**options)
+
+
+def test_a_plan_runs_nothing_where_it_is_not_asked_to_measure(monkeypatch):
+    assert planning_rates("40,20") == Rates(4e13, 2e10, "as told")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert planning_rates(None) == ASSUMED_GPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="needs a CUDA GPU"):
+        planning_rates("measured")
 
 
 def test_the_command_prints_text_and_json():

@@ -19,13 +19,14 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # import everything but the edge.
 MAY_IMPORT = {
     "errors": set(),
-    "atomic": set(),
+    "atomic": {"paths"},
+    "paths": set(),
     "stopwatch": set(),
     "plan": set(),
     "cache": {"plan"},
-    "models": {"plan", "measure"},
+    "models": {"plan", "measure", "paths"},
     "measure": {"plan"},
-    "media": {"atomic"},
+    "media": {"atomic", "paths"},
     "report": {"atomic", "savings"},
     "saved": {"savings"},
     "savings": set(),
@@ -39,11 +40,13 @@ MAY_IMPORT = {
     "puppet": {"media", "models", "measure"},
 }
 EDGE = {"cli", "batch"}
+READS_ENVIRONMENT = {*EDGE, "paths"}  # where a user says that our own folder is to be
 # Only these may load a library when they are imported; the others must wait until they are used.
 PURE = {
     "__init__",
     "errors",
     "atomic",
+    "paths",
     "stopwatch",
     "plan",
     "report",
@@ -129,7 +132,7 @@ def test_only_one_file_replaces_a_forward(path):
 def test_no_file_has_mutable_globals_or_reads_the_environment(path):
     tree = ast.parse(path.read_text())
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Global)]
-    if room(path) not in EDGE:
+    if room(path) not in READS_ENVIRONMENT:
         assert "os.environ" not in path.read_text()
     for node in tree.body:
         value = getattr(node, "value", None)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import hgc_video
+from hgc_video.device import choose_device, choose_dtype
 from hgc_video.errors import Cancelled, InputError, ModelError, PresetError, PromptError
 from hgc_video.models.load import default_guidance_scale, load_pipeline
 from hgc_video.puppet.evaluation import held_out
@@ -104,6 +105,19 @@ def test_sizes_and_images(pose):
         ({"model": "no/such/model"}, ModelError, "no/such/model"),
         ({"guidance_scale": -1.0}, InputError, "guidance_scale"),
         ({"seed": -1}, InputError, "seed"),
+        ({"seed": "3"}, InputError, "seed='3' is not possible; give a whole number"),
+        ({"seed": 1.5}, InputError, "seed=1.5"),
+        ({"num_inference_steps": "4"}, InputError, "num_inference_steps='4'"),
+        ({"num_frames": 2.0}, InputError, "num_frames=2.0"),
+        ({"guidance_scale": True}, InputError, "guidance_scale=True"),
+        ({"guidance_scale": "7"}, InputError, "guidance_scale='7'"),
+        ({"fps": "8"}, InputError, "fps='8'"),
+        ({"conditioning_scale": "1"}, InputError, "conditioning_scale='1'"),
+        ({"control_guidance_start": None, "fps": "8"}, InputError, "control_guidance_start=None"),
+        ({"negative_prompt": ["hat"]}, PromptError, "negative_prompt=.'hat'. is no text"),
+        ({"device": "cuda:99"}, InputError, "cuda:99"),
+        ({"dtype": "float61"}, InputError, 'did you mean "float16"'),
+        ({"dtype": torch.int8}, InputError, 'unknown dtype "int8"'),
         ({"height": 100}, InputError, "100"),
     ],
 )
@@ -113,10 +127,52 @@ def test_bad_input_is_one_line(pose, options, error, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("prompt", ["", "  ", "red " * 60])
-def test_bad_prompts(pose, prompt):
-    with pytest.raises(PromptError):
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        ("", "is empty"), ("  ", "is empty"), ({}, "is empty"), ({0: "a", 2: " "}, "is empty"),
+        ("red " * 60, "make it shorter"), (["a dancer", "a runner"], "is no text; give one text"),
+        ({0: "a", 2: 3}, "3 is no text"), (None, "None is no text"), ({1: "a"}, "from 0 on"),
+        ({0: "a", 4: "b", 48: "c"}, "from frame 4 on, and the clip has 4 frames, 0 to 3"),
+    ],
+)  # fmt: skip
+def test_bad_prompts(pose, prompt, says):
+    with pytest.raises(PromptError, match=says) as caught:
         hgc_video.generate(pose, prompt, num_inference_steps=2, progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_seed_that_is_not_told_is_drawn_and_reported(pose):
+    clip, other = (run(pose, seed=None, num_frames=1, num_inference_steps=1) for _ in range(2))
+    assert clip.report.seed != other.report.seed
+    again = run(pose, seed=clip.report.seed, num_frames=1, num_inference_steps=1)
+    assert np.array_equal(again.frames, clip.frames)
+
+
+def test_numbers_of_numpy_are_numbers(pose, tmp_path):
+    clip = run(pose, seed=np.int64(3), num_frames=np.int32(1), conditioning_scale=np.float32(0.5))
+    clip.report.save(tmp_path / "report.json")
+    assert np.array_equal(clip.frames, run(pose, num_frames=1, conditioning_scale=0.5).frames)
+
+
+def test_the_fastest_device_is_chosen_and_a_dtype_by_its_name(monkeypatch):
+    here = {"cuda": False, "mps": False}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: here["cuda"])
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: here["mps"])
+    assert choose_device(None) == "cpu"
+    here["mps"] = True
+    assert choose_device(None) == "mps" and choose_device("cpu") == "cpu"
+    with pytest.raises(InputError, match='"nonsense" cannot be used here; use cpu, mps'):
+        choose_device("nonsense")
+    here["cuda"] = True
+    assert choose_device(None) == "cuda"
+    assert choose_dtype("bfloat16") == choose_dtype(torch.bfloat16) == torch.bfloat16
+    assert choose_dtype(None) is None
+
+
+def test_a_dtype_is_what_the_models_run_in(pose):
+    report = run(pose, dtype="bfloat16", num_frames=1, num_inference_steps=1).report
+    assert report.dtype == "bfloat16"
 
 
 def test_a_control_window_is_the_stock_pipelines_and_saves_the_controlnet(pose):

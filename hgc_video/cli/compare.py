@@ -61,7 +61,12 @@ def compare(
     """
     with told_in_one_line(context):
         from ..atomic import check_writable, write_text
+        from ..paths import check_distinct
 
+        check_distinct(
+            {"--json": out_json, "--html": out_html, "--memory": memory},
+            [("list of samples", samples)],
+        )
         for path in filter(None, (out_json, out_html)):
             check_writable(path)
         quiet_libraries()
@@ -69,7 +74,7 @@ def compare(
         from ..compare.methods import make_method, split_methods
         from ..compare.run import compare as run
         from ..compare.table import markdown, rows
-        from ..tune.trials import Source
+        from ..tune.trials import Source, kept_trials
 
         words = split_methods(methods)
         for word in words:
@@ -77,7 +82,13 @@ def compare(
         source = Source(model, samples, _FIRST_CLIP, clips, num_frames, scheduler)
         networks = Networks(clip_model, video_model, lpips)
         task = Task(source, num_inference_steps, converged_steps, seeds, networks)
-        figures = run(task, words, memory=memory, jobs=jobs, with_controls=controls, log=typer.echo)
+        with kept_trials():
+            figures = run(
+                task, words, memory=memory, jobs=jobs, with_controls=controls, log=typer.echo
+            )
+            shown = {}
+            if out_html is not None:
+                shown = {word: frames_of(task, word, 0, 0) for word in ["off", *words]}
         found = rows(figures)
         typer.echo(markdown(found))
         told = f"{clips} clips of {num_frames} frames, {seeds} noises, {num_inference_steps} steps, {model}"
@@ -87,6 +98,5 @@ def compare(
         if out_html is not None:
             from ..compare.page import page
 
-            shown = {word: frames_of(task, word, 0, 0) for word in ["off", *words]}
             caption = f"{told}. Error bars: spread over clips and noises. Bold: nothing beats it."
             write_text(out_html, page(found, shown, title="hgc_video compare", caption=caption))

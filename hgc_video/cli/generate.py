@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
+from ..paths import check_distinct, user_path
 from .shell import app, quiet_libraries, told_in_one_line
 
 
@@ -63,15 +64,26 @@ def generate(
     conditioning_scale: Annotated[
         str, typer.Option(help="Pull of the control, or of several: pose=1,depth=0.5.")
     ] = "1",
+    control_guidance_start: Annotated[
+        float, typer.Option(help="Share of the run, 0 to 1, from which the control pulls.")
+    ] = 0.0,
+    control_guidance_end: Annotated[
+        float, typer.Option(help="Share of the run up to which the control pulls.")
+    ] = 1.0,
     motion: Annotated[
         str | None,
         typer.Option(
             help="Of models with an image: motion_bucket_id=127,noise_aug_strength=0.02 ..."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same clip.")] = 0,
+    seed: Annotated[
+        str, typer.Option(help="Same seed, same clip; 'random' draws one, which is reported.")
+    ] = "0",
     num_frames: Annotated[
-        int | None, typer.Option(help="Frames to make. Default: as the control clip.")
+        int | None,
+        typer.Option(
+            help="Frames to make. Default: as the control clip, but no more than the model holds at once."
+        ),
     ] = None,
     height: Annotated[
         int | None, typer.Option(help="Pixels. Default: as the control clip.")
@@ -92,7 +104,16 @@ def generate(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="JSON file for what the run cost.")] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 ... Default: cuda where there is one.")
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1, mps ... Default: cuda, else mps, where there is one."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, float16 or bfloat16. Default: float16 on cuda, float32 elsewhere."
+        ),
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Download nothing: use what is on this machine.")
@@ -104,6 +125,13 @@ def generate(
             help="At a model's first use, measure it and search its own schedule for the preset.",
         ),
     ] = False,
+    calibration_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where --auto-calibrate keeps what it finds. Default: $HGC_VIDEO_HOME, or hgc_video in "
+            "$XDG_CACHE_HOME or ~/.cache."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Makes a clip from a control clip and a prompt.
@@ -115,17 +143,14 @@ def generate(
 
     From a first frame:  hgc-video generate --model svd --image first.png --depth depth.mp4 --out clip.mp4
     """
-    with told_in_one_line(context):
+    with told_in_one_line(context, quiet=quiet):
         given = {
             "pose": pose, "depth": depth, "canny": canny, "softedge": softedge, "lineart": lineart,
         }  # fmt: skip
         controls = {kind: clip for kind, clip in given.items() if clip is not None}
         if not controls:
             raise InputError("give a control clip with --pose FILE or --depth FILE; none was given")
-        for source in controls.values():
-            _check_outputs(source, out, report)
-        if image is not None:
-            _check_outputs(image, out, report, "image")
+        _check_report(report, out, [*controls.values()], image)
         quiet_libraries()
         from ..pipeline import generate as make
 
@@ -140,23 +165,27 @@ def generate(
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             conditioning_scale=_scales(conditioning_scale),
+            control_guidance_start=control_guidance_start,
+            control_guidance_end=control_guidance_end,
             motion=None if motion is None else _numbers("--motion", motion, "motion_bucket_id=60"),
             num_frames=num_frames,
             height=height,
             width=width,
             fps=fps,
-            seed=seed,
+            seed=_seed(seed),
             extract=extract,
             context_length=context_length,
             context_overlap=context_overlap,
             memory=memory,
             out=out,
             device=device,
+            dtype=dtype,
             offline=offline,
             auto_calibrate=auto_calibrate,
+            calibration_dir=calibration_dir,
             progress=not quiet,
         )
-        written = [f"clip      {out.expanduser()}"]
+        written = [f"clip      {user_path(out)}"]
         if report is not None:
             written.append(f"report    {clip.report.save(report)}")
         if not quiet:
@@ -172,8 +201,26 @@ def _travelling(prompt: str, later: list[str]) -> str | dict[int, str]:
             raise InputError(
                 f'--prompt-at "{text}" is not possible; write FRAME=PROMPT, as "48=a dancer"'
             )
+        if int(frame) == 0:
+            raise InputError(
+                f'--prompt-at "{text}" is for a later frame; give the first with --prompt'
+            )
+        if int(frame) in told:
+            raise InputError(f"--prompt-at is given twice for frame {int(frame)}; leave one out")
         told[int(frame)] = words.strip()
     return told if len(told) > 1 else prompt
+
+
+def _seed(told: str) -> int | None:
+    """The seed, None for one to be drawn."""
+    if told.strip().lower() == "random":
+        return None
+    try:
+        return int(told)
+    except ValueError:
+        raise InputError(
+            f'--seed "{told}" is not possible; give a whole number, or random'
+        ) from None
 
 
 def _scales(told: str) -> float | dict[str, float]:
@@ -194,17 +241,12 @@ def _numbers(option: str, told: str, how: str) -> dict[str, float]:
         raise InputError(f'{option} "{shown}" is not possible; write {how}') from None
 
 
-def _check_outputs(
-    source: Path, out: Path, report: Path | None, what: str = "control clip"
-) -> None:
-    """Refuses what could not be written, before minutes are spent on it."""
+def _check_report(report: Path | None, out: Path, controls: list[Path], image: Path | None) -> None:
+    """Refuses a report that could not be written or would overwrite; of `out` generate() sees to that."""
+    if report is None:
+        return
     from ..atomic import check_writable
-    from ..media.video import check_output
 
-    if out.expanduser().resolve() == source.expanduser().resolve():
-        raise InputError(f'--out "{out}" is the {what} itself; name another file')
-    check_output(out)
-    if report is not None:
-        if report.expanduser().resolve() == source.expanduser().resolve():
-            raise InputError(f'--report "{report}" is the {what} itself; name another file')
-        check_writable(report)
+    inputs = [("control clip", clip) for clip in controls]
+    check_distinct({"--report": report}, [*inputs, ("image", image), ("clip of --out", out)])
+    check_writable(report)

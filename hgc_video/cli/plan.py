@@ -47,11 +47,18 @@ def plan(
         int | None,
         typer.Option(help="One step in full: what is computed, reused, skipped, stored, and why."),
     ] = None,
+    throughput: Annotated[
+        str | None,
+        typer.Option(
+            help="For --memory: T MACs and GB to host memory a second, as 40,20; or 'measured', which "
+            "times this machine's GPU. Default: a desktop GPU, assumed."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Shows what would be computed and reused at every step, and what that costs; runs nothing.
 
-    Counts UNet and ControlNet from the model's configuration alone.
+    Counts UNet and ControlNet from the model's configuration alone; only --throughput measured uses the GPU.
 
     Example:  hgc-video plan --model animatediff-sd15 --policy balanced --policy deepcache:interval=3
     """
@@ -64,6 +71,7 @@ def plan(
                 model=model, control=control, preset=preset, num_controlnets=controlnet,
                 num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
                 width=width, guided=guidance, convention=convention, memory=memory,
+                throughput=throughput,
             )
             for preset in chosen
         ]  # fmt: skip

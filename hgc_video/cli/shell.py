@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .. import __version__
-from ..errors import Cancelled, HGCVideoError
+from ..errors import Cancelled, HGCVideoError, Notice
 
 app = typer.Typer(
     name="hgc-video",
@@ -48,10 +49,19 @@ def root(
 
 
 @contextmanager
-def told_in_one_line(context: typer.Context) -> Iterator[None]:
-    """Runs a command's body: 2 for what the user can mend, 1 for what we must, 130 for cancelled."""
+def told_in_one_line(context: typer.Context, *, quiet: bool = False) -> Iterator[None]:
+    """Runs a command's body: 2 for what the user can mend, 1 for what we must, 130 for cancelled.
+
+    What we warn of is one line too, left out with `quiet`; what libraries warn of is left out.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if not quiet:
+                warnings.filterwarnings("always", module="hgc_video")
+                warnings.simplefilter("always", Notice)
+            warnings.showwarning = _show_in_one_line
+            yield
     except (KeyboardInterrupt, Cancelled):
         typer.echo("cancelled; nothing was written", err=True)
         raise typer.Exit(130) from None
@@ -69,6 +79,17 @@ def told_in_one_line(context: typer.Context) -> Iterator[None]:
             err=True,
         )
         raise typer.Exit(1) from None
+
+
+def _show_in_one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: Any = None,
+) -> None:
+    typer.echo(f"note: {' '.join(str(message).split())}", err=True)
 
 
 def quiet_libraries() -> None:

@@ -43,7 +43,9 @@ def calibrate(
     """
     with told_in_one_line(context):
         from ..atomic import check_writable
+        from ..paths import check_distinct
 
+        check_distinct({"--out": out}, [("list of samples", samples)])
         check_writable(out)
         quiet_libraries()
         from ..tune.calibrate import calibrate as measure
@@ -114,8 +116,13 @@ def search(
     """
     with told_in_one_line(context):
         from ..atomic import check_writable
+        from ..paths import check_distinct
         from ..plan.calibration import load_calibration
 
+        check_distinct(
+            {"--out": out, "--memory": memory},
+            [("list of samples", samples), ("calibration", calibration)],
+        )
         check_writable(out)
         quiet_libraries()
         from ..plan.policies.searched import load_coded_schedule
@@ -139,4 +146,3 @@ def search(
             f"schedule      {out}: {100 * (1 - found.share):.1f} % saved at {found.closeness_db:.1f} dB "
             f"(planned {found.planned_db:.1f}, uniform {found.uniform_db:.1f})"
         )
-

@@ -37,28 +37,27 @@ class Solver:
         """The scheduler, made from a pipeline's own, which is asked for so many steps."""
         from diffusers import DPMSolverMultistepScheduler
 
-        made = DPMSolverMultistepScheduler.from_config(
-            own.config,
-            algorithm_type="dpmsolver++",
-            solver_order=self.order,
-            timestep_spacing="linspace",
-        )
+        kind: Any = DPMSolverMultistepScheduler
         if self.at is not None:
-            own.set_timesteps(num_inference_steps)
+            given = type(own).from_config(own.config)  # the pipeline's own keeps its timesteps
+            given.set_timesteps(num_inference_steps)
             word = load_coded_schedule(self.at).resampled(num_inference_steps).actions
-            keys = [int(own.timesteps[i]) for i, action in enumerate(word) if action == FULL]
-            _fix_timesteps(made, keys)
-        return made
+            keys = [int(given.timesteps[i]) for i, action in enumerate(word) if action == FULL]
+            kind = _at_timesteps(kind, keys)
+        return kind.from_config(
+            own.config, algorithm_type="dpmsolver++", solver_order=self.order,
+            timestep_spacing="linspace",
+        )  # fmt: skip
 
 
-def _fix_timesteps(scheduler: Any, timesteps: list[int]) -> None:
-    """Has this instance take these timesteps, whatever number it is asked for."""
-    set_timesteps = scheduler.set_timesteps
+def _at_timesteps(kind: Any, timesteps: list[int]) -> Any:
+    """A scheduler's class, of which every instance takes these timesteps whatever number it is asked for."""
 
-    def fixed(num_inference_steps: int | None = None, device: Any = None) -> None:
-        set_timesteps(device=device, timesteps=timesteps)
+    class AtTimesteps(kind):  # type: ignore[misc]  # a class that is known at run time
+        def set_timesteps(self, num_inference_steps: int | None = None, device: Any = None) -> None:
+            super().set_timesteps(device=device, timesteps=timesteps)
 
-    scheduler.set_timesteps = fixed
+    return AtTimesteps
 
 
 @dataclass(frozen=True)

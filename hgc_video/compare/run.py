@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..tune.jobs import workers
-from ..tune.trials import trials
+from ..tune.trials import kept_trials, trials
 from .measure import Networks, Task, measure
 from .methods import controls, make_method
 
@@ -21,6 +21,14 @@ def compare(
     log: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of all methods on all clips and noises; `memory` is the file of those measured so far."""
+    with kept_trials():
+        return _compared(task, words, memory, jobs, with_controls, log)
+
+
+def _compared(
+    task: Task, words: list[str], memory: Path, jobs: int, with_controls: bool,
+    log: Callable[[str], None],
+) -> list[dict[str, Any]]:  # fmt: skip
     words = ["off", *(word for word in words if word != "off")]
     if with_controls:
         with torch.no_grad():

@@ -1,23 +1,27 @@
-"""The memory peak of a piece of work: CUDA's own counter, or the process's resident set on CPU."""
+"""The memory peak of a piece of work: CUDA's own counter, or the process's resident set elsewhere; and
+what host memory is free."""
 
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from types import TracebackType
 
+import psutil
 import torch
 
-_PAGE_NBYTES = 4096
 _SAMPLE_S = 0.02
+
+
+def free_host_memory() -> int:
+    """Bytes of host memory that can be had without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 class PeakMemory:
     """`with PeakMemory(device) as memory: ...; memory.nbytes` — the peak inside, weights included; of
     several such blocks the highest.
 
-    On CPU the resident set is sampled, so a peak shorter than 20 ms can be missed; where the system
-    does not tell it (outside Linux), `nbytes` is 0.
+    Without CUDA the resident set is sampled, so a peak shorter than 20 ms can be missed.
     """
 
     def __init__(self, device: str) -> None:
@@ -46,8 +50,7 @@ class PeakMemory:
             self._thread.join()
 
     def _sample(self) -> None:
-        statm = Path("/proc/self/statm")
-        while statm.exists():
-            self.nbytes = max(self.nbytes, int(statm.read_text().split()[1]) * _PAGE_NBYTES)
-            if self._stop.wait(_SAMPLE_S):
-                return
+        process, stopped = psutil.Process(), False
+        while not stopped:
+            self.nbytes = max(self.nbytes, int(process.memory_info().rss))
+            stopped = self._stop.wait(_SAMPLE_S)

@@ -1,4 +1,4 @@
-"""How fast this machine's GPU multiplies and copies, measured in a fraction of a second.
+"""How fast this machine's GPU multiplies and copies, measured in a fraction of a second; or as told.
 
 A large matrix product and a pinned copy: what a run reaches at best, so that seconds made from it are a
 lower bound.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from math import inf
 
 import torch
 
+from ..errors import InputError
 from ..plan.memory.throughput import ASSUMED_CPU, ASSUMED_GPU, Rates
 
 _SIDE = 4096
@@ -25,9 +27,31 @@ def rates_of(device: str, dtype: torch.dtype) -> Rates:
     return ASSUMED_CPU if device == "cpu" else ASSUMED_GPU
 
 
-def planning_rates() -> Rates:
-    """The rates to plan a run in half precision with: of the GPU that is here, or assumed."""
-    return _measured("cuda", torch.float16) if torch.cuda.is_available() else ASSUMED_GPU
+def planning_rates(throughput: str | None) -> Rates:
+    """The rates to plan a run in half precision with: "40,20" is 40 T MACs a second and 20 GB a second
+    between device and host, "measured" times the GPU that is here, None assumes one and runs nothing.
+
+    Raises:
+        InputError: neither of these, or nothing to measure.
+    """
+    if throughput is None:
+        return ASSUMED_GPU
+    if throughput == "measured":
+        if not torch.cuda.is_available():
+            raise InputError(
+                "throughput=measured needs a CUDA GPU, and there is none; tell it, as 40,20"
+            )
+        return _measured("cuda", torch.float16)
+    try:
+        macs, copied = (float(number) for number in throughput.split(","))
+    except ValueError:
+        macs = copied = 0.0
+    if not (0 < macs < inf and 0 < copied < inf):
+        raise InputError(
+            f'throughput "{throughput}" is not possible; write T MACs a second and GB a second between '
+            'device and host, as 40,20, or "measured"'
+        )
+    return Rates(macs * 1e12, copied * 1e9, "as told")
 
 
 @cache

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hgc_video.errors import InputError
-from hgc_video.media.frames import Frame, Frames, LazyFrames
+from hgc_video.media.frames import Frame, Frames, LazyFrames, VideoInfo
 from hgc_video.media.video import VideoLike, open_clip
 
 ControlKind: TypeAlias = Literal["pose", "depth"]
@@ -35,6 +35,7 @@ class ControlClip:
     kind: ControlKind
     source_height: int
     source_width: int
+    source: VideoInfo | None = None  # the clip that it is taken from, whole
 
     @property
     def frames(self) -> Frame:
@@ -121,13 +122,14 @@ def load_control(
     size = plan_size(info.height, info.width, height, width, multiple, default_area)
     place = Placement(info.height, info.width, *size)
     if isinstance(control_video, np.ndarray) and size == (info.height, info.width):
-        return ControlClip(_taken(control_video, indices), rate, kind, info.height, info.width)
+        taken = _taken(control_video, indices)
+        return ControlClip(taken, rate, kind, info.height, info.width, info)
 
     def read(start: int) -> Iterator[Frame]:
         return (place.frame(frame) for frame in source.frames(indices[start:]))
 
     stream = LazyFrames(read, len(indices), *size, hold=_held(len(indices), *size))
-    return ControlClip(stream, rate, kind, info.height, info.width)
+    return ControlClip(stream, rate, kind, info.height, info.width, info)
 
 
 def _held(num_frames: int, height: int, width: int) -> bool:

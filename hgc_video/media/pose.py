@@ -64,7 +64,7 @@ def extract_control(
         return _drawn(keypoints[start:], *size)
 
     stream = LazyFrames(read, len(keypoints), *size, hold=True)
-    return ControlClip(stream, rate, "pose", info.height, info.width)
+    return ControlClip(stream, rate, "pose", info.height, info.width, info)
 
 
 def extract_pose(frames: Iterable[Frame]) -> NDArray[np.float64]:

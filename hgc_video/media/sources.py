@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hgc_video.errors import VideoError
 from hgc_video.media.frames import DEFAULT_FPS, Frame, Source, VideoInfo
+from hgc_video.paths import ffmpeg_name
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _BROWSER_DELAY_MS = 100.0  # what browsers show for animation frames that name no duration
@@ -35,7 +36,7 @@ def open_path(path: Path) -> Source:
         return AnimationSource(path)
     from hgc_video.media.movies import open_movie
 
-    return open_movie(path)
+    return open_movie(Path(ffmpeg_name(path)))
 
 
 class ArraySource:

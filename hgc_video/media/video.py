@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +16,7 @@ from hgc_video.errors import InputError
 from hgc_video.media.frames import Frame, Source, VideoInfo
 from hgc_video.media.sources import ArraySource, open_path
 from hgc_video.media.write import check_output, write_video
+from hgc_video.paths import user_path
 
 __all__ = [
     "Frame",
@@ -58,7 +58,7 @@ def open_clip(video: VideoLike, *, assumed_fps: float | None = None) -> Source:
         VideoError: it cannot be read as a clip.
     """
     if isinstance(video, str | os.PathLike):
-        return open_path(Path(video).expanduser())
+        return open_path(user_path(video))
     return ArraySource(video, assumed_fps)
 
 

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from hgc_video.atomic import complete_or_gone, require_writable, unwritable
 from hgc_video.errors import InputError, VideoError
 from hgc_video.media.frames import Frame
+from hgc_video.paths import ffmpeg_name, user_path
 
 
 def write_video(path: str | os.PathLike[str], frames: Frame | Iterable[Frame], fps: float) -> Path:
@@ -31,7 +32,7 @@ def write_video(path: str | os.PathLike[str], frames: Frame | Iterable[Frame], f
         InputError: `fps` is not positive, or frames have the wrong shape or dtype.
         VideoError: unknown suffix, zero frames, a place that cannot be written, a full disk.
     """
-    target = Path(path).expanduser()
+    target = user_path(path)
     if not (math.isfinite(fps) and fps > 0):
         raise InputError(f"fps={fps} is not possible; give a positive number")
     encode = _encoder(target)
@@ -43,7 +44,7 @@ def write_video(path: str | os.PathLike[str], frames: Frame | Iterable[Frame], f
 
 def check_output(path: str | os.PathLike[str]) -> None:
     """Raises VideoError when no clip could be written to `path`: ask before a long run."""
-    target = Path(path).expanduser()
+    target = user_path(path)
     _encoder(target)
     _require_place(target)
     require_writable(target, VideoError)
@@ -52,6 +53,10 @@ def check_output(path: str | os.PathLike[str]) -> None:
 def _encoder(target: Path) -> Callable[[Path, Iterator[Frame], float], None]:
     encoders = {".mp4": _write_mp4, ".gif": _write_gif, ".webp": _write_webp, "": _write_folder}
     suffix = target.suffix.lower()
+    if (
+        not suffix and target.name.lower() in encoders
+    ):  # pathlib sees a hidden file without a suffix
+        raise VideoError(f'"{target}" is a suffix alone; name a file, as clip{target.name}')
     if suffix not in encoders:
         raise VideoError(
             f'unknown suffix "{target.suffix}" of "{target}" '
@@ -94,7 +99,7 @@ def _write_mp4(path: Path, frames: Iterator[Frame], fps: float) -> None:
     import av
 
     options = {"movflags": "+faststart"}
-    with av.open(str(path), "w", format="mp4", container_options=options) as container:
+    with av.open(ffmpeg_name(path), "w", format="mp4", container_options=options) as container:
         # "h264" is this build's H.264 encoder: libx264 in the wheels, others elsewhere.
         stream = container.add_stream("h264", rate=Fraction(fps).limit_denominator(1001))
         stream.pix_fmt = "yuv420p"

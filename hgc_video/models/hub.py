@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..paths import user_path
 
 _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
-_UNWANTED = (
-    "safety_checker/*",
-    "feature_extractor/*",
-    "*.fp16.safetensors",
-    "*.non_ema.safetensors",
-)
+_UNWANTED = ("safety_checker/*", "feature_extractor/*", "*.non_ema.safetensors")
+_VARIANT = "*.fp16*.safetensors"
+_UNSAFE = (".bin", ".ckpt", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
 class Part:
     """A repository, the revision that is wanted of it, and where not all of it is: one file, one folder,
-    or several folders beside the files that lie outside of any."""
+    or several folders beside the files that lie outside of any; `variants` takes weights in half precision
+    beside the plain ones."""
 
     repo: str
     revision: str = "main"
     file: str = ""
     folder: str = ""
     folders: tuple[str, ...] = ()
+    variants: bool = False
 
     @property
     def wanted(self) -> list[str]:
@@ -42,7 +44,8 @@ class Part:
     @property
     def unwanted(self) -> list[str]:
         """Patterns of files that are left out all the same."""
-        return [p for p in _UNWANTED if p.partition("/")[0] not in self.folders]
+        patterns = _UNWANTED if self.variants else (*_UNWANTED, _VARIANT)
+        return [p for p in patterns if p.partition("/")[0] not in self.folders]
 
 
 def fetch(part: Part, *, offline: bool = False) -> Path:
@@ -50,7 +53,7 @@ def fetch(part: Part, *, offline: bool = False) -> Path:
 
     A part whose repository is a local folder is taken from there. ModelError says why there is none.
     """
-    local = Path(part.repo).expanduser()
+    local = user_path(part.repo)
     if local.is_dir():
         return _inside(local, part)
     from huggingface_hub import snapshot_download
@@ -81,6 +84,45 @@ def loading_options(device: str, dtype: Any) -> dict[str, Any]:
 
     chosen = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
     return {"dtype": chosen, "local_files_only": True, "use_safetensors": True}
+
+
+def weights_variant(part: Path) -> str | None:
+    """The variant that the weights of a part in a folder are of, such as "fp16", where those are all there
+    are; None for plain ones. ModelError where there are none that are safe to load."""
+    names = sorted(path.name for path in part.iterdir())
+    stems = [name.removesuffix(".safetensors") for name in names if name.endswith(".safetensors")]
+    variants = sorted(stem.split(".")[1].partition("-")[0] for stem in stems if "." in stem)
+    if any("." not in stem for stem in stems):
+        return None
+    if variants:
+        return "fp16" if "fp16" in variants else variants[0]
+    unsafe = [name for name in names if name.endswith(_UNSAFE)]
+    has = f" but {unsafe[0]}, which can run code when it is loaded" if unsafe else ""
+    raise ModelError(
+        f"cannot load {part}: it holds no safetensors{has}; save the model with safe_serialization=True"
+    )
+
+
+def variant_parts(
+    folder: Path, options: dict[str, Any], but: Collection[str] = ()
+) -> dict[str, Any]:
+    """The models of a pipeline's folder, `but` some, whose weights are of a variant alone, loaded:
+    `from_pretrained` of the whole pipeline looks for plain ones."""
+    import diffusers
+    import transformers
+
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    index = json.loads((folder / "model_index.json").read_text())
+    made = {}
+    for name, of in index.items():
+        part = folder / name
+        if name in but or not isinstance(of, list) or not (part / "config.json").is_file():
+            continue
+        variant = weights_variant(part)
+        if variant is not None and of[0] in libraries:
+            kind = getattr(libraries[of[0]], of[1])
+            made[name] = kind.from_pretrained(part, variant=variant, **options)
+    return made
 
 
 def _inside(folder: Path, part: Part) -> Path:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError, nearest
-from .hub import Part, fetch, loading_options
+from ..paths import user_path
+from .hub import Part, fetch, loading_options, variant_parts, weights_variant
 from .model_presets import load_image_pipeline, load_preset, model_preset, model_presets
 
 EMBEDDED = "puppet"
@@ -48,7 +49,7 @@ def model_folder(model: str) -> Path:
     if model == EMBEDDED:
         folder = Path(str(resources.files("hgc_video.puppet").joinpath("weights")))
     else:
-        folder = Path(model).expanduser()
+        folder = user_path(model)
         if not folder.is_dir():
             raise ModelError(
                 f'model "{model}" is neither "{EMBEDDED}", nor one of {", ".join(model_presets())}, nor a '
@@ -140,30 +141,54 @@ def load_pipeline(
 
 def local_model(model: str, offline: bool) -> str:
     """A model as a local folder; a repository of the hub, `owner/name`, is fetched."""
-    is_repository = model.count("/") == 1 and not Path(model).expanduser().exists()
+    is_repository = model.count("/") == 1 and not user_path(model).exists()
     if model == EMBEDDED or not is_repository or model.startswith((".", "~", "/")):
         return model
-    return str(fetch(Part(model), offline=offline))
+    folder = fetch(Part(model), offline=offline)
+    if not list(folder.glob("unet/*.safetensors")):  # its weights may be in half precision alone
+        folder = fetch(Part(model, variants=True), offline=offline)
+    return str(folder)
+
+
+def controlnet_folder(folder: Path, control: str) -> Path:
+    """Where a model's ControlNet for a control lies; ModelError says what is there instead."""
+    net = folder / f"controlnet_{control}"
+    if net.is_dir():
+        return net
+    there = sorted(path.name for path in folder.glob("controlnet*") if path.is_dir())
+    remedy = f"save a ControlNet for {control} there"
+    if "controlnet" in there:  # as save_pretrained names it, whatever it was trained on
+        remedy = f"if controlnet/ was trained on {control}, rename it to controlnet_{control}"
+    has = f" but {', '.join(there)}" if there else ""
+    raise ModelError(f"model folder {folder} has no controlnet_{control}{has}; {remedy}")
 
 
 def _load_folder(folder: Path, controls: tuple[str, ...], device: str, dtype: Any) -> Any:
-    nets = [folder / f"controlnet_{control}" for control in controls]
-    for net, control in zip(nets, controls, strict=True):
-        if not net.is_dir():
-            raise ModelError(
-                f"model folder {folder} has no controlnet_{control}; "
-                f"save a ControlNet for {control} there"
-            )
+    nets = [controlnet_folder(folder, control) for control in controls]
     if _pipeline_class(folder) == _IMAGE_PIPELINE:
         return load_image_pipeline(folder, nets, device=device, dtype=dtype)
+    _require_motion(folder)
     from diffusers import ControlNetModel, MultiControlNetModel
 
     options = loading_options(device, dtype)
-    made = [ControlNetModel.from_pretrained(net, **options) for net in nets]
+    made = [
+        ControlNetModel.from_pretrained(net, variant=weights_variant(net), **options)
+        for net in nets
+    ]
     pipe = _pipeline(folder, made[0] if len(made) == 1 else MultiControlNetModel(made), options)
     pipe.controlnet.to(device)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+def _require_motion(folder: Path) -> None:
+    """ModelError where a folder's UNet makes images one by one."""
+    kind = json.loads((folder / "unet" / "config.json").read_text()).get("_class_name")
+    if kind != "UNetMotionModel":
+        raise ModelError(
+            f"model folder {folder} holds a {_pipeline_class(folder)} with a {kind}, which makes no video; "
+            "give an AnimateDiff or Stable Video Diffusion pipeline, or use hgc_video.enable_cache on it"
+        )
 
 
 def _pipeline(folder: Path, controlnet: Any, options: dict[str, Any]) -> Any:
@@ -172,14 +197,15 @@ def _pipeline(folder: Path, controlnet: Any, options: dict[str, Any]) -> Any:
     import diffusers
 
     name, texts = _pipeline_class(folder), _text_encoders(folder, options)
+    parts = {**texts, **variant_parts(folder, options, but=texts)}
     if name == "AnimateDiffSDXLPipeline":
         pipe = diffusers.AnimateDiffSDXLPipeline.from_pretrained(
-            folder, motion_adapter=None, **texts, **options
+            folder, motion_adapter=None, **parts, **options
         )
         pipe.controlnet = controlnet
         return pipe
     return diffusers.AnimateDiffControlNetPipeline.from_pretrained(
-        folder, controlnet=controlnet, motion_adapter=None, **texts, **options
+        folder, controlnet=controlnet, motion_adapter=None, **parts, **options
     )
 
 
@@ -193,7 +219,10 @@ def _text_encoders(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     for name, of in index.items():
         if name.startswith("text_encoder") and of[0] == "transformers":
             made[name], told = getattr(transformers, of[1]).from_pretrained(
-                folder / name, output_loading_info=True, **options
+                folder / name,
+                output_loading_info=True,
+                variant=weights_variant(folder / name),
+                **options,
             )
             missing = sorted(told["missing_keys"])
             if missing:

@@ -2,56 +2,74 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
+from ..atomic import write_text
 from ..errors import InputError, nearest
 from ..files import shipped_schedule
-from ..plan.policies.searched import load_coded_schedule
-from ..plan.presets import SEARCHED, resolve
+from ..paths import user_path
+from ..plan.policies.searched import Searched, load_coded_schedule
+from ..plan.presets import SEARCHED, Preset, resolve
 from .calibrate import calibrate
 from .search import Task, search, told
-from .trials import Sample, Source, model_hash
+from .trials import Sample, Source, kept_trials, model_hash
 
 _JUDGEMENTS = 24
 _FRAMES = 8
 
 
 def own_schedule(
-    model: str, sample: Sample, preset: str, num_inference_steps: int, *, folder: Path,
-    log: Callable[[str], None] = print,
-) -> str:  # fmt: skip
-    """The preset to run: `searched:file=FILE`, in which the model's own schedule for a preset's budget is.
+    source: Source, sample: Sample, preset: str, num_inference_steps: int, *, folder: Path,
+    log: Callable[[str], None],
+) -> Preset:  # fmt: skip
+    """The preset to run: the model's own schedule for a preset's budget.
 
     Made once for a model, preset and number of steps, and kept in `folder`; the shipped one where the
-    shipped one was measured on this very model. InputError where the clip is no file or the preset no
-    searched one.
+    shipped one was measured on this very model. Of the source only the model and how it is loaded count;
+    its pipelines are given up at the end. InputError where the clip is no file or the preset no searched one.
     """
     if preset not in SEARCHED:
         raise InputError(f'"{preset}" is not searched: {nearest(preset, SEARCHED)}')
+    model = source.model
     shipped = load_coded_schedule(shipped_schedule(preset))
     if shipped.told.get("model_hash") == model_hash(model):
-        return preset
+        return resolve(preset, model)
     kept = folder / f"{model_hash(model)}-{num_inference_steps}-{preset}.yaml"
     if not kept.is_file():
-        source = _source(model, sample, folder)
-        measured = calibrate(source, num_inference_steps, folder=folder, log=log)
+        source = replace(
+            source, listed=_listed(model, sample, folder), first=0, count=1, num_frames=_FRAMES
+        )
         stretch = (resolve(preset).num_steps(num_inference_steps) / num_inference_steps,)
         budget = float(shipped.told["budget"])
-        task = Task(source, num_inference_steps, budget, lengths=stretch, judgements=_JUDGEMENTS)
-        found = search(task, measured, memory=folder / "judgements.jsonl", log=log)
+        with kept_trials():
+            measured = calibrate(source, num_inference_steps, folder=folder, log=log)
+            task = Task(
+                source, num_inference_steps, budget, lengths=stretch, judgements=_JUDGEMENTS
+            )
+            found = search(task, measured, memory=folder / "judgements.jsonl", log=log)
         told(found, task, measured, preset).save(kept)
-    return f"searched:file={kept}"
+    # Not by name, as "searched:file=...": a folder's name may hold what divides policies and fields.
+    return Preset(f"searched:file={kept}", (Searched(file=str(kept)),))
 
 
-def _source(model: str, sample: Sample, folder: Path) -> Source:
+def _listed(model: str, sample: Sample, folder: Path) -> Path:
+    """A file that lists the sample; its name tells samples apart, as what is judged on them is kept."""
     if not isinstance(sample.control, str):
         raise InputError("auto_calibrate needs a control clip in a file; save it and give its path")
-    clip = Path(sample.control).expanduser().resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = folder / f"{model_hash(model)}-samples.yaml"
+    clip = user_path(sample.control).resolve()
     one = {"control": str(clip), "kind": sample.kind, "prompt": sample.prompt, "seed": sample.seed}
-    listed.write_text(yaml.safe_dump([one]))
-    return Source(model, listed, 0, 1, _FRAMES)
+    text = yaml.safe_dump([one])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f'cannot make the folder "{folder}" for what is measured: {error.strerror}; name another with '
+            "calibration_dir"
+        ) from error
+    return write_text(folder / f"{model_hash(model)}-{digest}-samples.yaml", text)

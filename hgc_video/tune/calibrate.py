@@ -12,7 +12,7 @@ import torch
 from ..plan.calibration import Calibration, load_calibration, mean
 from .jobs import workers
 from .record import record
-from .trials import Source, model_hash, trials
+from .trials import Source, kept_trials, model_hash, trials
 
 _GAINS_EVERY = 4  # steps; with four clips and as many offsets every step is measured once
 
@@ -30,7 +30,7 @@ def calibrate(
     missing = [(index, path) for index, path in todo if not path.is_file()]
     folder.mkdir(parents=True, exist_ok=True)
     log(f"{source.count - len(missing)} of {source.count} samples are measured already")
-    with workers(jobs) as each:
+    with kept_trials(), workers(jobs) as each:
         each(partial(_measure, source, num_inference_steps, cuts), missing)
     parts = [load_calibration(path) for _, path in todo]
     return _with_all_gains(parts)

@@ -226,4 +226,3 @@ def _changes(trial: Trial) -> dict[str, tuple[float, ...]]:
         models.positions = [recorder]
         denoise(models, trial.pipe.scheduler, noise, timesteps, positions=[models], **options)
     return changes.means()
-

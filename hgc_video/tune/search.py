@@ -23,7 +23,7 @@ from ..plan.policies.searched import FULL, CodedSchedule
 from ..plan.search.hill_climb import Space, climb
 from ..plan.search.segments import search_keys, share
 from .jobs import Map, workers
-from .trials import Source, setting, trials
+from .trials import Source, kept_trials, setting, trials
 
 _GATES = (1.0, 0.94, 0.88, 0.8, 0.72, 0.64, 0.56, 0.48)  # shares of the run
 
@@ -66,6 +66,11 @@ def search(
     task: Task, measured: Calibration, *, memory: Path, log: Callable[[str], None] = print
 ) -> Found:
     """The plan for a task; `memory` is the file of judgements made so far."""
+    with kept_trials():
+        return _searched(task, measured, memory, log)
+
+
+def _searched(task: Task, measured: Calibration, memory: Path, log: Callable[[str], None]) -> Found:
     with torch.no_grad():
         first = trials(task.source)(0, task.num_inference_steps)
     measured.setting.check(

@@ -5,8 +5,11 @@ A trial knows its clip, prompt and noise, and gives the final latents under any 
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -25,6 +28,7 @@ from ..errors import InputError
 from ..media.control import ControlClip, load_control
 from ..models.load import EMBEDDED, default_guidance_scale, load_pipeline, model_folder, read_facts
 from ..models.model_presets import model_presets, preset_file
+from ..paths import user_path
 from ..plan.calibration import Setting
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import ChunkPlan, Chunks, Peak
@@ -64,7 +68,7 @@ def read_samples(path: Path) -> list[Sample]:
     """Samples listed in a YAML file as `- {control: clip.mp4, kind: pose, prompt: ..., seed: 0}`, clips
     relative to the file; InputError says what is wrong with another."""
     try:
-        listed = yaml.safe_load(path.expanduser().read_text())
+        listed = yaml.safe_load(user_path(path).read_text())
         return [
             Sample(
                 str(path.parent / told["control"]),
@@ -171,8 +175,9 @@ def _control(request: Request) -> ControlClip:
 @dataclass(frozen=True)
 class Source:
     """Where trials come from, in plain values that a worker process can be told: a model, a file of
-    samples or the number of the embedded model's first one, how many, frames of each, and a scheduler of
-    diffusers by its class name ("": the model's own)."""
+    samples or the number of the embedded model's first one, how many, frames of each, a scheduler of
+    diffusers by its class name ("": the model's own), and where and in which precision the model is loaded,
+    as `load_pipeline` takes it (device None: the fastest here)."""
 
     model: str
     listed: Path | None
@@ -180,12 +185,36 @@ class Source:
     count: int
     num_frames: int
     scheduler: str = ""
+    device: str | None = None
+    dtype: torch.dtype | None = None
+    offline: bool = False
 
 
 @lru_cache(maxsize=2)
 def trials(source: Source) -> Trials:
-    """The trials of a source; made once in every process."""
+    """The trials of a source; made once in every process, and kept until `kept_trials` ends."""
     return Trials(source)
+
+
+_KEEPING: ContextVar[bool] = ContextVar("keeping", default=False)
+
+
+@contextmanager
+def kept_trials() -> Iterator[None]:
+    """Within this block trials and their pipelines are made once; at its end, or that of the outermost such
+    block, they are given up and their memory is free."""
+    if _KEEPING.get():
+        yield
+        return
+    token = _KEEPING.set(True)
+    try:
+        yield
+    finally:
+        _KEEPING.reset(token)
+        trials.cache_clear()
+        gc.collect()  # modules and their hooks refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 class Trials:
@@ -194,6 +223,8 @@ class Trials:
     def __init__(self, source: Source) -> None:
         self.model, self.num_frames = source.model, source.num_frames
         self.scheduler = source.scheduler
+        self._loading: dict[str, Any] = {"dtype": source.dtype, "offline": source.offline}
+        self._device = source.device
         self.samples = samples_for(
             source.model, source.listed, source.first, source.count, source.num_frames
         )
@@ -216,7 +247,9 @@ class Trials:
 
     def _pipe(self, kind: str) -> Any:
         if kind not in self._pipes:
-            pipe = self._pipes[kind] = load_pipeline(self.model, kind, device=choose_device(None))
+            pipe = self._pipes[kind] = load_pipeline(
+                self.model, kind, device=choose_device(self._device), **self._loading
+            )
             if self.scheduler:
                 pipe.scheduler = make_scheduler(self.scheduler, pipe.scheduler)
         return self._pipes[kind]

@@ -7,16 +7,24 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import AnimateDiffControlNetPipeline, ControlNetModel
+from diffusers import (
+    AnimateDiffControlNetPipeline,
+    AutoencoderKL,
+    ControlNetModel,
+    UNetMotionModel,
+)
 from PIL import Image
+from transformers import CLIPTextModel
 
 from hgc_video.errors import InputError, ModelError
-from hgc_video.models.load import load_pipeline, model_folder, read_facts
+from hgc_video.forecast import forecast
+from hgc_video.models.load import load_pipeline, local_model, model_folder, read_facts
 from hgc_video.puppet.judge import Judge
 from hgc_video.puppet.training.denoiser import Denoiser, make_controlnet, make_unet
 from hgc_video.puppet.training.run import Trained
 from hgc_video.puppet.training.text import make_text_encoder, make_tokenizer
 from hgc_video.puppet.training.vae import make_vae
+from tests import tiny_pipelines as tiny
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +138,79 @@ def test_text_weights_under_other_names_are_an_error_and_not_random_ones(copied)
         ModelError, match=r"does not fit the CLIPTextModel of transformers .* missing"
     ):
         load_pipeline(str(copied), "pose")
+
+
+def as_variant(part, shard="10GB"):
+    """The part as save_pretrained(variant="fp16") writes it, and no plain weights."""
+    kinds = {"unet": UNetMotionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    model = kinds.get(part.name, ControlNetModel).from_pretrained(part)
+    shutil.rmtree(part)
+    model.save_pretrained(part, variant="fp16", max_shard_size=shard)
+    assert not [p for p in part.glob("*.safetensors") if ".fp16" not in p.name]
+
+
+@pytest.mark.parametrize(
+    ("parts", "shard"),
+    [(["unet"], "5MB"), (["unet", "vae", "text_encoder", "controlnet_pose"], "10GB")],
+)
+def test_weights_in_half_precision_alone_are_loaded(copied, exported, parts, shard):
+    for part in parts:
+        as_variant(copied / part, shard)
+    (
+        copied / "unet" / "README"
+    ).touch()  # a name without a dot, which diffusers' own search trips over
+    assert np.array_equal(
+        two_steps(load_pipeline(str(copied), "pose")),
+        two_steps(load_pipeline(str(exported), "pose")),
+    )
+
+
+def test_weights_that_are_not_safe_to_load_are_named(copied):
+    for path in (copied / "vae").glob("*.safetensors"):
+        path.rename(path.with_suffix(".bin"))
+    with pytest.raises(
+        ModelError, match=r"vae: it holds no safetensors but diffusion_pyt.*\.bin"
+    ) as caught:
+        load_pipeline(str(copied), "pose")
+    assert one_line(caught)
+
+
+def test_a_controlnet_under_the_name_that_diffusers_gives_it_is_pointed_at(copied):
+    (copied / "controlnet_pose").rename(copied / "controlnet")
+    with pytest.raises(
+        ModelError,
+        match="has no controlnet_pose but controlnet, controlnet_depth; if controlnet/ was trained on pose, "
+        "rename it to controlnet_pose",
+    ) as caught:
+        load_pipeline(str(copied), "pose")
+    assert one_line(caught)
+    with pytest.raises(ModelError, match="rename it to controlnet_pose"):
+        forecast(model=str(copied))
+
+
+def test_a_folder_of_an_image_pipeline_says_what_it_is(tmp_path):
+    pipe = tiny.sd_controlnet()
+    pipe.save_pretrained(tmp_path / "model")
+    pipe.controlnet.save_pretrained(tmp_path / "model" / "controlnet_pose")
+    with pytest.raises(
+        ModelError, match=r"StableDiffusionControlNetPipeline with a UNet2DConditionModel.*no video"
+    ) as caught:
+        load_pipeline(str(tmp_path / "model"), "pose")
+    assert one_line(caught)
+
+
+def test_a_repository_with_half_precision_alone_is_fetched_so(copied, tmp_path, monkeypatch):
+    as_variant(copied / "unet")
+    asked = []
+
+    def download(repo, *, ignore_patterns, **told):
+        asked.append(ignore_patterns)
+        ignored = shutil.ignore_patterns(
+            *(p.rpartition("/")[2] for p in ignore_patterns if p[0] == "*")
+        )
+        return str(shutil.copytree(copied, tmp_path / f"fetched{len(asked)}", ignore=ignored))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert local_model("owner/name", offline=True) == str(tmp_path / "fetched2")
+    assert list((tmp_path / "fetched2" / "unet").glob("*.fp16.safetensors"))
+    assert len(asked) == 2

@@ -130,3 +130,15 @@ def test_amounts(text, nbytes):
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(InputError, match="8GiB"):
         parse_nbytes(text)
+
+
+def test_a_denoising_loop_that_must_take_less_is_cut_and_decoding_is_not():
+    """A loop predicted at 11 GiB failed: the next cut takes less there, and decoding its 9 GiB still."""
+    first = chosen(12)
+    assert (first.peak.denoise, first.peak.decode) == (11 * GIB, 9 * GIB)
+    second = chosen(12, denoise_budget=first.peak.denoise)
+    assert second.chunks == Chunks(decode=16, idle=HOST) and second.peak.denoise == 9 * GIB
+    third = chosen(12, denoise_budget=second.peak.denoise)
+    assert (third.peak.denoise, third.peak.decode) == (int(7.8 * GIB), 9 * GIB)
+    with pytest.raises(InputError, match="too little"):
+        chosen(12, denoise_budget=2 * GIB, context=16)

@@ -28,7 +28,9 @@ def test_every_name_makes_a_valid_schedule_of_every_length(name, steps):
 
 
 def test_fields_reach_the_policy():
-    assert resolve("hgc:interval=4,cut=1,gate=0.25").policies == (HGC(interval=4, depth=1, gate=0.25),)
+    assert resolve("hgc:interval=4,cut=1,gate=0.25").policies == (
+        HGC(interval=4, depth=1, gate=0.25),
+    )
     assert resolve("fewer-steps:steps=13").num_steps(25) == 13
     assert resolve("fewer-steps:steps=13+balanced").num_steps(25) == 13
     assert resolve("quality+fewer-steps:steps=13").num_steps(25) == 13

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from diffusers import AnimateDiffControlNetPipeline
 
 import hgc_video
 from hgc_video.errors import InputError
+from hgc_video.plan.presets import resolve
 from hgc_video.tune.auto import own_schedule
-from hgc_video.tune.trials import Sample
+from hgc_video.tune.trials import Sample, Source, kept_trials, trials
 from tests import tiny_pipelines as tiny
 
 
 @pytest.mark.slow
 def test_another_model_gets_its_own_schedule_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HOME", str(tmp_path))
+    # A name that would divide policies and fields in the text of a preset.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches+mine, all"))
     pipe = tiny.animatediff(AnimateDiffControlNetPipeline, controlnet=tiny.controlnet())
     pipe.save_pretrained(tmp_path / "model")
     pipe.controlnet.save_pretrained(tmp_path / "model" / "controlnet_pose")
     frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     options = {
         "model": str(tmp_path / "model"), "preset": "fast", "num_inference_steps": 5, "height": 32,
-        "width": 32, "progress": False, "auto_calibrate": True,
+        "width": 32, "auto_calibrate": True, "device": "cpu",
     }  # fmt: skip
     from hgc_video.media.write import write_video
 
@@ -30,15 +34,51 @@ def test_another_model_gets_its_own_schedule_once(tmp_path, monkeypatch, capsys)
     clip = hgc_video.generate(tmp_path / "clip.mp4", "a dancer", **options)
     assert clip.report.preset.startswith("searched:file=")
     assert clip.report.macs_saved > 0.5
-    assert "judged" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "judged" in shown.err and shown.out == ""
+    assert list((tmp_path / "caches+mine, all" / "hgc_video").glob("*-5-fast.yaml"))
     again = hgc_video.generate(tmp_path / "clip.mp4", "a dancer", **options)
-    assert "judged" not in capsys.readouterr().out
+    assert "judged" not in capsys.readouterr().err
     assert np.array_equal(again.frames, clip.frames)
+    gc.collect()
+    held = [o for o in gc.get_objects() if isinstance(o, AnimateDiffControlNetPipeline)]
+    assert [id(o) for o in held] == [id(pipe)], "what measured and what made the clip are given up"
+    elsewhere = tmp_path / "elsewhere"
+    hgc_video.generate(
+        tmp_path / "clip.mp4", "a dancer", **options, calibration_dir=elsewhere, progress=False
+    )
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "")
+    assert list(elsewhere.glob("*-5-fast.yaml"))
 
 
 def test_the_embedded_model_has_its_own_already(tmp_path):
-    sample = Sample("clip.mp4", "pose", "a dancer", 0)
-    assert own_schedule("puppet", sample, "fast", 25, folder=tmp_path) == "fast"
+    parts = (Source("puppet", None, 0, 1, 1), Sample("clip.mp4", "pose", "a dancer", 0))
+    options = {"folder": tmp_path / "a", "log": print}
+    assert own_schedule(*parts, "fast", 25, **options) == resolve("fast", "puppet")
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match='"lossless" is not searched'):
-        own_schedule("puppet", sample, "lossless", 25, folder=tmp_path)
+        own_schedule(*parts, "lossless", 25, **options)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    pipe = tiny.animatediff(AnimateDiffControlNetPipeline, controlnet=tiny.controlnet())
+    pipe.save_pretrained(tmp_path / "model")
+    (tmp_path / "file").touch()
+    parts = (
+        Source(str(tmp_path / "model"), None, 0, 1, 1), Sample("clip.mp4", "pose", "a dancer", 0)
+    )  # fmt: skip
+    with pytest.raises(InputError, match="calibration_dir"):
+        own_schedule(*parts, "fast", 5, folder=tmp_path / "file" / "under", log=print)
+
+
+def test_trials_are_kept_in_a_block_and_given_up_at_its_end():
+    source = Source("puppet", None, 6000, 1, 1)
+    with kept_trials():
+        first = trials(source)
+        with kept_trials():
+            assert trials(source) is first
+        assert trials(source) is first
+    assert trials.cache_info().currsize == 0
+    with kept_trials():
+        assert trials(source) is not first

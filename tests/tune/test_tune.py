@@ -128,4 +128,3 @@ def test_samples_come_from_a_file_for_other_models(tmp_path):
     listed.write_text("- nothing: here\n")
     with pytest.raises(InputError, match="no list of samples"):
         samples_for("some/folder", listed, 0, 4, 2)
-

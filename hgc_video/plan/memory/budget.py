@@ -182,7 +182,7 @@ _DECODED = (16, 8, 4, 2, 1)
 def choose_chunks(
     predict: Predict, *, num_frames: int, max_frames: int, num_positions: int, rates: Rates,
     budget: int | None = None, host_budget: int | None = None, context: int | None = None,
-    decoded: int = 16,
+    decoded: int = 16, denoise_budget: int | None = None,
 ) -> ChunkPlan:  # fmt: skip
     """The cheapest cut whose predicted peak fits `budget` bytes (None: whatever it takes).
 
@@ -190,12 +190,14 @@ def choose_chunks(
     copies to host memory, of which `host_budget` bytes are there, against computing again. The result
     is the same for all splits and for host memory. Windows shorter than the model's `max_frames` change
     it and are taken last, never below half of that, and not at all where `context` tells the length.
-    `decoded` frames are decoded at once, fewer where that does not fit.
+    `decoded` frames are decoded at once, fewer where that does not fit. `denoise_budget` is for the denoising
+    loop alone, where it is known to be less than for the rest.
 
     Raises:
         InputError: nothing fits; the message names the smallest budget that would do.
     """
     limit = float("inf") if budget is None else budget * (1 - _MARGIN)
+    denoise_limit = limit if denoise_budget is None else min(limit, denoise_budget * (1 - _MARGIN))
     host_limit = float("inf") if host_budget is None else host_budget
     longest = min(num_frames, max_frames)
     contexts = [context or longest]
@@ -213,11 +215,12 @@ def choose_chunks(
             peak = Peak(denoise, decode, spilled)
             if spilled > host_limit:
                 continue
-            if peak.nbytes <= limit:
+            if peak.nbytes <= limit and denoise <= denoise_limit:
                 chosen = replace(chunks, decode=frames)
                 level = 2 if chunks.split else 1
                 return ChunkPlan(level, length, chosen, peak, budget, works, rates)
             smallest = min(smallest or peak.nbytes, peak.nbytes)
+    budget = budget or denoise_budget
     assert budget is not None
     needed = smallest / (1 - _MARGIN)
     raise InputError(
