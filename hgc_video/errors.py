@@ -12,6 +12,8 @@ HGCVideoError
 ├── MissingExtraError     an optional package that is not installed
 └── Cancelled             the user stopped the run
 
+InputWarning (a UserWarning) is for what the user gave and can be used, but probably not as it was meant.
+
 Messages are one line: what was given, what is allowed, what to do.
 """
 
@@ -39,6 +41,10 @@ class PromptError(InputError):
 
 class PresetError(InputError):
     """An unknown preset, policy or policy field."""
+
+
+class InputWarning(UserWarning):
+    """What the user gave is used, but looks as if something else was meant, or not all of it is used."""
 
 
 class PlanError(HGCVideoError, ValueError):

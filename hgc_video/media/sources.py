@@ -33,9 +33,9 @@ def open_path(path: Path) -> Source:
         return FolderSource(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return AnimationSource(path)
-    from hgc_video.media.movies import open_movie
+    from hgc_video.media.movies import Movie
 
-    return open_movie(path)
+    return Movie(path)
 
 
 class ArraySource:
