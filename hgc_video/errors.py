@@ -12,8 +12,8 @@ HGCVideoError
 ├── MissingExtraError     an optional package that is not installed
 └── Cancelled             the user stopped the run
 
-Notice (a UserWarning) is for what a user must know of a run that goes on: what was left out of the input,
-or done another way than asked for.
+HGCVideoWarning (a UserWarning) is for what a user must know of a run that goes on: input that is left out,
+used another way than asked for, or probably not meant.
 
 Messages are one line: what was given, what is allowed, what to do.
 """
@@ -69,8 +69,9 @@ class MissingExtraError(HGCVideoError, ImportError):
     """An optional package that is not installed."""
 
 
-class Notice(UserWarning):
-    """What was left out of the input, or done another way than asked for."""
+class HGCVideoWarning(UserWarning):
+    """What a user must know of a run that goes on: input that is left out, used another way than asked
+    for, or probably not meant."""
 
 
 class Cancelled(HGCVideoError):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
 from .device import choose_device, choose_dtype
-from .errors import Cancelled, InputError, Notice
+from .errors import Cancelled, HGCVideoWarning, InputError
 from .media.control import ControlClip, Placement, load_control
 from .media.frames import Frame, Frames, LazyFrames, gathered
 from .media.left_out import left_out
@@ -124,8 +124,8 @@ def generate(
         Cancelled: the callback returned False.
 
     Warns:
-        Notice: what of the control clip is left out, frames or sound; memory ran out and a smaller cut is
-            tried.
+        HGCVideoWarning: what of the control clip is left out, frames or sound; memory ran out and a smaller
+            cut is tried.
     """
     model = local_model(model, offline)
     facts = read_facts(model)
@@ -180,7 +180,9 @@ def _forgive_out_of_memory(error: Exception, stage: str, stacklevel: int) -> Non
     if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
         raise error
     first = (str(error).splitlines() or ["out of memory"])[0]
-    warnings.warn(f"{stage} ran out of memory ({first}); trying a smaller cut", Notice, stacklevel)
+    warnings.warn(
+        f"{stage} ran out of memory ({first}); trying a smaller cut", HGCVideoWarning, stacklevel
+    )
 
 
 def _free_device_memory() -> None:
@@ -300,7 +302,7 @@ def _tell_left_out(request: Request, facts: ModelFacts, clip: ControlClip) -> No
         most=facts.max_frames if request.from_image else None,
     )  # fmt: skip
     if told:
-        warnings.warn(told, Notice, stacklevel=3)
+        warnings.warn(told, HGCVideoWarning, stacklevel=3)
 
 
 def _calibrated(

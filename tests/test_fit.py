@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 
 import hgc_video
-from hgc_video.errors import InputError, Notice
+from hgc_video.errors import HGCVideoWarning, InputError
 from hgc_video.fit import Fit, memory_budget
 from hgc_video.forecast import forecast
 from hgc_video.measure.live_bytes import LiveBytes
@@ -121,7 +121,7 @@ def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
             fallen.append(step)
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.warns(Notice, match="denoising ran out of memory .*smaller cut"):
+    with pytest.warns(HGCVideoWarning, match="denoising ran out of memory .*smaller cut"):
         clip = run(pose, memory="8GiB", callback=fall_once)
     whole = run(pose)
     assert clip.report.predicted_peak_nbytes < run(pose, memory="8GiB").report.predicted_peak_nbytes
@@ -130,7 +130,7 @@ def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
     def always(step, steps, latents):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.warns(Notice, match="smaller cut"), pytest.raises(torch.OutOfMemoryError):
+    with pytest.warns(HGCVideoWarning, match="smaller cut"), pytest.raises(torch.OutOfMemoryError):
         run(pose, memory="8GiB", callback=always)
 
 
@@ -168,7 +168,7 @@ def test_decoding_that_runs_out_of_memory_is_done_again_with_the_latents_there_a
 
     whole = run(pose)
     monkeypatch.setattr(AutoencoderKL, "decode", of_a_small_device)
-    with pytest.warns(Notice, match="decoding ran out of memory") as told:
+    with pytest.warns(HGCVideoWarning, match="decoding ran out of memory") as told:
         clip = run(pose, callback=lambda *_: steps.append(1), out=tmp_path / "clip")
     assert len([w for w in told if "decoding" in str(w.message)]) == 2  # 8 frames, 4, 2
     assert len(steps) == 2, "nothing is denoised again"

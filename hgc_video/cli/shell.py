@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import Cancelled, HGCVideoError, Notice
+from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
 
 app = typer.Typer(
     name="hgc-video",
@@ -59,7 +59,7 @@ def told_in_one_line(context: typer.Context, *, quiet: bool = False) -> Iterator
             warnings.simplefilter("ignore")
             if not quiet:
                 warnings.filterwarnings("always", module="hgc_video")
-                warnings.simplefilter("always", Notice)
+                warnings.simplefilter("always", HGCVideoWarning)
             warnings.showwarning = _show_in_one_line
             yield
     except (KeyboardInterrupt, Cancelled):

@@ -2,40 +2,47 @@
 
 Frame choice and size are planned from plain numbers (`plan_frames`, `plan_size`); `Placement`
 carries pixels and keypoints into the planned frame the same way. Knows nothing about any model
-beyond the numbers it is given, and does not look at what the frames show.
+beyond the numbers it is given.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hgc_video.errors import InputError
-from hgc_video.media.frames import Frame, Frames, LazyFrames, VideoInfo
+from hgc_video.errors import HGCVideoWarning, InputError
+from hgc_video.media.frames import Frame, Frames, LazyFrames, Source, VideoInfo
+from hgc_video.media.looks import tell_of_looks
 from hgc_video.media.video import VideoLike, open_clip
 
-ControlKind: TypeAlias = Literal["pose", "depth"]
-
 HELD_NBYTES = 2**30
+LOOKED_AT = 8  # frames, to see whether a clip is what it is given as
 FLUID_FPS = 12.0  # rates above it are thinned, so that few frames still show a movement
 
 
 @dataclass(frozen=True)
 class ControlClip:
-    """A clip ready to steer a model: `stream` (f H W 3) uint8, read as it is asked for."""
+    """A clip ready to steer a model: `stream` (f H W 3) uint8, read as it is asked for.
+
+    Of extracted skeletons, `num_bridged` frames lie in short gaps of the detection and were drawn between
+    their neighbours, and `num_empty` frames show nobody and are black.
+    """
 
     stream: Frames
     fps: float
-    kind: ControlKind
+    kind: str
     source_height: int
     source_width: int
     source: VideoInfo | None = None  # the clip that it is taken from, whole
+    num_bridged: int = 0
+    num_empty: int = 0
 
     @property
     def frames(self) -> Frame:
@@ -93,7 +100,7 @@ class Placement:
 
 def load_control(
     control_video: VideoLike,
-    kind: ControlKind = "pose",
+    kind: str = "pose",
     *,
     num_frames: int | None = None,
     height: int | None = None,
@@ -102,19 +109,26 @@ def load_control(
     multiple: int = 32,
     default_area: int = 128 * 128,
     max_frames: int | None = None,
+    source_fps: float | None = None,
+    invert_depth: bool = False,
 ) -> ControlClip:
-    """A ready control clip (skeletons or depth) from a path, an array (f H W 3) or images.
+    """A ready control clip (skeletons, depth or lines) from a path, an array (f H W 3) or images.
 
     Frames are chosen by `plan_frames` and sized by `plan_size`; they keep their aspect and are
     padded with black, so nobody is cut off. They are read as they are asked for: kept in memory up to
-    `HELD_NBYTES`, of a longer clip read anew at every step. `fps` is the result's rate; frames in
-    memory carry none and are taken to be at that rate already (8 when it is not told).
+    `HELD_NBYTES`, of a longer clip read anew at every step. `fps` is the result's rate. A folder of images
+    and frames in memory carry no rate: theirs is `source_fps`, or else `fps`, or else 8.
+    `invert_depth` turns a depth clip round in which near is dark.
+
+    Warns (HGCVideoWarning) of an assumed rate, and of frames that do not look like a control of this kind.
 
     Raises:
         VideoError: the clip cannot be read.
-        InputError: a size, rate or frame count that is not possible.
+        InputError: a size, rate or frame count that is not possible; `invert_depth` of another kind.
     """
-    source = open_clip(control_video, assumed_fps=fps)
+    if invert_depth and kind != "depth":
+        raise InputError(f"invert_depth is for depth clips, not for {kind}; leave it out")
+    source = open_control(control_video, fps, source_fps)
     info = source.info
     indices, rate = plan_frames(
         info.num_frames, info.fps, num_frames=num_frames, fps=fps, max_frames=max_frames
@@ -123,13 +137,75 @@ def load_control(
     place = Placement(info.height, info.width, *size)
     if isinstance(control_video, np.ndarray) and size == (info.height, info.width):
         taken = _taken(control_video, indices)
-        return ControlClip(taken, rate, kind, info.height, info.width, info)
+        stream: Frames = 255 - taken if invert_depth else taken
+    else:
 
-    def read(start: int) -> Iterator[Frame]:
-        return (place.frame(frame) for frame in source.frames(indices[start:]))
+        def read(start: int) -> Iterator[Frame]:
+            frames = source.frames(indices[start:])
+            return (place.frame(255 - frame if invert_depth else frame) for frame in frames)
 
-    stream = LazyFrames(read, len(indices), *size, hold=_held(len(indices), *size))
+        stream = LazyFrames(read, len(indices), *size, hold=_held(len(indices), *size))
+    top, left, shown_height, shown_width = place.box
+    looked_at = np.stack([stream[at] for at in _spread(len(indices))])
+    inside = looked_at[:, top : top + shown_height, left : left + shown_width]
+    tell_of_looks(inside, kind, name_of(control_video))
     return ControlClip(stream, rate, kind, info.height, info.width, info)
+
+
+def open_control(video: VideoLike, fps: float | None, source_fps: float | None) -> Source:
+    """Opens a control clip and warns of a rate that was assumed for it, or given in vain."""
+    for name, rate in (("fps", fps), ("source_fps", source_fps)):
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise InputError(f"{name}={rate} is not possible; give a positive number")
+    source = open_clip(video, source_fps=source_fps or fps)
+    info = source.info
+    if info.carries_fps and source_fps is not None and not math.isclose(source_fps, info.fps):
+        _warn(
+            f"source_fps={source_fps:g} is not used: {name_of(video)} carries its own rate, "
+            f"{info.fps:g} fps"
+        )
+    is_folder = isinstance(video, str | os.PathLike) and not info.carries_fps
+    if is_folder and info.num_frames > 1 and source_fps is None and fps is None:
+        _warn(
+            f"the images of {name_of(video)} carry no frame rate: {info.fps:g} fps is assumed; "
+            "give theirs with source_fps (--source-fps)"
+        )
+    return source
+
+
+def source_rates(
+    videos: Mapping[str, VideoLike], source_fps: float | None = None
+) -> dict[str, float | None]:
+    """The `source_fps` of each of several controls.
+
+    Images that carry no rate are matched frame to frame with another control that carries one and has as
+    many frames: they were made from the same film.
+    """
+    if len(videos) < 2 or source_fps is not None:
+        return dict.fromkeys(videos, source_fps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HGCVideoWarning)  # each clip's own come when it is read
+        infos = {kind: open_clip(video).info for kind, video in videos.items()}
+    told = {info.num_frames: info.fps for info in infos.values() if info.carries_fps}
+    return {
+        kind: None if info.carries_fps else told.get(info.num_frames)
+        for kind, info in infos.items()
+    }
+
+
+def name_of(video: VideoLike) -> str:
+    """A clip's name in messages."""
+    return f'"{video}"' if isinstance(video, str | os.PathLike) else "the clip in memory"
+
+
+def _spread(num_frames: int) -> list[int]:
+    """Up to `LOOKED_AT` frames from the first to the last."""
+    spread = np.linspace(0, num_frames - 1, min(LOOKED_AT, num_frames))
+    return [int(at) for at in spread.round()]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, HGCVideoWarning, stacklevel=2)
 
 
 def _held(num_frames: int, height: int, width: int) -> bool:

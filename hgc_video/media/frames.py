@@ -16,17 +16,22 @@ from hgc_video.errors import VideoError
 
 Frame: TypeAlias = NDArray[np.uint8]
 
+_WORTH_A_START = 32  # frames; reading is begun anew where so many would be read in vain
 DEFAULT_FPS = 8.0  # for images and arrays, which carry no frame rate
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Frame rate, length and size (as shown, after rotation) of a clip."""
+    """Frame rate, length and size (as shown, after rotation) of a clip.
+
+    `carries_fps`: the clip itself says its rate; a folder of images and frames in memory do not.
+    """
 
     fps: float
     num_frames: int
     height: int
     width: int
+    carries_fps: bool = True
 
     @property
     def duration_s(self) -> float:
@@ -101,7 +106,7 @@ class LazyFrames:
         return self._held[list(indices)]
 
     def _one(self, index: int) -> Frame:
-        if index < self._next or self._stream is None:
+        if not self._next <= index < self._next + _WORTH_A_START or self._stream is None:
             self._stream, self._next = self._read(index), index
         while self._next < index:
             self._following()

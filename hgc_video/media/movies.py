@@ -1,102 +1,273 @@
-"""Movie files: decord for speed, PyAV where decord is absent or cannot open the file.
+"""Movie files, read by PyAV. Every frame is found by its timestamp.
 
-PyAV looks at every file first, because its errors are clean; both show frames upright. Knows
-nothing about images and folders.
+Opening a movie demuxes it, which tells the timestamps of its frames at little cost; a file whose packets
+do not tell them is decoded once instead. Knows nothing about images and folders.
 """
 
 from __future__ import annotations
 
+import warnings
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from importlib import import_module
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import av
 import av.error
 import numpy as np
+from av.video.frame import PictureType
 
-from hgc_video.errors import VideoError
-from hgc_video.media.frames import DEFAULT_FPS, Frame, Source, VideoInfo
+from hgc_video.errors import HGCVideoWarning, VideoError
+from hgc_video.media.display import as_shown, shown_size
+from hgc_video.media.frames import DEFAULT_FPS, Frame, VideoInfo
+from hgc_video.media.timeline import Timeline, make_timeline
+
+# Packets of VP8 need not show a frame: it keeps pictures that others refer to in packets of their own.
+_HIDDEN_FRAMES = {"vp8"}
+_WORTH_A_SEEK = 32  # frames; decoding on over fewer is as quick as a seek
 
 
-def open_movie(path: Path) -> Source:
-    """Opens a movie file.
+class Movie:
+    """A movie file as a clip of constant rate; frames upright, with square pixels, in their own colours.
 
     Raises:
         VideoError: it is no video, or holds no frame that can be decoded.
     """
-    _require_video(path)
-    try:
-        return DecordMovie(path)
-    except Exception:  # decord raises bare and private errors; PyAV then gives the verdict
-        return AvMovie(path)
-
-
-class DecordMovie:
-    """A movie read by decord: quick access to any frame; raises what it likes if it cannot."""
-
-    def __init__(self, path: Path) -> None:
-        decord = import_module("decord")  # carries no types
-        self._path = path
-        self._reader: Any = decord.VideoReader(str(path))
-        height, width, channels = self._reader[0].shape
-        if channels != 3:  # decord garbles some widths, 96 among them (dmlc/decord issue 336)
-            raise VideoError(f'decord cannot read "{path}"; PyAV can')
-        fps = float(self._reader.get_avg_fps()) or DEFAULT_FPS
-        self.info = VideoInfo(fps, len(self._reader), height, width)
-
-    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """The frames at `indices`."""
-        for index in indices:
-            try:
-                frame: Frame = self._reader[index].asnumpy()
-            except Exception as error:  # decord's own error type is not stable
-                raise _damaged(self._path, index) from error
-            yield frame
-
-
-class AvMovie:
-    """A movie read by PyAV, from its beginning up to the last frame asked for."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        count = 0
-        try:
-            with av.open(str(path)) as container:
-                stream = container.streams.video[0]
-                fps = float(stream.average_rate or DEFAULT_FPS)
-                for frame in container.decode(stream):
-                    if count == 0:
-                        height, width = _upright(frame).shape[:2]
-                    count += 1
-        except av.error.FFmpegError as error:
-            if count == 0:
-                raise VideoError(f'"{path}" is damaged: no frame can be decoded') from error
-        if count == 0:
-            raise VideoError(f'"{path}" has zero frames; give a clip with at least one')
+        _require_video(path)
+        self._index, self._size, first = _opened(path)
+        self._timeline = self._index.timeline()
+        height, width = first.shape[:2]
+        fps, count = self._timeline.fps, len(self._timeline.shown)
         self.info = VideoInfo(fps, count, height, width)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """The frames at `indices`; those asked for out of order are held until their turn."""
-        last_turn = {index: turn for turn, index in enumerate(indices)}
-        held: dict[int, Frame] = {}
-        decoded = self._decode()
-        reached = -1
-        for turn, index in enumerate(indices):
-            while reached < index:
-                reached, frame = next(decoded)
-                if reached in last_turn:
-                    held[reached] = _upright(frame)
-            yield held.pop(index) if last_turn[index] == turn else held[index]
+        """The frames (H W 3) at `indices`; one that cannot be decoded is the one before it, and said."""
+        stamps, cursor = self._index.stamps, _Cursor(self._path, self._index)
+        held, frame = -1, None
+        for index in indices:
+            wanted = self._timeline.shown[index]
+            if frame is None or wanted != held:
+                stamp, found = cursor.at(stamps[wanted])
+                if stamp != stamps[wanted]:
+                    _tell_of_a_gap(self._path, wanted)
+                held, frame = wanted, as_shown(found, self._size)
+            yield frame
 
-    def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        index, broken = 0, av.error.FFmpegError  # at the interpreter's end the module is gone
+
+@dataclass(frozen=True)
+class _Index:
+    """The timestamps of a movie's frames in the order shown, and those that decoding can begin at.
+
+    `counted`: the file has no timestamps, its frames are numbered as they are decoded.
+    """
+
+    stamps: tuple[int, ...]
+    keys: tuple[int, ...]
+    second: float  # of one unit of a timestamp
+    fps: float | None
+    last_nticks: int | None = None
+    counted: bool = False
+
+    def timeline(self) -> Timeline:
+        """The constant rate that the movie is read at."""
+        seconds = [stamp * self.second for stamp in self.stamps]
+        last = self.last_nticks * self.second if self.last_nticks else None
+        return make_timeline(seconds, self.fps, last)
+
+    def starting_with(self, stamp: int) -> _Index:
+        """Without frames before `stamp`: those refer to what was cut off, and no decoder shows them."""
+        return replace(self, stamps=tuple(s for s in self.stamps if s >= stamp))
+
+
+def _opened(path: Path) -> tuple[_Index, tuple[int, int], Frame]:
+    """A movie's index, the size its frames are scaled to before they are turned, and its first frame."""
+    index = _demuxed(path)
+    with av.open(str(path)) as container:
+        stream = _stream(container)
+        first = next(_decoded(container, stream), None)
+        if first is None:
+            raise VideoError(f'"{path}" is damaged: no frame can be decoded')
+        size = shown_size(first, stream.sample_aspect_ratio)
+    if index is not None and first.pts is not None and first.pts in index.stamps:
+        index = index.starting_with(first.pts)
+    else:
+        index = _scanned(path)
+    return index, size, as_shown(first, size)
+
+
+def _demuxed(path: Path) -> _Index | None:
+    """The index from packets alone; None where they do not tell which frames will be shown."""
+    lasting: dict[int, int | None] = {}  # how long each frame stays, by its timestamp
+    keys, count, shown = [], 0, 0
+    try:
+        with av.open(str(path)) as container:
+            stream = _stream(container)
+            declared = stream.frames
+            if stream.codec_context.name in _HIDDEN_FRAMES:
+                return None
+            for packet in container.demux(stream):
+                if not packet.size:
+                    continue
+                count += 1
+                if packet.pts is None or packet.is_corrupt:
+                    return None
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
+                if not packet.is_discard:
+                    shown += 1
+                    lasting[packet.pts] = packet.duration
+            told = _told_of(stream)
+    except av.error.FFmpegError:
+        return None
+    if not shown or len(lasting) < shown or (declared and declared != count):
+        return None
+    stamps = sorted(lasting)
+    return _Index(tuple(stamps), tuple(sorted(keys)), *told, lasting[stamps[-1]])
+
+
+def _scanned(path: Path) -> _Index:
+    """The index by decoding the whole file: the frames that there really are."""
+    with av.open(str(path)) as container:
+        stream = _stream(container)
+        found = [frame.pts for frame in _decoded(container, stream)]
+        stamps = [stamp for stamp in found if stamp is not None]
+        counted = len(stamps) < len(found) or any(np.diff(stamps) <= 0)
+        declared, (second, fps) = stream.frames, _told_of(stream, counted)
+    if declared > len(found):
+        _warn(
+            f'"{path}" is broken off: {len(found)} of its {declared} frames can be read; '
+            "copy or record it again if the end matters"
+        )
+    if counted:
+        return _Index(tuple(range(len(found))), (), 1 / (fps or DEFAULT_FPS), fps, counted=True)
+    return _Index(tuple(stamps), (), second, fps)
+
+
+def _told_of(stream: Any, counted: bool = False) -> tuple[float, float | None]:
+    """Seconds of one unit of a stream's timestamps, and the frame rate that it declares."""
+    # A stream without timestamps has no average; its own rate is then in the codec's headers.
+    rate = stream.codec_context.framerate if counted else stream.average_rate
+    rate = rate or stream.guessed_rate
+    return float(stream.time_base), float(rate) if rate else None
+
+
+class _Cursor:
+    """Decodes a movie onwards, or from an earlier key frame, to the frame with a timestamp."""
+
+    def __init__(self, path: Path, index: _Index) -> None:
+        self._path, self._index = path, index
+        self._keys = tuple(key for key in index.keys if key > index.stamps[0])
+        self._decoded: Iterator[_Stamped] = iter(())
+        self._last: _Stamped | None = None
+        self._next: _Stamped | None = None
+
+    def at(self, stamp: int) -> _Stamped:
+        """The frame with this timestamp, or the last one before it where that cannot be decoded."""
+        if self._last is None or self._last[0] > stamp or self._is_far(self._last[0], stamp):
+            self._begin(stamp)
+        while self._next is not None and self._next[0] <= stamp:
+            self._step()
+        if self._last is None:
+            raise VideoError(
+                f'"{self._path}" cannot be decoded any more; was it changed meanwhile?'
+            )
+        return self._last
+
+    def _is_far(self, here: int, stamp: int) -> bool:
+        """Whether a key frame lies between here and there, and long after here."""
+        stamps, key = self._index.stamps, self._key(stamp)
+        if key is None:
+            return False
+        return bisect_right(stamps, key) - bisect_right(stamps, here) > _WORTH_A_SEEK
+
+    def _key(self, stamp: int) -> int | None:
+        """The last key frame up to here that decoding can begin at, but for the clip's first one."""
+        at = bisect_right(self._keys, stamp)
+        return self._keys[at - 1] if at else None
+
+    def _begin(self, stamp: int) -> None:
+        """Starts at the key frame before `stamp`; from the beginning where the file has none that holds.
+
+        It holds when it comes out first and as an intra picture. Where a picture is refreshed little by
+        little instead, what follows the frame marked as a key is damaged for a while.
+        """
+        key = self._key(stamp)
+        if key is not None:
+            self._start(key)
+            if self._next and self._next[0] == key and self._next[1].pict_type == PictureType.I:
+                return
+            self._keys = ()
+        self._start(None)
+
+    def _start(self, key: int | None) -> None:
+        self._decoded, self._last = _frames(self._path, key, self._index.counted), None
+        self._next = next(self._decoded, None)
+
+    def _step(self) -> None:
+        self._last, self._next = self._next, next(self._decoded, None)
+
+
+_Stamped: TypeAlias = tuple[int, av.VideoFrame]
+
+
+def _frames(path: Path, start: int | None, counted: bool) -> Iterator[_Stamped]:
+    """A movie's frames with their timestamps, from a key frame's on or all; numbers where `counted`."""
+    with _reopened(path) as container:
+        stream = _stream(container)
+        if start is not None:
+            container.seek(start, stream=stream)
+        for number, frame in enumerate(_decoded(container, stream)):
+            stamp = number if counted else frame.pts
+            # Frames shown before the key frame that they come after refer to what was not decoded.
+            if stamp is not None and (start is None or stamp >= start):
+                yield stamp, frame
+
+
+@contextmanager
+def _reopened(path: Path) -> Iterator[Any]:
+    """The container of a file that was read before."""
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise _changed(path) from error
+    with container:
+        yield container
+
+
+def _changed(path: Path) -> VideoError:
+    return VideoError(f'"{path}" cannot be read any more; leave it in place until the run is done')
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+    """Frames in the order shown; packets that cannot be decoded are left out, as players do."""
+    broken = av.error.FFmpegError  # at the interpreter's end the module is gone
+    packets = container.demux(stream)
+    while True:
+        packet: Any = None
+        with suppress(broken):  # the file ends in the middle of a packet
+            packet = next(packets, None)
+        ends = packet is None or (not packet.size and packet.dts is None)
+        if not ends and not packet.size:  # AVI's "nothing new"; a decoder takes it for the end
+            continue
         try:
-            with av.open(str(self._path)) as container:
-                for index, frame in enumerate(container.decode(video=0)):
-                    yield index, frame
-        except broken as error:
-            raise _damaged(self._path, index) from error
+            yield from stream.decode(packet)
+        except broken:
+            if not ends:
+                continue
+        if ends:
+            return
+
+
+def _stream(container: Any) -> Any:
+    """The movie's picture; a cover image beside it is none."""
+    stream = container.streams.best("video")
+    stream.thread_type = "AUTO"
+    return stream
 
 
 def _require_video(path: Path) -> None:
@@ -104,6 +275,8 @@ def _require_video(path: Path) -> None:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise VideoError(f'"{path}" holds no video stream; give a video')
+            if not any(packet.size for packet in container.demux(_stream(container))):
+                raise VideoError(f'"{path}" has zero frames; give a clip with at least one')
     except av.error.EOFError as error:
         raise VideoError(f'"{path}" has zero frames; give a clip with at least one') from error
     except PermissionError as error:
@@ -116,10 +289,9 @@ def _require_video(path: Path) -> None:
         ) from error
 
 
-def _upright(frame: av.VideoFrame) -> Frame:
-    array = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    return np.ascontiguousarray(np.rot90(array, frame.rotation // 90))
+def _tell_of_a_gap(path: Path, number: int) -> None:
+    _warn(f'"{path}" is damaged: frame {number} cannot be decoded, the one before it stands there')
 
 
-def _damaged(path: Path, index: int) -> VideoError:
-    return VideoError(f'"{path}" is damaged at frame {index}; re-encode it or take fewer frames')
+def _warn(message: str) -> None:
+    warnings.warn(message, HGCVideoWarning, stacklevel=2)

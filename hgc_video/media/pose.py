@@ -9,24 +9,33 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hgc_video.errors import InputError, MissingExtraError
-from hgc_video.media.control import ControlClip, Placement, plan_frames, plan_size
+from hgc_video.errors import HGCVideoWarning, InputError, MissingExtraError
+from hgc_video.media.control import (
+    ControlClip,
+    Placement,
+    name_of,
+    open_control,
+    plan_frames,
+    plan_size,
+)
 from hgc_video.media.frames import Frame, LazyFrames
-from hgc_video.media.skeleton import draw_skeleton
-from hgc_video.media.video import VideoLike, open_clip
+from hgc_video.media.skeleton import JOINTS, draw_skeleton
+from hgc_video.media.video import VideoLike
 
 # mediapipe's landmark for each joint of OpenPose's COCO-18 order; the neck (1) has none.
 _LANDMARKS = (0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
 _NECK, _SHOULDERS = 1, (2, 5)
-_MIN_SHARE = 0.5  # of frames that must show a person; gaps are bridged in between
+MAX_GAP_S = 0.5  # a detector misses a person for so long; longer, and nobody is there
+_RARE = 0.5  # of the frames: where fewer show a person, that is said
 
 
 def extract_control(
@@ -40,8 +49,12 @@ def extract_control(
     multiple: int = 32,
     default_area: int = 128 * 128,
     max_frames: int | None = None,
+    source_fps: float | None = None,
 ) -> ControlClip:
-    """The control clip of a raw video; frames and size are chosen as in `load_control`.
+    """The control clip of a raw video; frames, size and rates are chosen as in `load_control`.
+
+    Frames that show nobody are black, but for gaps of up to `MAX_GAP_S` seconds, which are bridged; the
+    clip counts both. Warns (HGCVideoWarning) where a person is found in less than half of the frames.
 
     Raises:
         InputError: `kind` is not "pose", or no person is found; also as `load_control`.
@@ -50,13 +63,22 @@ def extract_control(
     """
     if kind != "pose":
         raise InputError(f'"{kind}" cannot be extracted (allowed: pose); give a ready {kind} clip')
-    source = open_clip(video, assumed_fps=fps)
+    source = open_control(video, fps, source_fps)
     info = source.info
     indices, rate = plan_frames(
         info.num_frames, info.fps, num_frames=num_frames, fps=fps, max_frames=max_frames
     )
     size = plan_size(info.height, info.width, height, width, multiple, default_area)
-    keypoints = extract_pose(source.frames(indices))
+    found = list(_detect(source.frames(indices)))
+    keypoints, num_bridged = _bridged(found, max_gap=max(1, round(MAX_GAP_S * rate)))
+    empty = int((keypoints[..., 3].max(1) == 0).sum())
+    if empty > (1 - _RARE) * len(found):
+        warnings.warn(
+            f"a person is found in {len(found) - empty} of the {len(found)} frames taken from "
+            f"{name_of(video)}; the others are black and steer nothing",
+            HGCVideoWarning,
+            stacklevel=2,
+        )
     place = Placement(info.height, info.width, *size)
     keypoints[..., :2] = place.points(keypoints[..., :2])
 
@@ -64,32 +86,54 @@ def extract_control(
         return _drawn(keypoints[start:], *size)
 
     stream = LazyFrames(read, len(keypoints), *size, hold=True)
-    return ControlClip(stream, rate, "pose", info.height, info.width, info)
+    return ControlClip(
+        stream,
+        rate,
+        "pose",
+        info.height,
+        info.width,
+        info,
+        num_bridged=num_bridged,
+        num_empty=empty,
+    )
 
 
-def extract_pose(frames: Iterable[Frame]) -> NDArray[np.float64]:
+def extract_pose(frames: Iterable[Frame], *, max_gap: int = 6) -> NDArray[np.float64]:
     """Keypoints (f 18 4): x, y, z in pixels of the frame and visibility 0..1, in COCO-18 order.
 
-    z is depth relative to the hips, smaller is nearer. Frames without a person are bridged from
-    their neighbours.
+    z is depth relative to the hips, smaller is nearer. Up to `max_gap` frames without a person are bridged
+    from their neighbours; where nobody is for longer, or at the beginning and the end, all is 0,
+    visibility too.
 
     Raises:
-        InputError: a person is found in less than half of the frames.
+        InputError: no frame shows a person.
         MissingExtraError: mediapipe is not installed.
     """
-    found = list(_detect(frames))
+    return _bridged(list(_detect(frames)), max_gap)[0]
+
+
+def _bridged(
+    found: Sequence[NDArray[np.float64] | None], max_gap: int
+) -> tuple[NDArray[np.float64], int]:
+    """Keypoints (f 18 4) of what was found in each frame, and how many frames lie in bridged gaps."""
     shown = [index for index, joints in enumerate(found) if joints is not None]
-    if not shown or len(shown) < _MIN_SHARE * len(found):
-        where = f"in only {len(shown)} of" if shown else "in any of"
+    if not shown:
         raise InputError(
-            f"no person found {where} the {len(found)} frames taken; "
-            "use a clip that shows one person from head to foot, or a ready pose clip"
+            f"no person found in any of the {len(found)} frames taken; use a clip that shows one person "
+            "from head to foot; a ready pose clip needs no extraction"
         )
-    known = np.stack([joints for joints in found if joints is not None])
-    flat = known.reshape(len(shown), -1)
-    at = np.arange(len(found))
-    bridged = np.stack([np.interp(at, shown, column) for column in flat.T], axis=1)
-    return bridged.reshape(len(found), *known.shape[1:])
+    keypoints = np.zeros((len(found), len(JOINTS), 4))
+    keypoints[shown] = [found[index] for index in shown]
+    num_bridged = 0
+    for before, after in pairwise(shown):
+        gap = after - before - 1
+        if 0 < gap <= max_gap:
+            share = (np.arange(1, gap + 1) / (gap + 1))[:, None, None]
+            keypoints[before + 1 : after] = (
+                (1 - share) * keypoints[before] + share * keypoints[after]
+            )  # fmt: skip
+            num_bridged += gap
+    return keypoints, num_bridged
 
 
 def skeleton_frames(keypoints: NDArray[np.floating], height: int, width: int) -> Frame:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hgc_video.errors import VideoError
+from hgc_video.media.deep import DeepRange, is_deep, range_of, tell_of
 from hgc_video.media.frames import DEFAULT_FPS, Frame, Source, VideoInfo
 from hgc_video.paths import ffmpeg_name
 
@@ -22,8 +23,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _BROWSER_DELAY_MS = 100.0  # what browsers show for animation frames that name no duration
 
 
-def open_path(path: Path) -> Source:
+def open_path(path: Path, source_fps: float | None = None) -> Source:
     """Opens a movie, an image, an animated image or a folder of images.
+
+    `source_fps` is the rate of a clip that carries none.
 
     Raises:
         VideoError: the path does not exist, is no video or holds no frames.
@@ -31,12 +34,12 @@ def open_path(path: Path) -> Source:
     if not path.exists():
         raise VideoError(f'no file "{path}"; check the path')
     if path.is_dir():
-        return FolderSource(path)
+        return FolderSource(path, source_fps)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return AnimationSource(path)
-    from hgc_video.media.movies import open_movie
+        return AnimationSource(path, source_fps)
+    from hgc_video.media.movies import Movie
 
-    return open_movie(Path(ffmpeg_name(path)))
+    return Movie(Path(ffmpeg_name(path)))
 
 
 class ArraySource:
@@ -45,14 +48,17 @@ class ArraySource:
     def __init__(self, frames: Any, fps: float | None = None) -> None:
         if isinstance(frames, np.ndarray) and frames.ndim != 4:
             raise VideoError(f"a clip is an array (f H W 3), got shape {frames.shape}")
-        self._frames = [_checked(frame) for frame in frames]
+        deep = _deep_range([frame for frame in frames if isinstance(frame, Image.Image)])
+        if deep is not None:
+            tell_of(deep, "the clip")
+        self._frames = [_checked(frame, deep) for frame in frames]
         if not self._frames:
             raise VideoError("the clip has zero frames; give at least one")
         sizes = {frame.shape[:2] for frame in self._frames}
         if len(sizes) > 1:
             raise VideoError(f"all frames of a clip must have one size, got {sorted(sizes)}")
         height, width = sizes.pop()
-        self.info = VideoInfo(fps or DEFAULT_FPS, len(self._frames), height, width)
+        self.info = VideoInfo(fps or DEFAULT_FPS, len(self._frames), height, width, False)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """The frames at `indices`."""
@@ -63,22 +69,26 @@ class ArraySource:
 class FolderSource:
     """A folder of images in natural order of their names."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, source_fps: float | None = None) -> None:
         names = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
         self._paths = sorted((p for p in names if not p.name.startswith(".")), key=_natural)
         if not self._paths:
             raise VideoError(f'the folder "{folder}" holds no images; give one with PNG frames')
         with _opened(self._paths[0]) as image:
-            fps = float(image.info.get("fps", DEFAULT_FPS))
-            height, width = rgb(image).shape[:2]
-        self.info = VideoInfo(fps, len(self._paths), height, width)
+            told = image.info.get("fps")  # write_video's own folders say it
+            self._deep = range_of(_each(self._paths)) if is_deep(image) else None
+            height, width = rgb(image, self._deep).shape[:2]
+        if self._deep is not None:
+            tell_of(self._deep, f'"{folder}"')
+        fps = float(told or source_fps or DEFAULT_FPS)
+        self.info = VideoInfo(fps, len(self._paths), height, width, told is not None)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """The frames at `indices`."""
         size = (self.info.height, self.info.width)
         for index in indices:
             with _opened(self._paths[index]) as image:
-                frame = rgb(image)
+                frame = rgb(image, self._deep)
             if frame.shape[:2] != size:
                 raise VideoError(
                     f'"{self._paths[index]}" is {frame.shape[:2]}, the first image of its folder '
@@ -94,34 +104,39 @@ class AnimationSource:
     the number of frames and the speed survive a round trip.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, source_fps: float | None = None) -> None:
         self._path = path
         delays = []
         with _opened(path) as image:
+            self._deep = _deep_range([image])
             for index in range(getattr(image, "n_frames", 1)):
                 image.seek(index)
                 image.load()
                 delay = float(image.info.get("duration", 0))
                 delays.append(delay if delay > 10 else _BROWSER_DELAY_MS)
-            height, width = rgb(image).shape[:2]
+            height, width = rgb(image, self._deep).shape[:2]
+        if self._deep is not None:
+            tell_of(self._deep, f'"{path}"')
         repeats = _repeats(delays)
         self._stored = [i for i, times in enumerate(repeats) for _ in range(times)]
-        fps = 1000 * len(self._stored) / sum(delays) if len(delays) > 1 else DEFAULT_FPS
-        self.info = VideoInfo(fps, len(self._stored), height, width)
+        moves = len(delays) > 1
+        fps = 1000 * len(self._stored) / sum(delays) if moves else source_fps or DEFAULT_FPS
+        self.info = VideoInfo(fps, len(self._stored), height, width, moves)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """The frames at `indices`."""
         with _opened(self._path) as image:
             for index in indices:
                 image.seek(self._stored[index])
-                yield rgb(image)
+                yield rgb(image, self._deep)
 
 
-def rgb(image: Image.Image) -> Frame:
-    """An image as (H W 3) uint8: upright, over black where transparent, 16-bit depth scaled."""
+def rgb(image: Image.Image, deep: DeepRange | None = None) -> Frame:
+    """An image as (H W 3) uint8: upright, over black where transparent, 16-bit depth scaled by `deep`, the
+    range of its clip (None: its own)."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if is_deep(image):
+        image = Image.fromarray((deep or range_of([image])).to_uint8(np.asarray(image)))
     if image.has_transparency_data:
         ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(ground, image.convert("RGBA"))
@@ -137,8 +152,13 @@ def _repeats(delays_ms: Sequence[float]) -> list[int]:
     return repeats
 
 
-def _checked(frame: Any) -> Frame:
-    array = rgb(frame) if isinstance(frame, Image.Image) else np.asarray(frame)
+def _deep_range(images: Sequence[Image.Image]) -> DeepRange | None:
+    """The range of a clip's images; None where all have 8 bits."""
+    return range_of(images) if any(map(is_deep, images)) else None
+
+
+def _checked(frame: Any, deep: DeepRange | None) -> Frame:
+    array = rgb(frame, deep) if isinstance(frame, Image.Image) else np.asarray(frame)
     if array.dtype != np.uint8:
         raise VideoError(f"frames must be uint8 in 0..255, got {array.dtype}; scale and convert")
     if array.ndim == 2:
@@ -153,6 +173,12 @@ def _opened(path: Path) -> Image.Image:
         return Image.open(path)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise VideoError(f'"{path}" cannot be read as an image; it may be damaged') from error
+
+
+def _each(paths: Sequence[Path]) -> Iterator[Image.Image]:
+    for path in paths:
+        with _opened(path) as image:
+            yield image
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -49,17 +49,17 @@ def read_image(image: ImageLike) -> Frame:
     return next(iter(open_clip(clip).frames([0])))
 
 
-def open_clip(video: VideoLike, *, assumed_fps: float | None = None) -> Source:
+def open_clip(video: VideoLike, *, source_fps: float | None = None) -> Source:
     """Opens a path, an array (f H W 3) uint8 or a list of images or arrays.
 
-    `assumed_fps` is the frame rate of frames in memory, which carry none.
+    `source_fps` is the frame rate of a folder of images or of frames in memory, which carry none (None: 8).
 
     Raises:
         VideoError: it cannot be read as a clip.
     """
     if isinstance(video, str | os.PathLike):
-        return open_path(user_path(video))
-    return ArraySource(video, assumed_fps)
+        return open_path(user_path(video), source_fps)
+    return ArraySource(video, source_fps)
 
 
 def probe(video: VideoLike) -> VideoInfo:

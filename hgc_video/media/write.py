@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -21,12 +22,15 @@ from hgc_video.errors import InputError, VideoError
 from hgc_video.media.frames import Frame
 from hgc_video.paths import ffmpeg_name, user_path
 
+if TYPE_CHECKING:
+    import av
+
 
 def write_video(path: str | os.PathLike[str], frames: Frame | Iterable[Frame], fps: float) -> Path:
     """Writes frames (f H W 3) uint8, or an iterable of (H W 3), and returns the path.
 
-    .mp4 is H.264 yuv420p with faststart (odd sizes get one repeated row or column), .gif, .webp,
-    and a path without suffix becomes a folder of PNGs (frame_00000.png, ...).
+    .mp4 is H.264 yuv420p with faststart, BT.709 and tagged so (odd sizes get one repeated row or column),
+    .gif, .webp, and a path without suffix becomes a folder of PNGs (frame_00000.png, ...).
 
     Raises:
         InputError: `fps` is not positive, or frames have the wrong shape or dtype.
@@ -97,6 +101,7 @@ def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 def _write_mp4(path: Path, frames: Iterator[Frame], fps: float) -> None:
     import av
+    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
     options = {"movflags": "+faststart"}
     with av.open(ffmpeg_name(path), "w", format="mp4", container_options=options) as container:
@@ -104,12 +109,28 @@ def _write_mp4(path: Path, frames: Iterator[Frame], fps: float) -> None:
         stream = container.add_stream("h264", rate=Fraction(fps).limit_denominator(1001))
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "17", "preset": "medium"}
+        context = stream.codec_context
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         for number, frame in enumerate(frames):
             even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
             if number == 0:
                 stream.height, stream.width = even.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+            container.mux(stream.encode(_as_bt709(even)))
         container.mux(stream.encode())
+
+
+def _as_bt709(rgb: Frame) -> av.VideoFrame:
+    """A frame (H W 3) in the one YUV that players agree on, whatever the size, when it is named."""
+    from av import VideoFrame
+    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+    frame = VideoFrame.from_ndarray(rgb, format="rgb24")
+    frame = frame.reformat(
+        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+    )
+    frame.color_trc, frame.color_primaries = ColorTrc.BT709, ColorPrimaries.BT709
+    return frame
 
 
 def _write_gif(path: Path, frames: Iterator[Frame], fps: float) -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hgc_video.errors import InputError, VideoError
-from hgc_video.media.control import Placement, load_control, plan_frames, plan_size
+from hgc_video.errors import HGCVideoWarning, InputError, VideoError
+from hgc_video.media.control import Placement, load_control, plan_frames, plan_size, source_rates
 from hgc_video.media.skeleton import draw_skeleton
 from hgc_video.media.video import write_video
 
@@ -161,3 +161,44 @@ def test_real_clips(name, shape, fps):
     assert clip.frames.shape == shape
     assert clip.fps == pytest.approx(fps)
     assert clip.frames.std() > 5
+
+
+def folder_of(path, count, size=(64, 64)):
+    path.mkdir()
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8)[:, None], (1, 64))
+    for number in range(count):
+        Image.fromarray(ramp).resize(size).save(path / f"{number}.png")
+    return path
+
+
+def test_images_are_taken_at_the_rate_that_is_told(tmp_path, recwarn):
+    images, told = folder_of(tmp_path / "images", 48), {"height": 64, "width": 64}
+    clip = load_control(images, "depth", source_fps=24, **told)
+    assert (clip.fps, clip.shape[0]) == (12, 24)
+    clip = load_control(images, "depth", source_fps=24, fps=8, **told)
+    assert (clip.fps, clip.shape[0]) == (8, 16)
+    clip = load_control(images, "depth", fps=24, **told)  # theirs already
+    assert (clip.fps, clip.shape[0]) == (24, 48)
+    assert not recwarn.list
+    with pytest.warns(
+        HGCVideoWarning, match=r"images\" carry no frame rate: 8 fps is assumed; .*--source-fps"
+    ):
+        assert load_control(images, "depth", **told).fps == 8
+    write_video(tmp_path / "ours", load_control(images, "depth", fps=24, **told).frames, 20)
+    with pytest.warns(
+        HGCVideoWarning, match="source_fps=24 is not used: .* carries its own rate, 20 fps"
+    ):
+        assert load_control(tmp_path / "ours", "depth", source_fps=24, **told).fps == 10
+    with pytest.raises(InputError, match="source_fps=0 is not possible"):
+        load_control(images, "depth", source_fps=0)
+
+
+def test_images_are_matched_frame_to_frame_with_a_control_of_as_many(tmp_path):
+    images = folder_of(tmp_path / "images", 48)
+    movie = write_video(tmp_path / "movie.mp4", np.zeros((48, 64, 64, 3), np.uint8), 24)
+    short = write_video(tmp_path / "short.mp4", np.zeros((20, 64, 64, 3), np.uint8), 30)
+    assert source_rates({"pose": movie, "depth": images}) == {"pose": None, "depth": 24}
+    assert source_rates({"depth": images, "pose": movie}) == {"depth": 24, "pose": None}
+    assert source_rates({"pose": short, "depth": images}) == {"pose": None, "depth": None}
+    assert source_rates({"pose": movie, "depth": images}, 12) == {"pose": 12, "depth": 12}
+    assert source_rates({"depth": images}) == {"depth": None}

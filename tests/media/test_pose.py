@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hgc_video.errors import InputError, MissingExtraError
-from hgc_video.media.pose import extract_control, extract_pose, skeleton_frames
+from hgc_video.errors import HGCVideoWarning, InputError, MissingExtraError
+from hgc_video.media.pose import _bridged, extract_control, extract_pose, skeleton_frames
 from hgc_video.media.video import probe, read_frames
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,12 +61,46 @@ def test_gaps_are_bridged(detector):
     assert np.isfinite(keypoints).all()
 
 
+def someone(x):
+    return np.full((18, 4), float(x))
+
+
+def test_short_gaps_are_bridged_and_counted_and_elsewhere_nobody_is():
+    found = [None, None, someone(1), None, None, someone(4), *[None] * 4, someone(5), None]
+    keypoints, num_bridged = _bridged(found, max_gap=3)
+    assert num_bridged == 2
+    assert keypoints[:, 0, 0].tolist() == [0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 5, 0]
+    assert (keypoints[[0, 1, 6, 7, 8, 9, 11], :, 3] == 0).all()  # not seen, so not drawn
+
+
 @needs_data
-def test_too_few_frames_with_a_person(detector):
-    frames = read_frames(DATA / "woman-running.mp4", indices=range(5))
-    frames[1:] = 0
-    with pytest.raises(InputError, match="no person found in only 1 of the 5 frames"):
-        extract_pose(frames)
+def test_nobody_is_drawn_before_the_person_enters(detector, tmp_path):
+    dancer = read_frames(DATA / "dance.mp4", indices=range(0, 24, 2))
+    clip = np.concatenate([np.zeros_like(dancer[[0] * 4]), dancer, np.zeros_like(dancer[[0]])])
+    control = extract_control(clip, fps=12)
+    drawn = control.frames.max((1, 2, 3)) > 0
+    assert drawn.tolist() == [False] * 4 + [True] * 12 + [False]
+    assert (control.num_bridged, control.num_empty) == (0, 5)
+
+
+@needs_data
+def test_a_person_who_is_there_for_less_than_half_is_drawn_there_and_said(detector):
+    dancer = read_frames(DATA / "dance.mp4", indices=[0, 2])
+    clip = np.concatenate([np.zeros_like(dancer[[0] * 6]), dancer])
+    with pytest.warns(
+        HGCVideoWarning, match="a person is found in 2 of the 8 frames taken from the clip"
+    ):
+        control = extract_control(clip, fps=12)
+    assert (control.frames.max((1, 2, 3)) > 0).tolist() == [False] * 6 + [True] * 2
+    assert control.num_empty == 6
+
+
+@needs_data
+def test_how_short_a_gap_is_follows_the_rate(detector):
+    frames = read_frames(DATA / "woman-running.mp4", indices=[0, 0, 2, 4, 6, 8])
+    frames[1:5] = 0
+    assert extract_control(frames, fps=8).num_bridged == 4
+    assert extract_control(frames, fps=4).num_empty == 4
 
 
 def test_no_person(detector):

@@ -1,0 +1,98 @@
+"""Whether a control clip looks like what it is given as; one warning with the remedy where it does not.
+
+Rough measures of a few frames: a run is never refused for them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hgc_video.errors import HGCVideoWarning
+from hgc_video.media.frames import Frame
+
+Look: TypeAlias = Literal["black", "skeleton", "grey", "coloured"]
+
+_BLACK = 16  # of 255: the noise of a codec stays below
+_DARK, _BRIGHT = 32, 64
+_GROUND = 0.75  # of a skeleton frame is black; drawn 8 wide at 512 a person covers a tenth at most
+_GREY = 24  # between the channels of a grey clip, after a codec
+_DIM = 64  # a depth clip whose nearest pixel is darker uses a quarter of its range
+_INVERTED = 40  # levels that the top is brighter than the middle below: floors and people are near
+
+_RAW = "looks like a raw film"
+
+
+def look_of(frames: Frame) -> Look:
+    """What frames (f H W 3) look like."""
+    most, spread = frames.max(-1), np.ptp(frames, -1)
+    bright = most >= _BRIGHT
+    if most.max() < _BLACK:
+        return "black"
+    saturated = bright.any() and np.median(spread[bright] / most[bright]) >= 0.5
+    if saturated and (most < _DARK).mean() >= _GROUND:
+        return "skeleton"
+    return "grey" if np.quantile(spread, 0.99) < _GREY else "coloured"
+
+
+def tell_of_looks(frames: Frame, kind: str, name: str) -> None:
+    """Warns where frames (f H W 3), without padding, do not look like a control of this kind."""
+    doubt = _doubt(frames, kind)
+    if doubt is not None:
+        warnings.warn(f"{name}, given as {kind}, {doubt}", HGCVideoWarning, stacklevel=2)
+
+
+def _doubt(frames: Frame, kind: str) -> str | None:
+    look = look_of(frames)
+    if look == "black":
+        return "is black in every frame looked at, so it steers nothing; check the clip"
+    if kind == "pose":
+        return _of_pose(look)
+    return _of_depth(look, frames) if kind == "depth" else _of_lines(look, frames, kind)
+
+
+def _of_pose(look: Look) -> str | None:
+    if look == "grey":
+        return "has no colours, as a depth clip; give it as depth (--depth)"
+    if look == "coloured":
+        return f"{_RAW}; take the skeletons from it with extract=True (--extract)"
+    return None
+
+
+def _of_depth(look: Look, frames: Frame) -> str | None:
+    if look == "skeleton":
+        return "looks like a pose clip; give it as pose (--pose)"
+    if look == "coloured":
+        return (
+            "has colours; a depth clip is grey, near is bright: save a coloured one in grey, and of a raw "
+            "film make one first, with a depth estimator"
+        )
+    grey: NDArray[np.uint8] = frames.max(-1)
+    brightest = int(np.quantile(grey, 0.999))
+    if brightest < _DIM:
+        return f"is at most {brightest} of 255 bright; scale it so that near is about 255"
+    if _top(grey) - _below(grey) > _INVERTED:
+        return "looks inverted, near is dark; turn it round with invert_depth=True (--invert-depth)"
+    return None
+
+
+def _of_lines(look: Look, frames: Frame, kind: str) -> str | None:
+    if look != "grey":
+        what = "looks like a pose clip" if look == "skeleton" else _RAW
+        return f"{what}; a {kind} clip is white lines on black"
+    if frames.mean() > 128:
+        return f"is dark on bright; a {kind} clip is white lines on black: invert it"
+    return None
+
+
+def _top(grey: NDArray[np.uint8]) -> float:
+    return float(grey[:, : max(1, grey.shape[1] // 5)].mean())
+
+
+def _below(grey: NDArray[np.uint8]) -> float:
+    """Brightness of the middle of the lower half."""
+    _, height, width = grey.shape
+    return float(grey[:, height // 2 :, width // 4 : max(1, width * 3 // 4)].mean())
