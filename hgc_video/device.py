@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .errors import InputError, nearest
-
-DTYPES = ("float32", "float16", "bfloat16")
+from .options import DTYPES
 
 
 def choose_device(device: str | None) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, ModelError, nearest
-from .models.load import CONTROLS, controlnet_folder, read_facts
+from .models.load import controlnet_folder, read_facts
+from .options import CONTROL_KINDS
 from .plan.cost import Cost, cost, full_cost
 from .plan.explain import StepExplanation, StepSummary, explain, summaries, tera
 from .plan.graph import BlockGraph
@@ -244,8 +245,8 @@ def _folder_scene(
 ) -> _Scene:
     from .media.control import plan_size
 
-    if control not in CONTROLS:
-        raise InputError(f'unknown control "{control}": {nearest(control, CONTROLS)}')
+    if control not in CONTROL_KINDS:
+        raise InputError(f'unknown control "{control}": {nearest(control, CONTROL_KINDS)}')
     if num_controlnets not in (None, 0, 1):
         raise InputError(f"controlnet={num_controlnets} is not possible for a folder; give 0 or 1")
     facts = read_facts(model)

@@ -22,17 +22,16 @@ from torch import Tensor
 
 from .guidance import ControlFrames, Guidance, ImageGuidance, Steering
 from .measure.macs import module_macs
-from .request import Motion, Request
+from .options import GenerateOptions, ImageMotion
 from .text import encode_text
 
 
 @dataclass(frozen=True)
 class Take:
-    """What is to be made of a request: its pull, its frames of height x width pixels, its control clips
-    (f 3 H W) uint8, and the image it begins with (H W 3), where it does."""
+    """What a run is given: its options, frames of height x width pixels, control clips (f 3 H W) uint8, and
+    the image that it begins with (H W 3), where it does."""
 
-    request: Request
-    guidance_scale: float
+    options: GenerateOptions
     num_frames: int
     height: int
     width: int
@@ -40,13 +39,18 @@ class Take:
     image: NDArray[np.uint8] | None = None
 
     @property
+    def guidance_scale(self) -> float:
+        """The strength of classifier-free guidance."""
+        return float(self.options.guidance_scale or 0)
+
+    @property
     def guided(self) -> bool:
-        """Whether a prompt-free branch is computed."""
-        return self.guidance_scale > 1
+        """Whether an unconditional branch is computed."""
+        return self.options.branches == 2
 
     def generator(self) -> torch.Generator:
         """The seed's, on the CPU, so that all devices draw the same noise."""
-        return torch.Generator(device="cpu").manual_seed(self.request.seed)
+        return torch.Generator(device="cpu").manual_seed(self.options.seed or 0)
 
 
 class Host(ABC):
@@ -109,9 +113,9 @@ class TextHost(Host):
         return 16
 
     def encode(self, take: Take) -> tuple[Steering, Tensor, dict[str, Any]]:
-        pipe, request, generator = self.pipe, take.request, take.generator()
+        pipe, options, generator = self.pipe, take.options, take.generator()
         text = encode_text(
-            pipe, request.prompt, request.negative_prompt, take.num_frames, take.height, take.width,
+            pipe, options.prompt, options.negative_prompt, take.num_frames, take.height, take.width,
             guided=take.guided,
         )  # fmt: skip
         latents = pipe.prepare_latents(
@@ -119,8 +123,8 @@ class TextHost(Host):
             text.prompt_embeds.dtype, pipe.device, generator, None,
         )  # fmt: skip
         guidance = Guidance(
-            text.prompt_embeds, take.controlnet_cond, take.guidance_scale, request.scales,
-            request.control_guidance_start, request.control_guidance_end, text.added,
+            text.prompt_embeds, take.controlnet_cond, take.guidance_scale, options.scales,
+            options.control_guidance_start, options.control_guidance_end, text.added,
         )  # fmt: skip
         return guidance, latents, pipe.prepare_extra_step_kwargs(generator, 0.0)
 
@@ -160,9 +164,9 @@ class ImageHost(Host):
         return num_frames  # its decoder mixes the frames that it is given together
 
     def encode(self, take: Take) -> tuple[Steering, Tensor, dict[str, Any]]:
-        pipe, request, generator = self.pipe, take.request, take.generator()
-        assert take.image is not None  # the request was checked
-        image, motion = Image.fromarray(take.image), request.motion
+        pipe, options, generator = self.pipe, take.options, take.generator()
+        assert take.image is not None  # the options were checked
+        image, motion = Image.fromarray(take.image), options.image_motion
         embeds = pipe._encode_image(image, pipe.device, 1, take.guided)
         image_latents = self._image_latents(image, take, generator).to(embeds.dtype)
         ids = pipe._get_add_time_ids(
@@ -175,8 +179,8 @@ class ImageHost(Host):
         )  # fmt: skip
         pull = _growing(motion, take.guidance_scale, take.num_frames).to(latents)
         guidance = ImageGuidance(
-            embeds, image_latents[:, None], ids, take.controlnet_cond, pull, request.scales,
-            request.control_guidance_start, request.control_guidance_end,
+            embeds, image_latents[:, None], ids, take.controlnet_cond, pull, options.scales,
+            options.control_guidance_start, options.control_guidance_end,
         )  # fmt: skip
         return guidance, latents, {}
 
@@ -190,7 +194,7 @@ class ImageHost(Host):
         noise = randn_tensor(
             pixels.shape, generator=generator, device=pipe.device, dtype=pixels.dtype
         )
-        pixels = pixels + take.request.motion.noise_aug_strength * noise
+        pixels = pixels + take.options.image_motion.noise_aug_strength * noise
         with _in_float(pipe.vae):
             made: Tensor = pipe._encode_vae_image(pixels, pipe.device, 1, take.guided)
         return made
@@ -218,7 +222,7 @@ def host_of(pipe: Any) -> Host:
     return TextHost(pipe) if hasattr(pipe, "text_encoder") else ImageHost(pipe)
 
 
-def _growing(motion: Motion, guidance_scale: float, num_frames: int) -> Tensor:
+def _growing(motion: ImageMotion, guidance_scale: float, num_frames: int) -> Tensor:
     """The pull (1 f 1 1 1) of every frame, from the first one's to the last one's."""
     lowest = min(motion.min_guidance_scale, guidance_scale)
     return torch.linspace(lowest, guidance_scale, num_frames).view(1, -1, 1, 1, 1)

@@ -6,28 +6,27 @@ Composes media, models, plan, cache and the loop; each of them can be used witho
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
+from .controls import read_controls, read_first_frame
 from .device import choose_device, choose_dtype
 from .errors import Cancelled, HGCVideoWarning, InputError
-from .media.control import ControlClip, Placement, load_control
+from .media.control import ControlClip
 from .media.frames import Frame, Frames, LazyFrames, gathered
 from .media.left_out import left_out
-from .media.video import ImageLike, VideoLike, check_output, open_clip, read_image, write_video
+from .media.video import ImageLike, VideoLike, check_output, open_clip, write_video
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
+from .options import GenerateOptions, check_prompt_length
 from .paths import check_distinct, own_folder
 from .plan.memory.budget import ChunkPlan, Chunks, Peak, parse_nbytes
 from .plan.presets import Preset, resolve
-from .request import Request, check_prompt_length, make_motion
 from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -59,6 +58,8 @@ def generate(
     height: int | None = None,
     width: int | None = None,
     fps: float | None = None,
+    source_fps: float | None = None,
+    invert_depth: bool = False,
     motion: Mapping[str, float] | None = None,
     seed: int | None = 0,
     extract: bool = False,
@@ -108,6 +109,8 @@ def generate(
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
             is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames.
         height, width, fps: None follows the control clip.
+        source_fps: the rate of a control clip that carries none (a folder of images, frames in memory).
+        invert_depth: the depth clip is bright where it is far.
         motion: of models that begin with an image: `fps` (7) and `motion_bucket_id` (127) that they are
             told, `noise_aug_strength` (0.02) on the image, and `min_guidance_scale` (1) at the first frame,
             from where the pull grows to guidance_scale.
@@ -127,45 +130,46 @@ def generate(
         HGCVideoWarning: what of the control clip is left out, frames or sound; memory ran out and a smaller
             cut is tried.
     """
+    given = GenerateOptions(
+        control_video=control_video, prompt=prompt, control=control, image=image, model=model,
+        preset=preset, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale, conditioning_scale=conditioning_scale,
+        control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
+        num_frames=num_frames, context_length=context_length, context_overlap=context_overlap,
+        height=height, width=width, fps=fps, source_fps=source_fps, invert_depth=invert_depth,
+        motion=motion, seed=seed, extract=extract, memory=memory, out=out, device=device, dtype=dtype,
+        offline=offline, auto_calibrate=auto_calibrate, calibration_dir=calibration_dir,
+    )  # fmt: skip
     model = local_model(model, offline)
     facts = read_facts(model)
-    video, kind = _controls(control_video, control)
-    num_inference_steps = (
-        facts.num_inference_steps if num_inference_steps is None else num_inference_steps
-    )
-    request = Request(
-        control_video=video, prompt=prompt, control=kind, model=model,
-        negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale, conditioning_scale=conditioning_scale, num_frames=num_frames,
-        height=height, width=width, fps=fps,
-        seed=secrets.randbelow(2**32) if seed is None else seed, extract=extract,
-        control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
-        context_length=context_length, context_overlap=context_overlap, image=image,
-        motion=make_motion(motion), from_image=facts.from_image,
+    options = given.model_copy(update={"model": model}).for_model(
+        from_image=facts.from_image, num_inference_steps=facts.num_inference_steps,
+        guidance_scale=facts.guidance_scale,
     )  # fmt: skip
-    _check_out(out, request)
+    _check_out(options)
     chosen = resolve(preset, model)
-    device, dtype = choose_device(device), choose_dtype(dtype)
+    device, torch_dtype = choose_device(device), choose_dtype(options.dtype)
     if memory is not None:
         memory = parse_nbytes(memory)
     clock = Stopwatch()
-    context = request.context(facts.max_frames)
+    context = options.context(facts.max_frames)
     with clock("control"):
-        clips = _read_controls(request, facts)
-        request.check_prompt_frames(clips[0].shape[0])
-        first = _read_first(request, clips[0])
-    _tell_left_out(request, facts, clips[0])
+        clips = read_controls(options, facts)
+        options.check_prompt_frames(clips[0].shape[0])
+        first = read_first_frame(options, clips[0])
+    _tell_left_out(options, facts, clips[0])
     if auto_calibrate:
-        loading = {"device": device, "dtype": dtype, "offline": offline}
-        chosen = _calibrated(request, preset, own_folder(calibration_dir), progress, loading)
+        loading = {"device": device, "dtype": torch_dtype, "offline": offline}
+        chosen = _calibrated(options, own_folder(calibration_dir), progress, loading)
     with clock("load"):
-        pipe = load_pipeline(model, *request.kinds, device=device, dtype=dtype, offline=offline)
-    for text in request.prompts():
+        pipe = load_pipeline(
+            model, *options.control_kinds, device=device, dtype=torch_dtype, offline=offline
+        )
+    for text in options.prompts:
         check_prompt_length(pipe.tokenizer, text)
     if negative_prompt:
         check_prompt_length(pipe.tokenizer, negative_prompt, "negative prompt")
-    scale = facts.guidance_scale if request.guidance_scale is None else request.guidance_scale
-    maker = _Maker(request, chosen, scale, clips, pipe, clock, facts, memory, context, first, out)
+    maker = _Maker(options, chosen, clips, pipe, clock, facts, memory, context, first)
     run, frames = maker(callback, progress)
     shown = clips[0].stream
     control_frames = shown.settled() if isinstance(shown, LazyFrames) else shown
@@ -193,17 +197,16 @@ def _free_device_memory() -> None:
 
 
 class _Maker:
-    """Makes the run of a request; a stage that runs out of memory is done again in a smaller cut."""
+    """Makes the run that options ask for; a stage that runs out of memory is done again in a smaller cut."""
 
     def __init__(
-        self, request: Request, preset: Preset, guidance_scale: float,
-        clips: list[ControlClip], pipe: Any,
+        self, options: GenerateOptions, preset: Preset, clips: list[ControlClip], pipe: Any,
         clock: Stopwatch, facts: ModelFacts, memory: str | int | None, context: tuple[int, int],
-        image: Frame | None, out: str | os.PathLike[str] | None,
+        image: Frame | None,
     ) -> None:  # fmt: skip
-        self.parts = (request, preset, guidance_scale, clips, pipe, clock)
+        self.parts = (options, preset, clips, pipe, clock)
         self.facts, self.memory, self.context = facts, memory, context
-        self.image, self.out = image, out
+        self.image, self.out = image, options.out
 
     def __call__(self, callback: StepCallback | None, progress: bool) -> tuple[Run, Frames]:
         """The run and its frames (f H W 3); written as they are decoded where a place was told."""
@@ -248,7 +251,7 @@ class _Maker:
 
     def _cut(self) -> ChunkPlan:
         """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
-        _, _, _, clips, pipe, _ = self.parts
+        _, _, clips, pipe, _ = self.parts
         num_frames, device = clips[0].shape[0], str(pipe.unet.device)
         from .hosts import host_of  # loads torch
 
@@ -266,16 +269,16 @@ class _Maker:
         from .hosts import host_of
         from .peak import Scale
 
-        request, preset, guidance_scale, clips, pipe, _ = self.parts
+        options, preset, clips, pipe, _ = self.parts
         num_frames, height, width = clips[0].shape
         length, overlap = self.context
         factor = pipe.vae_scale_factor
         scale = Scale(
             num_frames, height // factor, width // factor, host_of(pipe).num_tokens,
-            2 if guidance_scale > 1 else 1, preset.num_steps(request.num_inference_steps), factor, overlap,
+            options.branches, preset.num_steps(options.num_inference_steps or 0), factor, overlap,
         )  # fmt: skip
         # Settled where it is told, or where the model makes whole clips only.
-        settled = request.from_image or request.context_length is not None
+        settled = self.facts.from_image or options.context_length is not None
         context = min(length, num_frames) if settled else None
         return Fit(pipe, preset, scale, max_frames=length, context=context)
 
@@ -286,27 +289,27 @@ def _read_from(path: Path, start: int) -> Iterator[Frame]:
     return source.frames(range(start, source.info.num_frames))
 
 
-def _check_out(out: str | os.PathLike[str] | None, request: Request) -> None:
+def _check_out(options: GenerateOptions) -> None:
     """Refuses what could not be written, before minutes are spent on it."""
-    if out is not None:
-        inputs = [("control clip", video) for video in request.controls.values()]
-        check_distinct({"out": out}, [*inputs, ("image", request.image)])
-        check_output(out)
+    if options.out is not None:
+        inputs = [("control clip", video) for video in options.control_clips.values()]
+        check_distinct({"out": options.out}, [*inputs, ("image", options.image)])
+        check_output(options.out)
 
 
-def _tell_left_out(request: Request, facts: ModelFacts, clip: ControlClip) -> None:
+def _tell_left_out(options: GenerateOptions, facts: ModelFacts, clip: ControlClip) -> None:
     """Warns of what the run does not take of its first control clip, which decides the others' frames."""
-    video = next(iter(request.controls.values()))
+    video = next(iter(options.control_clips.values()))
     told = left_out(
-        clip, video, fps=request.fps, told=request.num_frames is not None,
-        most=facts.max_frames if request.from_image else None,
+        clip, video, fps=options.fps, told=options.num_frames is not None,
+        most=facts.max_frames if facts.from_image else None,
     )  # fmt: skip
     if told:
         warnings.warn(told, HGCVideoWarning, stacklevel=3)
 
 
 def _calibrated(
-    request: Request, preset: str, folder: Path, progress: bool, loading: Mapping[str, Any]
+    options: GenerateOptions, folder: Path, progress: bool, loading: Mapping[str, Any]
 ) -> Preset:
     """The preset that stands for this one on this model, measured and searched where it is not yet."""
     import numpy as np
@@ -315,79 +318,23 @@ def _calibrated(
     from .tune.auto import own_schedule
     from .tune.trials import Sample, Source
 
-    ((kind, video), *others) = request.controls.items()
-    if request.from_image:
+    ((kind, video), *others) = options.control_clips.items()
+    if options.image is not None:
         raise InputError(
-            f"auto_calibrate is for models that read a prompt; {request.model} does not"
+            f"auto_calibrate is for models that read a prompt; {options.model} does not"
         )
-    if others or request.extract or not isinstance(request.prompt, str):
+    if others or options.extract or not isinstance(options.prompt, str):
         raise InputError("auto_calibrate takes one ready control clip and one prompt; give those")
     clip = str(video) if isinstance(video, str | Path) else np.asarray(video)
-    sample = Sample(clip, kind, request.prompt, request.seed)
-    source = Source(request.model, None, 0, 1, 1, **loading)
+    sample = Sample(clip, kind, options.prompt, options.seed or 0)
+    source = Source(options.model, None, 0, 1, 1, **loading)
     log = partial(tqdm.write, file=sys.stderr) if progress else _silent
-    return own_schedule(source, sample, preset, request.num_inference_steps, folder=folder, log=log)
+    steps = options.num_inference_steps or 0
+    return own_schedule(source, sample, options.preset, steps, folder=folder, log=log)
 
 
 def _silent(line: str) -> None:
     """Where no progress is to be shown."""
-
-
-def _controls(
-    control_video: VideoLike | None, control: str | Mapping[str, VideoLike]
-) -> tuple[VideoLike | Mapping[str, VideoLike], str]:
-    """The clip and its kind, or several clips by kind; InputError where it is neither."""
-    if isinstance(control, Mapping):
-        if control_video is not None:
-            raise InputError(
-                "control names clips by kind and control_video is given too; leave control_video out"
-            )
-        return control, ""
-    if control_video is None:
-        raise InputError('no control clip is given; give control_video, or control={"pose": clip}')
-    return control_video, control
-
-
-def _read_first(request: Request, clip: ControlClip) -> Frame | None:
-    """The image (H W 3) that a clip begins with, of the clip's size; None where there is none."""
-    if request.image is None:
-        return None
-    image = read_image(request.image)
-    _, height, width = clip.shape
-    return Placement(image.shape[0], image.shape[1], height, width).frame(image)
-
-
-def _read_controls(request: Request, facts: ModelFacts) -> list[ControlClip]:
-    """The control clips; the first one decides frames, size and rate of all."""
-    (kind, video), *others = request.controls.items()
-    first = _read_control(request, facts, kind, video, request.num_frames)
-    num_frames, height, width = first.shape
-    read = [first]
-    for kind, video in others:
-        sized = replace(request, height=height, width=width, fps=first.fps)
-        try:
-            read.append(_read_control(sized, facts, kind, video, num_frames))
-        except InputError as error:
-            beside = (
-                f"beside the {request.kinds[0]} clip of {num_frames} frames at {first.fps:g} fps"
-            )
-            raise type(error)(f"the {kind} clip, {beside}: {error}") from error
-    return read
-
-
-def _read_control(
-    request: Request, facts: ModelFacts, kind: str, video: VideoLike, num_frames: int | None
-) -> ControlClip:
-    options: dict[str, Any] = {
-        "num_frames": num_frames, "height": request.height, "width": request.width,
-        "fps": request.fps, "multiple": facts.multiple, "default_area": facts.default_area,
-        "max_frames": facts.max_frames if num_frames is None or facts.from_image else None,
-    }  # fmt: skip
-    if request.extract:
-        from .media.pose import extract_control
-
-        return extract_control(video, kind, **options)
-    return load_control(video, "depth" if kind == "depth" else "pose", **options)
 
 
 @contextmanager

@@ -33,8 +33,8 @@ class Report(Savings):
     (pinned host memory; on the CPU a mapped file), `copied_to_host_nbytes` and `copied_to_device_nbytes`
     what went there and back; `image` what the clip begins with, of models that do; `schedule` the plan that
     was carried out, with the reason of every step; `steps` a row of figures for each step;
-    `memory` how the clip was cut to fit and `predicted_peak_nbytes` what that was
-    predicted to take (0: nothing was cut, so nothing was predicted).
+    `options` every option of the run, as it was given or decided; `memory` how the clip was cut to fit and
+    `predicted_peak_nbytes` what that was predicted to take (0: nothing was cut, so nothing was predicted).
     """
 
     prompt: str
@@ -63,6 +63,7 @@ class Report(Savings):
     memory: str
     predicted_peak_nbytes: int
     versions: Mapping[str, str]
+    options: Mapping[str, Any]
     image: str = ""
 
     def to_json(self) -> str:

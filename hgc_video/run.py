@@ -26,6 +26,7 @@ from .measure.memory import PeakMemory
 from .media.control import ControlClip
 from .media.frames import Frames
 from .models.graph import build_graph
+from .options import GenerateOptions
 from .plan.cost import full_cost
 from .plan.explain import summaries
 from .plan.graph import BlockGraph
@@ -34,7 +35,6 @@ from .plan.memory.placement import carried_out, moves_of
 from .plan.memory.windows import Windows, padded, windowed
 from .plan.presets import Preset
 from .report import Report
-from .request import Request
 from .stopwatch import Stopwatch
 
 
@@ -49,16 +49,17 @@ class _AsTensor:
 
 
 class Run:
-    """Makes the frames of one request and the account of what that took."""
+    """Makes the frames that the options ask for and the account of what that took."""
 
     def __init__(
-        self, request: Request, preset: Preset, guidance_scale: float,
-        controls: Sequence[ControlClip], pipe: Any,
+        self, options: GenerateOptions, preset: Preset, controls: Sequence[ControlClip], pipe: Any,
         clock: Stopwatch, cut: ChunkPlan, overlap: int, image: NDArray[np.uint8] | None = None,
     ) -> None:  # fmt: skip
-        self.request, self.preset, self.guidance_scale = request, preset, guidance_scale
+        self.options, self.preset = options, preset
+        self.guidance_scale = float(options.guidance_scale or 0)
         self.controls, self.pipe, self.clock = controls, pipe, clock
-        self.num_inference_steps = preset.num_steps(request.num_inference_steps)
+        self.asked_steps = options.num_inference_steps or 0
+        self.num_inference_steps = preset.num_steps(self.asked_steps)
         self.num_frames, self.height, self.width = controls[0].shape
         self.device, self.host, self.image = str(pipe.unet.device), host_of(pipe), image
         self.cut = cut
@@ -112,17 +113,17 @@ class Run:
 
     def report(self) -> Report:
         """What the run took; call it after `frames`."""
-        request, shared = self.request, self.host.other_macs(self._take())
+        options, shared = self.options, self.host.other_macs(self._take())
         baseline = self._uncached(self._baseline_evaluations())
         uncached = self._uncached(self.num_evaluations)
         spent = self.engine.account.macs_by_part() if self.engine else uncached
         executed = self.engine.account.record() if self.engine else self.schedule.upper_bound()
         return Report(
-            prompt=request.told_prompt(), negative_prompt=request.negative_prompt,
-            image=request.told_image(), model=request.model,
+            prompt=options.prompt_line, negative_prompt=options.negative_prompt,
+            image=options.to_dict()["image"] or "", model=options.model,
             preset=self.preset.name, num_inference_steps=self.num_inference_steps,
-            guidance_scale=self.guidance_scale, conditioning_scale=request.told_scales(),
-            seed=request.seed, num_frames=self.num_frames, height=self.height, width=self.width,
+            guidance_scale=self.guidance_scale, conditioning_scale=options.strengths,
+            seed=options.seed or 0, num_frames=self.num_frames, height=self.height, width=self.width,
             fps=self.controls[0].fps, device=self.device,
             dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
             macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
@@ -130,7 +131,7 @@ class Run:
             **self._cache_nbytes(),
             schedule=executed, steps=summaries(self.graph, executed),
             memory=str(self.cut), predicted_peak_nbytes=self.cut.peak.nbytes,
-            versions=_versions(),
+            options=options.to_dict(), versions=_versions(),
         )  # fmt: skip
 
     def _cache_nbytes(self) -> dict[str, int]:
@@ -153,8 +154,7 @@ class Run:
 
     def _take(self) -> Take:
         return Take(
-            self.request,
-            self.guidance_scale,
+            self.options,
             self.num_frames,
             self.height,
             self.width,
@@ -169,29 +169,27 @@ class Run:
 
     def _baseline_evaluations(self) -> int:
         """How often the models would run without a policy: of the steps that were asked for."""
-        if self.num_inference_steps == self.request.num_inference_steps:
+        if self.num_inference_steps == self.asked_steps:
             return self.num_evaluations
-        return round(
-            self.num_evaluations * self.request.num_inference_steps / self.num_inference_steps
-        )
+        return round(self.num_evaluations * self.asked_steps / self.num_inference_steps)
 
     def _graph(self) -> BlockGraph:
         pipe = self.pipe
         return build_graph(
             pipe.unet, pipe.controlnet, num_frames=self.windows.plain[0].length,
             height=self.height // pipe.vae_scale_factor, width=self.width // pipe.vae_scale_factor,
-            num_tokens=self.host.num_tokens, branches=2 if self.guidance_scale > 1 else 1,
+            num_tokens=self.host.num_tokens, branches=self.options.branches,
             dtype_nbytes=pipe.unet.dtype.itemsize,
         )  # fmt: skip
 
     def _silent(self) -> dict[int, tuple[str, ...]]:
         """The steps at which the control adds nothing; the host itself runs it all the same."""
-        request, count = self.request, self.num_evaluations
-        window = (request.control_guidance_start, request.control_guidance_end)
-        nets = ["controlnet"] if len(request.kinds) == 1 else [
-            f"controlnet.nets.{k}" for k in range(len(request.kinds))
+        options, count = self.options, self.num_evaluations
+        window = (options.control_guidance_start, options.control_guidance_end)
+        nets = ["controlnet"] if len(options.control_kinds) == 1 else [
+            f"controlnet.nets.{k}" for k in range(len(options.control_kinds))
         ]  # fmt: skip
-        off = tuple(net for net, scale in zip(nets, request.scales, strict=True) if scale == 0)
+        off = tuple(net for net, scale in zip(nets, options.scales, strict=True) if scale == 0)
         return {
             i: off if in_control_window(i, count, *window) else tuple(nets) for i in range(count)
         }

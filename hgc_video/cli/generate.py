@@ -1,139 +1,51 @@
-"""`hgc-video generate`: a control clip and a prompt in, a clip and its report out."""
+"""`hgc-video generate`: a control clip and a prompt in, a clip and its report out.
+
+The options are those of `GenerateOptions`; here is only what the command line says in another form.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
 from ..errors import InputError
+from ..options import CONTROL_KINDS, GenerateOptions
 from ..paths import check_distinct, user_path
+from .option_list import PATH, TEXT, option, options_of, with_parameters
 from .shell import app, quiet_libraries, told_in_one_line
 
+_CLIPS = {
+    "pose": "short for --control pose=FILE: a clip of OpenPose skeletons",
+    "depth": "short for --control depth=FILE: a depth clip, near is bright",
+    "canny": "short for --control canny=FILE", "softedge": "short for --control softedge=FILE",
+    "lineart": "short for --control lineart=FILE",
+}  # fmt: skip
+# What the command line gives as text, and generate() as numbers, mappings or paths.
+_TEXTS = {
+    "prompt": (str, ""), "image": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
+    "seed": (str, "0"), "memory": TEXT, "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH,
+}  # fmt: skip
 
-@app.command()
-def generate(
-    context: typer.Context,
-    out: Annotated[
-        Path, typer.Option(help="Clip to write: .mp4, .gif, .webp, or a folder of PNGs.")
-    ],
-    prompt: Annotated[
-        str, typer.Option(help="What the clip shows. Not of models that begin with an image.")
-    ] = "",
-    image: Annotated[
-        Path | None, typer.Option(help="The first frame, of models that begin with an image (svd).")
-    ] = None,
-    pose: Annotated[
-        Path | None, typer.Option(help="Clip of OpenPose skeletons that the dancer follows.")
-    ] = None,
-    depth: Annotated[
-        Path | None, typer.Option(help="Depth clip to follow instead; near is bright.")
-    ] = None,
-    canny: Annotated[
-        Path | None, typer.Option(help="Clip of Canny edges, of models with it.")
-    ] = None,
-    softedge: Annotated[
-        Path | None, typer.Option(help="Clip of soft edges, of models with it.")
-    ] = None,
-    lineart: Annotated[Path | None, typer.Option(help="Clip of lines, of models with it.")] = None,
-    prompt_at: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Another prompt from a frame on, as '48=a dancer in the snow'; between the frames told "
-            "prompts go over into each other. Repeat it."
+
+def _parameters() -> list[Any]:
+    made = options_of(GenerateOptions, _TEXTS, without=("control_video", "control"))
+    made += [option(kind, Path | None, None, _CLIPS[kind]) for kind in CONTROL_KINDS]
+    made += [
+        option("control", list[str] | None, None, "a control clip as KIND=FILE; repeat it for several"),
+        option(
+            "prompt_at", list[str] | None, None, "another prompt from a frame on, as '48=a dancer in the "
+            "snow'; prompts between these frames are interpolated; repeat it",
         ),
-    ] = None,
-    extract: Annotated[
-        bool, typer.Option("--extract", help="The clip is a raw video: take the control from it.")
-    ] = False,
-    negative_prompt: Annotated[str | None, typer.Option(help="What the clip avoids.")] = None,
-    model: Annotated[
-        str,
-        typer.Option(help="puppet, a model of hgc-video models, a folder, or a hub repository."),
-    ] = "puppet",
-    preset: Annotated[
-        str, typer.Option(help="off, lossless, quality, balanced, fast or turbo.")
-    ] = "balanced",
-    num_inference_steps: Annotated[
-        int | None, typer.Option(help="Denoising steps. Default: the model's own.")
-    ] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Pull of the prompt. Default: the model's own.")
-    ] = None,
-    conditioning_scale: Annotated[
-        str, typer.Option(help="Pull of the control, or of several: pose=1,depth=0.5.")
-    ] = "1",
-    control_guidance_start: Annotated[
-        float, typer.Option(help="Share of the run, 0 to 1, from which the control pulls.")
-    ] = 0.0,
-    control_guidance_end: Annotated[
-        float, typer.Option(help="Share of the run up to which the control pulls.")
-    ] = 1.0,
-    motion: Annotated[
-        str | None,
-        typer.Option(
-            help="Of models with an image: motion_bucket_id=127,noise_aug_strength=0.02 ..."
-        ),
-    ] = None,
-    seed: Annotated[
-        str, typer.Option(help="Same seed, same clip; 'random' draws one, which is reported.")
-    ] = "0",
-    num_frames: Annotated[
-        int | None,
-        typer.Option(
-            help="Frames to make. Default: as the control clip, but no more than the model holds at once."
-        ),
-    ] = None,
-    height: Annotated[
-        int | None, typer.Option(help="Pixels. Default: as the control clip.")
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels. Default: as the control clip.")] = None,
-    fps: Annotated[
-        float | None, typer.Option(help="Frames per second. Default: as the control clip.")
-    ] = None,
-    context_length: Annotated[
-        int | None,
-        typer.Option(help="Frames of a window of a long clip. Default: what the model holds."),
-    ] = None,
-    context_overlap: Annotated[
-        int | None, typer.Option(help="Frames that windows share. Default: a quarter of a window.")
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="What the run may take, as 8GiB. Default: what is free.")
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="JSON file for what the run cost.")] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="cpu, cuda, cuda:1, mps ... Default: cuda, else mps, where there is one."
-        ),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, float16 or bfloat16. Default: float16 on cuda, float32 elsewhere."
-        ),
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing: use what is on this machine.")
-    ] = False,
-    auto_calibrate: Annotated[
-        bool,
-        typer.Option(
-            "--auto-calibrate",
-            help="At a model's first use, measure it and search its own schedule for the preset.",
-        ),
-    ] = False,
-    calibration_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where --auto-calibrate keeps what it finds. Default: $HGC_VIDEO_HOME, or hgc_video in "
-            "$XDG_CACHE_HOME or ~/.cache."
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
-) -> None:
+        option("report", Path | None, None, "JSON file for options, schedule and cost of the run"),
+        option("quiet", bool, False, "print errors only"),
+    ]  # fmt: skip
+    needed = [p.replace(default=p.empty) if p.default is ... else p for p in made]
+    return sorted(needed, key=lambda p: p.default is not p.empty)
+
+
+def generate(context: typer.Context, **given: Any) -> None:
     """Makes a clip from a control clip and a prompt.
 
     Example:  hgc-video generate --pose examples/dance_pose.mp4
@@ -143,48 +55,20 @@ def generate(
 
     From a first frame:  hgc-video generate --model svd --image first.png --depth depth.mp4 --out clip.mp4
     """
+    quiet, report, out = given.pop("quiet"), given.pop("report"), given["out"]
     with told_in_one_line(context, quiet=quiet):
-        given = {
-            "pose": pose, "depth": depth, "canny": canny, "softedge": softedge, "lineart": lineart,
-        }  # fmt: skip
-        controls = {kind: clip for kind, clip in given.items() if clip is not None}
-        if not controls:
-            raise InputError("give a control clip with --pose FILE or --depth FILE; none was given")
-        _check_report(report, out, [*controls.values()], image)
+        clips = {kind: clip for kind in CONTROL_KINDS if (clip := given.pop(kind)) is not None}
+        given["control"] = _control_clips(clips, given["control"] or [])
+        given["prompt"] = _prompts(given["prompt"], given.pop("prompt_at") or [])
+        given["conditioning_scale"] = _scales(given["conditioning_scale"])
+        given["seed"] = _seed(given["seed"])
+        if given["motion"] is not None:
+            given["motion"] = _numbers("--motion", given["motion"], "motion_bucket_id=60")
+        _check_report(report, out, given["control"], given["image"])
         quiet_libraries()
         from ..pipeline import generate as make
 
-        clip = make(
-            None,
-            _travelling(prompt, prompt_at or []),
-            control=controls,
-            image=image,
-            model=model,
-            preset=preset,
-            negative_prompt=negative_prompt,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            conditioning_scale=_scales(conditioning_scale),
-            control_guidance_start=control_guidance_start,
-            control_guidance_end=control_guidance_end,
-            motion=None if motion is None else _numbers("--motion", motion, "motion_bucket_id=60"),
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            fps=fps,
-            seed=_seed(seed),
-            extract=extract,
-            context_length=context_length,
-            context_overlap=context_overlap,
-            memory=memory,
-            out=out,
-            device=device,
-            dtype=dtype,
-            offline=offline,
-            auto_calibrate=auto_calibrate,
-            calibration_dir=calibration_dir,
-            progress=not quiet,
-        )
+        clip = make(progress=not quiet, **given)
         written = [f"clip      {user_path(out)}"]
         if report is not None:
             written.append(f"report    {clip.report.save(report)}")
@@ -192,7 +76,26 @@ def generate(
             typer.echo("\n".join([clip.report.summary(), *written]))
 
 
-def _travelling(prompt: str, later: list[str]) -> str | dict[int, str]:
+app.command()(with_parameters(generate, _parameters()))
+
+
+def _control_clips(clips: dict[str, Path], given: list[str]) -> dict[str, Path]:
+    """The control clips by kind, of --control and its short forms."""
+    for text in given:
+        kind, equals, file = text.partition("=")
+        if not equals or not file:
+            raise InputError(f'--control "{text}" is not possible; write KIND=FILE, as pose=a.mp4')
+        if kind.strip() in clips:
+            raise InputError(f"a {kind.strip()} clip is given twice; leave one out")
+        clips[kind.strip()] = Path(file)
+    if not clips:
+        raise InputError(
+            "give a control clip with --pose FILE or --control KIND=FILE; none was given"
+        )
+    return clips
+
+
+def _prompts(prompt: str, later: list[str]) -> str | dict[int, str]:
     """The prompt, or the prompts by the frames from which they hold."""
     told = {0: prompt}
     for text in later:
@@ -241,12 +144,14 @@ def _numbers(option: str, told: str, how: str) -> dict[str, float]:
         raise InputError(f'{option} "{shown}" is not possible; write {how}') from None
 
 
-def _check_report(report: Path | None, out: Path, controls: list[Path], image: Path | None) -> None:
+def _check_report(
+    report: Path | None, out: Path, clips: dict[str, Path], image: Path | None
+) -> None:
     """Refuses a report that could not be written or would overwrite; of `out` generate() sees to that."""
     if report is None:
         return
     from ..atomic import check_writable
 
-    inputs = [("control clip", clip) for clip in controls]
+    inputs = [("control clip", clip) for clip in clips.values()]
     check_distinct({"--report": report}, [*inputs, ("image", image), ("clip of --out", out)])
     check_writable(report)

@@ -94,7 +94,7 @@ def make_method(text: str) -> Method:
     if name != _SOLVER:
         return Method(text, resolve(text))
     try:
-        fields = _SolverFields(**split_fields(_SOLVER, options))  # type: ignore[arg-type]
+        fields = _SolverFields(**split_fields(_SOLVER, options))
     except ValidationError as error:
         raise PresetError(one_line(error, _SOLVER, _SolverFields.model_fields)) from None
     at = fields.at

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError, nearest
+from ..options import CONTROL_KINDS
 from ..paths import user_path
 from .hub import Part, fetch, loading_options, variant_parts, weights_variant
 from .model_presets import load_image_pipeline, load_preset, model_preset, model_presets
 
 EMBEDDED = "puppet"
-CONTROLS = ("pose", "depth", "canny", "softedge", "lineart")
-EMBEDDED_CONTROLS = CONTROLS[:2]
+EMBEDDED_CONTROLS = CONTROL_KINDS[:2]
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _IMAGE_PARTS = ("unet", "vae", "image_encoder", "feature_extractor", "scheduler")
 _IMAGE_PIPELINE = "StableVideoDiffusionPipeline"
@@ -125,8 +125,8 @@ def load_pipeline(
     None. `offline` uses what is on this machine alone.
     """
     for control in controls:
-        if control not in CONTROLS:
-            raise InputError(f'unknown control "{control}": {nearest(control, CONTROLS)}')
+        if control not in CONTROL_KINDS:
+            raise InputError(f'unknown control "{control}": {nearest(control, CONTROL_KINDS)}')
     try:
         with _without_bars():
             if model in model_presets():

@@ -22,19 +22,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..cache.engine import Engine, attach
+from ..controls import read_controls
 from ..denoise import ControlledUNet, denoise
 from ..device import choose_device
 from ..errors import InputError
-from ..media.control import ControlClip, load_control
-from ..models.load import EMBEDDED, default_guidance_scale, load_pipeline, model_folder, read_facts
+from ..models.load import EMBEDDED, load_pipeline, model_folder, read_facts
 from ..models.model_presets import model_presets, preset_file
+from ..options import GenerateOptions
 from ..paths import user_path
 from ..plan.calibration import Setting
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import ChunkPlan, Chunks, Peak
 from ..plan.presets import resolve
 from ..plan.schedule import Schedule
-from ..request import Request
 from ..run import Run
 from ..stopwatch import Stopwatch
 
@@ -109,17 +109,19 @@ class Trial:
     def __init__(
         self, pipe: Any, model: str, sample: Sample, num_frames: int, num_inference_steps: int
     ) -> None:
-        request = Request(
-            control_video=sample.control, prompt=sample.prompt, control=sample.kind, model=model,
-            negative_prompt=None, num_inference_steps=num_inference_steps, guidance_scale=None,
-            conditioning_scale=1.0, num_frames=num_frames, height=None, width=None, fps=None,
-            seed=sample.seed, extract=False, from_image=read_facts(model).from_image,
+        facts = read_facts(model)
+        options = GenerateOptions(
+            control_video=sample.control, control=sample.kind, prompt=sample.prompt, model=model,
+            num_inference_steps=num_inference_steps, num_frames=num_frames, seed=sample.seed,
+        ).for_model(
+            from_image=facts.from_image, num_inference_steps=facts.num_inference_steps,
+            guidance_scale=facts.guidance_scale,
         )  # fmt: skip
-        clip = _control(request)
+        (clip,) = read_controls(options, facts)
         cut = ChunkPlan(1, len(clip.frames), Chunks(), Peak(0, 0), None)
-        scale = default_guidance_scale(model)
-        self._run = Run(request, resolve("off"), scale, [clip], pipe, Stopwatch(), cut, 0)
-        self.pipe, self.model, self.control, self.guidance_scale = pipe, model, clip, scale
+        self._run = Run(options, resolve("off"), [clip], pipe, Stopwatch(), cut, 0)
+        self.pipe, self.model, self.control = pipe, model, clip
+        self.guidance_scale = facts.guidance_scale
         self.prompt = sample.prompt
         self.num_inference_steps = num_inference_steps
         self.engine: Engine | None = None  # of the last cached run, for what it did
@@ -161,15 +163,6 @@ class Trial:
         ones, as a share of their variance."""
         target = self.uncached if target is None else target
         return float((self.latents(schedule) - target).square().mean() / target.var())
-
-
-def _control(request: Request) -> ControlClip:
-    facts = read_facts(request.model)
-    ((kind, video),) = request.controls.items()
-    return load_control(
-        video, "depth" if kind == "depth" else "pose", num_frames=request.num_frames,
-        multiple=facts.multiple, default_area=facts.default_area,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
