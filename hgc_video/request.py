@@ -52,6 +52,9 @@ _WHOLE = (
     "num_inference_steps", "num_frames", "height", "width", "context_length", "context_overlap", "seed",
 )  # fmt: skip
 _NUMBERS = ("guidance_scale", "fps", "control_guidance_start", "control_guidance_end")
+_OPTIONAL = {
+    "num_frames", "height", "width", "fps", "guidance_scale", "context_length", "context_overlap",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Request:
         ):  # fmt: skip
             for name in names:
                 value = getattr(self, name)
-                if value is not None or name in ("num_inference_steps", "seed"):
+                if value is not None or name not in _OPTIONAL:
                     _require(_is_number(value, kind), name, repr(value), allowed)
                     object.__setattr__(self, name, make(value))
         if not isinstance(self.negative_prompt, str | None):
