@@ -1,4 +1,4 @@
-"""What all tests share: one torch thread, and the real clips where they are at hand."""
+"""What all tests share: one torch thread, no deadlines, and the real clips where they are at hand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hgc_video.report import Report
 
 # Before torch is imported anywhere: on a busy small machine, spinning threads are ten times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# How long an example takes, and how long it takes to draw, says how busy the machine is.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -124,7 +124,7 @@ def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
     with pytest.warns(HGCVideoWarning, match="denoising ran out of memory .*smaller cut"):
         clip = run(pose, memory="8GiB", callback=fall_once)
     whole = run(pose)
-    assert clip.report.predicted_peak_nbytes < run(pose, memory="8GiB").report.predicted_peak_nbytes
+    assert "level 2" in clip.report.memory
     assert np.abs(clip.frames.astype(int) - whole.frames).max() <= 1
 
     def always(step, steps, latents):

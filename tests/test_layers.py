@@ -128,6 +128,32 @@ def test_only_one_file_replaces_a_forward(path):
     assert not assigns or path == PACKAGE / "cache" / "patch.py"
 
 
+def replaced_methods(tree):
+    """Attributes of objects other than self that are given a function made on the spot."""
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    inner = {
+        n.name for f in functions for n in ast.walk(f) if isinstance(n, ast.FunctionDef) and n != f
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            made = isinstance(node.value, ast.Lambda) or (
+                isinstance(node.value, ast.Name) and node.value.id in inner
+            )
+            for target in node.targets:
+                of_self = isinstance(getattr(target, "value", None), ast.Name) and (
+                    target.value.id == "self"
+                )
+                if made and isinstance(target, ast.Attribute) and not of_self:
+                    yield target.attr
+
+
+def test_only_one_file_replaces_a_method_of_an_instance():
+    code = "def f(s):\n def g(): pass\n s.set_timesteps = g\n s.a.step = lambda: 0\n s.n = 1"
+    assert list(replaced_methods(ast.parse(code))) == ["set_timesteps", "step"]
+    found = {ids(p): list(replaced_methods(ast.parse(p.read_text()))) for p in SOURCES}
+    assert {name for name, attributes in found.items() if attributes} <= {"cache/patch.py"}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=ids)
 def test_no_file_has_mutable_globals_or_reads_the_environment(path):
     tree = ast.parse(path.read_text())

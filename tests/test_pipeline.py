@@ -113,7 +113,7 @@ def test_sizes_and_images(pose):
         ({"guidance_scale": "7"}, InputError, "guidance_scale='7'"),
         ({"fps": "8"}, InputError, "fps='8'"),
         ({"conditioning_scale": "1"}, InputError, "conditioning_scale='1'"),
-        ({"control_guidance_start": None, "fps": "8"}, InputError, "control_guidance_start=None"),
+        ({"control_guidance_start": None}, InputError, "control_guidance_start=None"),
         ({"negative_prompt": ["hat"]}, PromptError, "negative_prompt=.'hat'. is no text"),
         ({"device": "cuda:99"}, InputError, "cuda:99"),
         ({"dtype": "float61"}, InputError, 'did you mean "float16"'),

@@ -29,9 +29,14 @@ def left_out(
     if sound:
         parts.append(
             "its sound is left out; copy it over with: "
-            f"ffmpeg -i OUT.mp4 -i {name} -map 0:v -map 1:a -c copy -shortest NEW.mp4"
+            f'ffmpeg -i OUT.mp4 -i "{_named(video)}" -map 0:v -map 1:a -c copy -shortest NEW.mp4'
         )
     return f"{name}: {'; '.join(parts)}"
+
+
+def _named(video: VideoLike) -> str:
+    """The file's name as ffmpeg reads it right, a colon in it too."""
+    return ffmpeg_name(user_path(video)) if isinstance(video, str | os.PathLike) else ""
 
 
 def has_sound(video: VideoLike) -> bool:

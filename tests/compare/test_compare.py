@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from typer.testing import CliRunner
 
 from hgc_video.cli import app
@@ -33,6 +34,20 @@ def test_a_solver_needs_its_steps():
     for text in ("dpm++", "dpm++:steps=0", "dpm++:steps=4,at=a.yaml", "dpm++:steps=4,order=4"):
         with pytest.raises(PresetError, match="steps=N"):
             make_method(text)
+
+
+def test_a_solver_takes_its_timesteps_and_leaves_the_pipelines_own_scheduler_alone(tmp_path):
+    KeyPlan("FHFHF", 5, (0.0,) * 5).save(tmp_path / "some.yaml")
+    own = DDIMScheduler()
+    own.set_timesteps(7)
+    made = make_method(f"dpm++:at={tmp_path / 'some.yaml'}").scheduler(own, 5)
+    made.set_timesteps(3)
+    assert len(own.timesteps) == 7 and isinstance(made, DPMSolverMultistepScheduler)
+    own.set_timesteps(5)
+    assert made.timesteps.tolist() == own.timesteps[[0, 2, 4]].tolist()
+    assert not [name for name in vars(made) if callable(getattr(made, name))], (
+        "no method is replaced"
+    )
 
 
 def test_every_saving_gets_its_equal_cost_controls():
