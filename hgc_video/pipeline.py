@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .clip import Clip
 from .device import choose_device
 from .errors import Cancelled, InputError
-from .media.control import ControlClip, Placement, load_control
+from .media.control import ControlClip, Placement, load_control, source_rates
 from .media.frames import Frame, Frames, LazyFrames, gathered
 from .media.video import ImageLike, VideoLike, check_output, open_clip, read_image, write_video
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
@@ -54,6 +54,8 @@ def generate(
     height: int | None = None,
     width: int | None = None,
     fps: float | None = None,
+    source_fps: float | None = None,
+    invert_depth: bool = False,
     motion: Mapping[str, float] | None = None,
     seed: int = 0,
     extract: bool = False,
@@ -97,6 +99,9 @@ def generate(
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
             is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames.
         height, width, fps: None follows the control clip.
+        source_fps: the rate of a control that carries none, a folder of images or frames in memory. None:
+            that of another control of as many frames, or else `fps`, or else 8.
+        invert_depth: turns a depth clip round in which near is dark.
         motion: of models that begin with an image: `fps` (7) and `motion_bucket_id` (127) that they are
             told, `noise_aug_strength` (0.02) on the image, and `min_guidance_scale` (1) at the first frame,
             from where the pull grows to guidance_scale.
@@ -125,7 +130,8 @@ def generate(
         height=height, width=width, fps=fps, seed=seed, extract=extract,
         control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
         context_length=context_length, context_overlap=context_overlap, image=image,
-        motion=make_motion(motion), from_image=facts.from_image,
+        motion=make_motion(motion), from_image=facts.from_image, source_fps=source_fps,
+        invert_depth=invert_depth,
     )  # fmt: skip
     if out is not None:
         _check_out(out, request.controls.values())
@@ -293,11 +299,13 @@ def _read_first(request: Request, clip: ControlClip) -> Frame | None:
 def _read_controls(request: Request, facts: ModelFacts) -> list[ControlClip]:
     """The control clips; the first one decides frames, size and rate of all."""
     (kind, video), *others = request.controls.items()
+    rates = source_rates(request.controls, request.source_fps)
+    request = replace(request, source_fps=rates[kind])
     first = _read_control(request, facts, kind, video, request.num_frames)
     num_frames, height, width = first.shape
     read = [first]
     for kind, video in others:
-        sized = replace(request, height=height, width=width, fps=first.fps)
+        sized = replace(request, height=height, width=width, fps=first.fps, source_fps=rates[kind])
         read.append(_read_control(sized, facts, kind, video, num_frames))
     return read
 
@@ -309,12 +317,14 @@ def _read_control(
         "num_frames": num_frames, "height": request.height, "width": request.width,
         "fps": request.fps, "multiple": facts.multiple, "default_area": facts.default_area,
         "max_frames": facts.max_frames if num_frames is None or facts.from_image else None,
+        "source_fps": request.source_fps,
     }  # fmt: skip
     if request.extract:
         from .media.pose import extract_control
 
         return extract_control(video, kind, **options)
-    return load_control(video, "depth" if kind == "depth" else "pose", **options)
+    inverted = request.invert_depth and kind == "depth"
+    return load_control(video, kind, invert_depth=inverted, **options)
 
 
 @contextmanager

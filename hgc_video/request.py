@@ -75,6 +75,8 @@ class Request:
     image: ImageLike | None = None
     motion: Motion = field(default_factory=Motion)
     from_image: bool = False
+    source_fps: float | None = None
+    invert_depth: bool = False
 
     def __post_init__(self) -> None:
         self._check_beginning()
@@ -103,6 +105,10 @@ class Request:
             f"{start}..{end}",
             "two shares of the run in 0..1, the first one smaller",
         )
+        rate = self.source_fps
+        _require(rate is None or 0 < rate < math.inf, "source_fps", rate, "a positive number")
+        if self.invert_depth and "depth" not in self.kinds:
+            raise InputError("invert_depth is given and no depth clip is; leave it out")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2**63 - 1")
 
     def _check_beginning(self) -> None:

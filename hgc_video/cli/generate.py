@@ -80,6 +80,16 @@ def generate(
     fps: Annotated[
         float | None, typer.Option(help="Frames per second. Default: as the control clip.")
     ] = None,
+    source_fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Rate of a control that is a folder of images. Default: that of another control of as "
+            "many frames, or else --fps, or else 8."
+        ),
+    ] = None,
+    invert_depth: Annotated[
+        bool, typer.Option("--invert-depth", help="In the depth clip near is dark: turn it round.")
+    ] = False,
     context_length: Annotated[
         int | None,
         typer.Option(help="Frames of a window of a long clip. Default: what the model holds."),
@@ -104,7 +114,7 @@ def generate(
             help="At a model's first use, measure it and search its own schedule for the preset.",
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
 ) -> None:
     """Makes a clip from a control clip and a prompt.
 
@@ -145,6 +155,8 @@ def generate(
             height=height,
             width=width,
             fps=fps,
+            source_fps=source_fps,
+            invert_depth=invert_depth,
             seed=seed,
             extract=extract,
             context_length=context_length,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from .. import __version__
-from ..errors import Cancelled, HGCVideoError
+from ..errors import Cancelled, HGCVideoError, InputWarning
 
 app = typer.Typer(
     name="hgc-video",
@@ -51,7 +52,8 @@ def root(
 def told_in_one_line(context: typer.Context) -> Iterator[None]:
     """Runs a command's body: 2 for what the user can mend, 1 for what we must, 130 for cancelled."""
     try:
-        yield
+        with _warned_in_one_line():
+            yield
     except (KeyboardInterrupt, Cancelled):
         typer.echo("cancelled; nothing was written", err=True)
         raise typer.Exit(130) from None
@@ -69,6 +71,31 @@ def told_in_one_line(context: typer.Context) -> Iterator[None]:
             err=True,
         )
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def _warned_in_one_line() -> Iterator[None]:
+    """Shows our own warnings as a line each, as errors are; others' as Python does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        shown_by_python, told = warnings.showwarning, set[str]()
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, InputWarning):
+                shown_by_python(message, category, filename, lineno, file, line)
+            elif str(message) not in told:
+                told.add(str(message))
+                typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+        warnings.showwarning = show
+        yield
 
 
 def quiet_libraries() -> None:

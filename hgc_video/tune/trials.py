@@ -163,7 +163,7 @@ def _control(request: Request) -> ControlClip:
     facts = read_facts(request.model)
     ((kind, video),) = request.controls.items()
     return load_control(
-        video, "depth" if kind == "depth" else "pose", num_frames=request.num_frames,
+        video, kind, num_frames=request.num_frames,
         multiple=facts.multiple, default_area=facts.default_area,
     )  # fmt: skip
 
