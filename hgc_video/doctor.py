@@ -21,7 +21,7 @@ from .errors import HGCVideoError
 
 _DISTRIBUTION = "hgc-video"
 _SHOWN = (
-    "torch", "diffusers", "transformers", "accelerate", "numpy", "av", "decord2", "typer",
+    "torch", "diffusers", "transformers", "accelerate", "numpy", "av", "typer",
 )  # fmt: skip
 
 

@@ -34,7 +34,9 @@ class Report(Savings):
     what went there and back; `image` what the clip begins with, of models that do; `schedule` the plan that
     was carried out, with the reason of every step; `steps` a row of figures for each step;
     `options` every option of the run, as it was given or decided; `memory` how the clip was cut to fit and
-    `predicted_peak_nbytes` what that was predicted to take (0: nothing was cut, so nothing was predicted).
+    `predicted_peak_nbytes` what that was predicted to take (0: nothing was cut, so nothing was predicted);
+    of extracted skeletons, `control_frames_bridged` lie in short gaps of the detection and were drawn
+    between their neighbours, and `control_frames_empty` show nobody and are black.
     """
 
     prompt: str
@@ -65,6 +67,8 @@ class Report(Savings):
     versions: Mapping[str, str]
     options: Mapping[str, Any]
     image: str = ""
+    control_frames_bridged: int = 0
+    control_frames_empty: int = 0
 
     def to_json(self) -> str:
         """All fields, and `macs`, `macs_baseline` and `macs_saved` before them."""
@@ -111,7 +115,8 @@ class Report(Savings):
             f"model     {self.model}, {self.dtype} on {self.device}",
             f"preset    {self.preset}: {self.num_inference_steps} steps, seed {self.seed}, "
             f"guidance {self.guidance_scale:g}, conditioning {_scales(self.conditioning_scale)}",
-            f"clip      {self.num_frames} frames of {self.width}x{self.height} at {self.fps:g} fps",
+            f"clip      {self.num_frames} frames of {self.width}x{self.height} at {self.fps:g} fps"
+            f"{self._gaps()}",
             f"versions  {versions}",
         ]
 
@@ -130,6 +135,15 @@ class Report(Savings):
             f"memory    {_mebi(self.peak_nbytes)} at most, the cache {_mebi(self.cache_nbytes)}"
             f"{self._tiers()}",
         ]
+
+    def _gaps(self) -> str:
+        """Frames in which pose extraction found nobody, if there are any."""
+        if not self.control_frames_bridged and not self.control_frames_empty:
+            return ""
+        return (
+            f"; no person found in {self.control_frames_bridged + self.control_frames_empty}: "
+            f"{self.control_frames_bridged} bridged, {self.control_frames_empty} left black"
+        )
 
     def _tiers(self) -> str:
         """Where the cache lay, if not on the device alone."""

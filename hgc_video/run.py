@@ -125,6 +125,8 @@ class Run:
             guidance_scale=self.guidance_scale, conditioning_scale=options.strengths,
             seed=options.seed or 0, num_frames=self.num_frames, height=self.height, width=self.width,
             fps=self.controls[0].fps, device=self.device,
+            control_frames_bridged=sum(clip.num_bridged for clip in self.controls),
+            control_frames_empty=sum(clip.num_empty for clip in self.controls),
             dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
             macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
             seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,

@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from hgc_video.request import Request
 
 import hgc_video
 from hgc_video.errors import HGCVideoWarning, InputError
@@ -22,7 +23,6 @@ from hgc_video.plan.memory.budget import GIB, ChunkPlan, Chunks, Peak
 from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE
 from hgc_video.plan.presets import resolve
 from hgc_video.puppet.evaluation import held_out
-from hgc_video.request import Request
 from hgc_video.run import Run
 from hgc_video.stopwatch import Stopwatch
 from tests.test_windows import LongClip

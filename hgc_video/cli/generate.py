@@ -39,7 +39,7 @@ def _parameters() -> list[Any]:
             "snow'; prompts between these frames are interpolated; repeat it",
         ),
         option("report", Path | None, None, "JSON file for options, schedule and cost of the run"),
-        option("quiet", bool, False, "print errors only"),
+        option("quiet", bool, False, "print warnings and errors only"),
     ]  # fmt: skip
     needed = [p.replace(default=p.empty) if p.default is ... else p for p in made]
     return sorted(needed, key=lambda p: p.default is not p.empty)
@@ -56,7 +56,7 @@ def generate(context: typer.Context, **given: Any) -> None:
     From a first frame:  hgc-video generate --model svd --image first.png --depth depth.mp4 --out clip.mp4
     """
     quiet, report, out = given.pop("quiet"), given.pop("report"), given["out"]
-    with told_in_one_line(context, quiet=quiet):
+    with told_in_one_line(context):
         clips = {kind: clip for kind in CONTROL_KINDS if (clip := given.pop(kind)) is not None}
         given["control"] = _control_clips(clips, given["control"] or [])
         given["prompt"] = _prompts(given["prompt"], given.pop("prompt_at") or [])

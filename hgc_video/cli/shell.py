@@ -49,17 +49,16 @@ def root(
 
 
 @contextmanager
-def told_in_one_line(context: typer.Context, *, quiet: bool = False) -> Iterator[None]:
+def told_in_one_line(context: typer.Context) -> Iterator[None]:
     """Runs a command's body: 2 for what the user can mend, 1 for what we must, 130 for cancelled.
 
-    What we warn of is one line too, left out with `quiet`; what libraries warn of is left out.
+    What we warn of is one line too, once; what libraries warn of is left out.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if not quiet:
-                warnings.filterwarnings("always", module="hgc_video")
-                warnings.simplefilter("always", HGCVideoWarning)
+            warnings.filterwarnings("once", module="hgc_video")
+            warnings.simplefilter("once", HGCVideoWarning)
             warnings.showwarning = _show_in_one_line
             yield
     except (KeyboardInterrupt, Cancelled):
@@ -89,7 +88,7 @@ def _show_in_one_line(
     file: Any = None,
     line: Any = None,
 ) -> None:
-    typer.echo(f"note: {' '.join(str(message).split())}", err=True)
+    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 def quiet_libraries() -> None:

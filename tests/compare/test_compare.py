@@ -37,7 +37,7 @@ def test_a_solver_needs_its_steps():
 
 
 def test_a_solver_takes_its_timesteps_and_leaves_the_pipelines_own_scheduler_alone(tmp_path):
-    KeyPlan("FHFHF", 5, (0.0,) * 5).save(tmp_path / "some.yaml")
+    CodedSchedule("FHFHF", 5, (0.0,) * 5).save(tmp_path / "some.yaml")
     own = DDIMScheduler()
     own.set_timesteps(7)
     made = make_method(f"dpm++:at={tmp_path / 'some.yaml'}").scheduler(own, 5)

@@ -53,15 +53,16 @@ class Format:
 
 
 X265 = "log-level=none:pools=1:frame-threads=1"
+OPEN_GOPS = "open-gop=1:keyint=20:min-keyint=20:scenecut=0:bframes=3:b-adapt=0:no-b-pyramid=1"
 FORMATS = {
     "h264 in mp4": Format("mp4", "libx264", "keyint=250:bframes=3"),
     "h264 in mp4, open GOPs": Format("mp4", "libx264", "open-gop=1:keyint=20:bframes=3:scenecut=0"),
     "h264 in mkv, open GOPs": Format("mkv", "libx264", "open-gop=1:keyint=20:bframes=3:scenecut=0"),
     "h264 in mov, intra refresh": Format("mov", "libx264", "intra-refresh=1:keyint=20:bframes=0"),
     "h264 in ts": Format("ts", "libx264", "keyint=20:bframes=3"),
-    "hevc in mp4, open GOPs": Format("mp4", "libx265", f"{X265}:open-gop=1:keyint=20:bframes=4"),
-    "hevc in mkv, open GOPs": Format("mkv", "libx265", f"{X265}:open-gop=1:keyint=20:bframes=4"),
-    "hevc in ts": Format("ts", "libx265", f"{X265}:open-gop=1:keyint=20:bframes=4"),
+    "hevc in mp4, open GOPs": Format("mp4", "libx265", f"{X265}:{OPEN_GOPS}"),
+    "hevc in mkv, open GOPs": Format("mkv", "libx265", f"{X265}:{OPEN_GOPS}"),
+    "hevc in ts": Format("ts", "libx265", f"{X265}:{OPEN_GOPS}"),
     "mpeg4 in avi, B frames": Format("avi", "mpeg4", b_frames=2),
     "mpeg2 in mpg": Format("mpg", "mpeg2video", b_frames=2),
     "mpeg2 in ts": Format("ts", "mpeg2video", b_frames=2),

@@ -123,7 +123,7 @@ def test_an_inverted_depth_clip_is_seen_and_turned_round(depth, tmp_path):
 
 
 def test_a_dim_depth_clip_is_seen(depth):
-    assert "is at most 41 of 255 bright" in said_of(depth // 5, "depth")[0]
+    assert "is at most 35 of 255 bright" in said_of(depth // 5, "depth")[0]
 
 
 def test_padding_is_not_looked_at(film):
