@@ -28,7 +28,7 @@ from .plan.policies.base import Policy
 from .plan.policies.full import Off
 from .plan.presets import PRESETS, Preset, resolve
 from .plan.schedule import Schedule
-from .saved import CacheReport
+from .report import CacheReport
 
 _HANDLE = "_hgc_video_cache"  # where a pipeline keeps its handle, so that disable_cache finds it
 

@@ -173,9 +173,9 @@ def _cut(
 ) -> ChunkPlan:  # fmt: skip
     import torch
 
-    from .measure.rates import planning_rates
+    from .measure.device_speed import planning_rates
     from .models.probe import TEMPORAL_UNET, is_a
-    from .peak import PeakModel, Scale
+    from .sampling.predict_peak import PeakModel, Scale
 
     whole = is_a(scene.unet, TEMPORAL_UNET)  # it makes a clip in no windows, decoded together
     if not whole and not is_a(scene.unet, "UNetMotionModel"):

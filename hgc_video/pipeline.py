@@ -15,25 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
-from .controls import read_controls, read_first_frame
-from .device import choose_device, choose_dtype
 from .errors import Cancelled, HGCVideoWarning, InputError
+from .files import check_distinct, own_folder
 from .media.control import ControlClip
 from .media.frames import Frame, Frames, LazyFrames, gathered
 from .media.left_out import left_out
 from .media.video import ImageLike, VideoLike, check_output, open_clip, write_video
+from .models.device import choose_device, choose_dtype
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .options import GenerateOptions, check_prompt_length
-from .paths import check_distinct, own_folder
 from .plan.memory.budget import ChunkPlan, Chunks, Peak, parse_nbytes
 from .plan.presets import Preset, resolve
-from .stopwatch import Stopwatch
+from .report import Stopwatch
+from .sampling.controls import read_controls, read_first_frame
 
 if TYPE_CHECKING:
     import torch
 
-    from .fit import Fit
-    from .run import Run
+    from .sampling.fit_memory import Fit
+    from .sampling.run import Run
 
 StepCallback = Callable[[int, int, Any], "bool | None"]
 
@@ -235,7 +235,7 @@ class _Maker:
     def _latents(
         self, cut: ChunkPlan, callback: StepCallback | None, progress: bool
     ) -> tuple[Run, Any]:
-        from .run import Run  # loads torch, which wrong input need not wait for
+        from .sampling.run import Run  # loads torch, which wrong input need not wait for
 
         run = Run(*self.parts, cut, self.context[1], self.image)
         with _watched(callback, run.num_evaluations, progress) as on_step:
@@ -253,21 +253,21 @@ class _Maker:
         """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
         _, _, clips, pipe, _ = self.parts
         num_frames, device = clips[0].shape[0], str(pipe.unet.device)
-        from .hosts import host_of  # loads torch
+        from .sampling.stock_pipeline import host_of  # loads torch
 
         if self.memory is None and device == "cpu" and num_frames <= self.context[0]:
             chunks = Chunks(decode=host_of(pipe).decoded_at_once(num_frames))
             return ChunkPlan(1, num_frames, chunks, Peak(0, 0), None)
-        from .fit import memory_budget
+        from .sampling.fit_memory import memory_budget
 
         return self._fit.cut(memory_budget(self.memory, device))
 
     @cached_property
     def _fit(self) -> Fit:
         """What chooses cuts for this run."""
-        from .fit import Fit
-        from .hosts import host_of
-        from .peak import Scale
+        from .sampling.fit_memory import Fit
+        from .sampling.predict_peak import Scale
+        from .sampling.stock_pipeline import host_of
 
         options, preset, clips, pipe, _ = self.parts
         num_frames, height, width = clips[0].shape
@@ -315,8 +315,8 @@ def _calibrated(
     import numpy as np
     from tqdm.auto import tqdm
 
+    from .evaluate.trials import Sample, Source
     from .tune.auto import own_schedule
-    from .tune.trials import Sample, Source
 
     ((kind, video), *others) = options.control_clips.items()
     if options.image is not None:

@@ -1,4 +1,4 @@
-"""What one run cost and under which settings: numbers, text and JSON.
+"""What a run cost and under which settings, of `generate` and of `enable_cache`: numbers, text and JSON.
 
 Knows nothing about how the numbers were measured. MACs are multiply-accumulates, every product
 counted; a part is one of text_encoder, image_encoder, controlnet, unet, vae.
@@ -8,22 +8,68 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .atomic import write_text
 from .errors import InputError
+from .files import write_text
 from .plan.explain import StepSummary
 from .plan.schedule import Schedule
-from .savings import Savings
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacTotals:
+    """MACs by part: executed, and those that the same run without a cache takes."""
+
+    macs_by_part: Mapping[str, int]
+    macs_baseline_by_part: Mapping[str, int]
+
+    @property
+    def macs(self) -> int:
+        """MACs executed, all parts."""
+        return sum(self.macs_by_part.values())
+
+    @property
+    def macs_baseline(self) -> int:
+        """MACs of the same run without a cache, all parts."""
+        return sum(self.macs_baseline_by_part.values())
+
+    @property
+    def macs_saved(self) -> float:
+        """The share of the baseline that was not executed, 0..1."""
+        return 1 - self.macs / self.macs_baseline if self.macs_baseline else 0.0
+
+
+class Stopwatch:
+    """Adds up wall-clock seconds by stage name: `with clock("decode"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Times one stage; also when it fails."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
+
+    def totals(self) -> dict[str, float]:
+        """Seconds of every stage and of all since the watch was made, as `total`."""
+        return {**self.seconds, "total": time.perf_counter() - self._began}
+
 
 _DERIVED = ("macs", "macs_baseline", "macs_saved")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Savings):
+class Report(MacTotals):
     """The account of one run; print it, or `save` it as JSON.
 
     `macs_by_part` is what was executed, `macs_baseline_by_part` what the same run without a cache
@@ -168,3 +214,40 @@ def _tera(macs: int) -> str:
 
 def _mebi(nbytes: int) -> str:
     return f"{nbytes / 2**20:.0f} MiB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheReport(MacTotals):
+    """The last run under `enable_cache`: MACs by part that were executed and that the same run without a
+    cache executes (VAE and text encoder left out), bytes that the cache held at most, the schedules that
+    were carried out (one, and one more for each time the run was planned anew), and a row of figures for
+    every step."""
+
+    pipeline: str
+    preset: str
+    num_inference_steps: int
+    num_frames: int
+    height: int
+    width: int
+    cache_nbytes: int
+    schedules: tuple[Schedule, ...]
+    steps: tuple[StepSummary, ...]
+
+    def to_json(self) -> str:
+        """All fields, and the share saved."""
+        schedules = [schedule.to_dict() for schedule in self.schedules]
+        told = {"macs_saved": self.macs_saved, **asdict(self), "schedules": schedules}
+        return json.dumps(told, indent=2)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self.pipeline}, {self.preset}: {self.num_inference_steps} steps, "
+                f"{self.num_frames} frames of {self.width}x{self.height} latents",
+                f"MACs      {self.macs / 1e12:.3g} of {self.macs_baseline / 1e12:.3g} T: "
+                f"{100 * self.macs_saved:.1f} % saved",
+                f"cache     {self.cache_nbytes / 2**20:.0f} MiB at most",
+                "steps",
+                *(f"  {line}" for line in self.steps),
+            ]
+        )

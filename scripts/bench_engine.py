@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 
 from hgc_video.cache.engine import Engine
-from hgc_video.denoise import ControlledUNet, denoise
-from hgc_video.guidance import Guidance
 from hgc_video.models.graph import build_graph
 from hgc_video.models.load import default_guidance_scale, load_pipeline
 from hgc_video.plan.cost import full_cost
 from hgc_video.plan.presets import resolve
+from hgc_video.sampling.conditioning import Guidance
+from hgc_video.sampling.loop import ControlledUNet, denoise
 
 METHODS = "full;lossless;quality;balanced;fast;turbo;deepcache:interval=3"
 

@@ -29,17 +29,17 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from hgc_video.cache.engine import Engine, attach
 from hgc_video.cache.residuals import residual_inputs
-from hgc_video.denoise import ControlledUNet, denoise
-from hgc_video.guidance import Guidance, ImageGuidance, Steering
-from hgc_video.measure.memory import PeakMemory
+from hgc_video.measure.peak_memory import PeakMemory
 from hgc_video.models.dry_run import added_inputs
 from hgc_video.models.graph import build_graph
 from hgc_video.models.known_models import KnownModel, known_model, model_class
-from hgc_video.peak import PeakModel, Scale
 from hgc_video.plan.cost import full_cost
 from hgc_video.plan.memory.budget import Chunks
 from hgc_video.plan.memory.windows import Windows, windowed
 from hgc_video.plan.presets import Preset, resolve
+from hgc_video.sampling.conditioning import Guidance, ImageGuidance, Steering
+from hgc_video.sampling.loop import ControlledUNet, denoise
+from hgc_video.sampling.predict_peak import PeakModel, Scale
 
 METHODS = (
     "lossless;quality;balanced;fast;turbo;deepcache:interval=3;tgate:gate=10;fewer-steps:steps=13"

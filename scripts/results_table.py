@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hgc_video.atomic import write_text
-from hgc_video.compare.table import Row, rows
+from hgc_video.evaluate.table import Row, rows
+from hgc_video.files import write_text
 from hgc_video.plan.presets import SEARCHED
 
 ROOT = Path(__file__).resolve().parent.parent

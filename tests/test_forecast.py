@@ -13,7 +13,7 @@ import hgc_video
 from hgc_video.cli import app
 from hgc_video.errors import InputError, ModelError, PresetError
 from hgc_video.forecast import forecast
-from hgc_video.measure.rates import planning_rates
+from hgc_video.measure.device_speed import planning_rates
 from hgc_video.plan.memory.throughput import ASSUMED_GPU, Rates
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hgc_video.errors import InputError, VideoError
+from hgc_video.files import check_distinct, own_folder, user_path
 from hgc_video.media.video import probe, read_frames, write_video
-from hgc_video.paths import check_distinct, own_folder, user_path
 
 NAMES = [
     "12:30.mp4", "file:a.mp4", "pipe:1.mp4", "concat:a|b.mp4", "http:x.mp4", "-clip.mp4", "50%d.mp4",

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 import hgc_video
-from hgc_video.device import choose_device, choose_dtype
 from hgc_video.errors import Cancelled, InputError, ModelError, PresetError, PromptError
+from hgc_video.models.device import choose_device, choose_dtype
 from hgc_video.models.load import default_guidance_scale, load_pipeline
 from hgc_video.puppet.evaluation import held_out
 

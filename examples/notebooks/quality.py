@@ -21,10 +21,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from hgc_video.compare.measure import Task, frames_of
-from hgc_video.compare.run import compare
-from hgc_video.compare.table import markdown, rows
-from hgc_video.tune.trials import Source
+from hgc_video.evaluate.measure import Task, frames_of
+from hgc_video.evaluate.run import compare
+from hgc_video.evaluate.table import markdown, rows
+from hgc_video.evaluate.trials import Source
 
 small = bool(os.environ.get("HGC_SMALL"))
 steps, converged = (4, 6) if small else (25, 100)

@@ -60,8 +60,7 @@ def compare(
     Example:  hgc-video compare --methods "balanced,deepcache:interval=3,branch=1" --clips 2 --jobs 2
     """
     with told_in_one_line(context):
-        from ..atomic import check_writable, write_text
-        from ..paths import check_distinct
+        from ..files import check_distinct, check_writable, write_text
 
         check_distinct(
             {"--json": out_json, "--html": out_html, "--memory": memory},
@@ -70,11 +69,11 @@ def compare(
         for path in filter(None, (out_json, out_html)):
             check_writable(path)
         quiet_libraries()
-        from ..compare.measure import Networks, Task, frames_of
-        from ..compare.methods import make_method, split_methods
-        from ..compare.run import compare as run
-        from ..compare.table import markdown, rows
-        from ..tune.trials import Source, kept_trials
+        from ..evaluate.measure import Networks, Task, frames_of
+        from ..evaluate.methods import make_method, split_methods
+        from ..evaluate.run import compare as run
+        from ..evaluate.table import markdown, rows
+        from ..evaluate.trials import Source, kept_trials
 
         words = split_methods(methods)
         for word in words:
@@ -96,7 +95,7 @@ def compare(
         if out_json is not None:
             write_text(out_json, json.dumps({"task": told, "figures": figures}, indent=1) + "\n")
         if out_html is not None:
-            from ..compare.page import page
+            from ..evaluate.page import page
 
             caption = f"{told}. Error bars: spread over clips and noises. Bold: nothing beats it."
             write_text(out_html, page(found, shown, title="hgc_video compare", caption=caption))

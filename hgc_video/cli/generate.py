@@ -11,8 +11,8 @@ from typing import Any
 import typer
 
 from ..errors import InputError
+from ..files import check_distinct, user_path
 from ..options import CONTROL_KINDS, GenerateOptions
-from ..paths import check_distinct, user_path
 from .option_list import PATH, TEXT, option, options_of, with_parameters
 from .shell import app, quiet_libraries, told_in_one_line
 
@@ -150,7 +150,7 @@ def _check_report(
     """Refuses a report that could not be written or would overwrite; of `out` generate() sees to that."""
     if report is None:
         return
-    from ..atomic import check_writable
+    from ..files import check_writable
 
     inputs = [("control clip", clip) for clip in clips.values()]
     check_distinct({"--report": report}, [*inputs, ("image", image), ("clip of --out", out)])

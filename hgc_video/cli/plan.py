@@ -143,7 +143,7 @@ def models(context: typer.Context) -> None:
 def doctor(context: typer.Context) -> None:
     """Shows what is installed, which devices there are, and how to get what is missing."""
     with told_in_one_line(context):
-        from ..doctor import examine
+        from .doctor import examine
 
         section = ""
         for finding in examine():

@@ -42,14 +42,13 @@ def calibrate(
     Example:  hgc-video calibrate --out runs/calibration.yaml --jobs 2
     """
     with told_in_one_line(context):
-        from ..atomic import check_writable
-        from ..paths import check_distinct
+        from ..files import check_distinct, check_writable
 
         check_distinct({"--out": out}, [("list of samples", samples)])
         check_writable(out)
         quiet_libraries()
+        from ..evaluate.trials import Source
         from ..tune.calibrate import calibrate as measure
-        from ..tune.trials import Source
 
         source = Source(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
         measured = measure(source, num_inference_steps, folder=folder, jobs=jobs, log=typer.echo)
@@ -115,8 +114,7 @@ def search(
     --out runs/quarter.yaml --jobs 2
     """
     with told_in_one_line(context):
-        from ..atomic import check_writable
-        from ..paths import check_distinct
+        from ..files import check_distinct, check_writable
         from ..plan.calibration import load_calibration
 
         check_distinct(
@@ -125,11 +123,11 @@ def search(
         )
         check_writable(out)
         quiet_libraries()
+        from ..evaluate.trials import Source
         from ..plan.policies.searched import load_coded_schedule
         from ..plan.search.hill_climb import Space
         from ..tune.search import Task, told
         from ..tune.search import search as find
-        from ..tune.trials import Source
 
         measured = load_calibration(calibration)
         model, steps = measured.setting.model, measured.setting.num_inference_steps

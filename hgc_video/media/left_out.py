@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from hgc_video.files import ffmpeg_name, user_path
 from hgc_video.media.control import ControlClip, plan_frames
 from hgc_video.media.sources import IMAGE_SUFFIXES
 from hgc_video.media.video import VideoLike
-from hgc_video.paths import ffmpeg_name, user_path
 
 
 def left_out(

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hgc_video.errors import VideoError
+from hgc_video.files import ffmpeg_name
 from hgc_video.media.deep import DeepRange, is_deep, range_of, tell_of
 from hgc_video.media.frames import DEFAULT_FPS, Frame, Source, VideoInfo
-from hgc_video.paths import ffmpeg_name
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _BROWSER_DELAY_MS = 100.0  # what browsers show for animation frames that name no duration

@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hgc_video.errors import InputError
+from hgc_video.files import user_path
 from hgc_video.media.frames import Frame, Source, VideoInfo
 from hgc_video.media.sources import ArraySource, open_path
 from hgc_video.media.write import check_output, write_video
-from hgc_video.paths import user_path
 
 __all__ = [
     "Frame",

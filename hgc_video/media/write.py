@@ -17,10 +17,9 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from hgc_video.atomic import complete_or_gone, require_writable, unwritable
 from hgc_video.errors import InputError, VideoError
+from hgc_video.files import complete_or_gone, ffmpeg_name, require_writable, unwritable, user_path
 from hgc_video.media.frames import Frame
-from hgc_video.paths import ffmpeg_name, user_path
 
 if TYPE_CHECKING:
     import av

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from ..paths import user_path
+from ..files import user_path
 
 _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
 _UNWANTED = ("safety_checker/*", "feature_extractor/*", "*.non_ema.safetensors")

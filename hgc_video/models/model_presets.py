@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError, nearest
-from ..files import shipped
+from ..files import package_data
 from .hub import Part, fetch, loading_options, variant_parts, weights_variant
 
 
@@ -54,12 +54,12 @@ class ModelPreset:
 
 def model_presets() -> tuple[str, ...]:
     """Their names."""
-    return tuple(sorted(path.stem for path in shipped("models").glob("*.yaml")))
+    return tuple(sorted(path.stem for path in package_data("models").glob("*.yaml")))
 
 
 def preset_file(name: str) -> Path:
     """The file of a preset."""
-    return shipped("models") / f"{name}.yaml"
+    return package_data("models") / f"{name}.yaml"
 
 
 def model_preset(name: str) -> ModelPreset:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..measure.quality import psnr
+from ..evaluate.quality import psnr
 from ..models.load import default_guidance_scale, load_pipeline, model_folder
 from .fidelity import background_flicker, part_colours, silhouette_iou
 from .judge import Judge, load_judge

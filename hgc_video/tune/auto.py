@@ -9,15 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from ..atomic import write_text
 from ..errors import InputError, nearest
-from ..files import shipped_schedule
-from ..paths import user_path
+from ..evaluate.trials import Sample, Source, kept_trials, model_hash
+from ..files import shipped_schedule, user_path, write_text
 from ..plan.policies.searched import Searched, load_coded_schedule
 from ..plan.presets import SEARCHED, Preset, resolve
 from .calibrate import calibrate
 from .search import Task, search, told
-from .trials import Sample, Source, kept_trials, model_hash
 
 _JUDGEMENTS = 24
 _FRAMES = 8

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from ..evaluate.jobs import workers
+from ..evaluate.trials import Source, kept_trials, model_hash, trials
 from ..plan.calibration import Calibration, load_calibration, mean
-from .jobs import workers
 from .record import record
-from .trials import Source, kept_trials, model_hash, trials
 
 _GAINS_EVERY = 4  # steps; with four clips and as many offsets every step is measured once
 

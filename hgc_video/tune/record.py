@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..cache.engine import Engine, attach
 from ..cache.store import Value
-from ..denoise import denoise
-from ..measure.similarity import ChangeMeter, Recorder
+from ..evaluate.trials import Trial, setting
+from ..measure.layer_changes import ChangeMeter, Recorder
 from ..plan.calibration import Calibration, Segment
 from ..plan.policies.searched import CodedSchedule
-from .trials import Trial, setting
+from ..sampling.loop import denoise
 
 _REACH = 8  # steps over which reuse is measured
 _SPACING = 6  # steps between the two keys that a slope is taken from

@@ -17,13 +17,13 @@ from statistics import fmean
 import torch
 
 from ..errors import InputError
+from ..evaluate.jobs import Map, workers
+from ..evaluate.trials import Source, kept_trials, setting, trials
 from ..plan.calibration import Calibration
 from ..plan.graph import BlockGraph
 from ..plan.policies.searched import FULL, CodedSchedule
 from ..plan.search.hill_climb import Space, climb
 from ..plan.search.segments import search_keys, share
-from .jobs import Map, workers
-from .trials import Source, kept_trials, setting, trials
 
 _GATES = (1.0, 0.94, 0.88, 0.8, 0.72, 0.64, 0.56, 0.48)  # shares of the run
 

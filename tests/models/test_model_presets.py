@@ -74,7 +74,7 @@ def test_generate_runs_a_preset_with_two_controls(local, monkeypatch, tmp_path):
     (tmp_path / "tiny.yaml").write_text(
         yaml.safe_dump({k: v for k, v in told.items() if k not in ("name", "lora", "lora_scale")})
     )
-    monkeypatch.setattr("hgc_video.models.model_presets.shipped", lambda kind: tmp_path)
+    monkeypatch.setattr("hgc_video.models.model_presets.package_data", lambda kind: tmp_path)
     clip = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     made = hgc_video.generate(
         prompt="a dancer", control={"pose": clip, "depth": clip[::-1]}, model="tiny",

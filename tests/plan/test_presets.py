@@ -10,8 +10,8 @@ from hgc_video.plan.policies.hgc import HGC
 from hgc_video.plan.presets import PRESETS, SEARCHED, resolve
 from hgc_video.plan.search.transfer import transferred
 from hgc_video.plan.validate import check
+from tests.plan.policies.test_policies import tower
 from tests.plan.test_graph import ladder
-from tests.plan.test_policies import tower
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hgc_video.measure.quality import psnr
+from hgc_video.evaluate.quality import psnr
 from hgc_video.media.skeleton import COLOURS as JOINT_COLOURS
 from hgc_video.puppet.body import PARTS
 from hgc_video.puppet.fidelity import part_colours

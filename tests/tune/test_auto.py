@@ -10,9 +10,9 @@ from diffusers import AnimateDiffControlNetPipeline
 
 import hgc_video
 from hgc_video.errors import InputError
+from hgc_video.evaluate.trials import Sample, Source, kept_trials, trials
 from hgc_video.plan.presets import resolve
 from hgc_video.tune.auto import own_schedule
-from hgc_video.tune.trials import Sample, Source, kept_trials, trials
 from tests import tiny_pipelines as tiny
 
 

@@ -7,13 +7,13 @@ import torch
 import yaml
 
 from hgc_video.errors import InputError, PlanError
+from hgc_video.evaluate.trials import Source, Trials, samples_for
 from hgc_video.plan.calibration import load_calibration
 from hgc_video.plan.policies.searched import CodedSchedule
 from hgc_video.plan.search.hill_climb import Space
 from hgc_video.tune.calibrate import calibrate
 from hgc_video.tune.record import record
 from hgc_video.tune.search import Task, search
-from hgc_video.tune.trials import Source, Trials, samples_for
 
 STEPS = 6
 SOURCE = Source("puppet", None, 6500, 1, 2)
@@ -33,7 +33,7 @@ def found(trial):
 
 def predictions(trial):
     """The guided predictions and latents of an uncached run, told by the loop itself."""
-    from hgc_video.denoise import denoise
+    from hgc_video.sampling.loop import denoise
 
     models, noise, timesteps, options = trial.start()
     seen = []
@@ -63,7 +63,7 @@ def test_a_cut_errs_exactly_as_the_engine_does(trial, found):
     models, noise, timesteps, options = trial.start()
     truth = predictions(trial)
     from hgc_video.cache.engine import attach
-    from hgc_video.denoise import denoise
+    from hgc_video.sampling.loop import denoise
 
     seen = []
 

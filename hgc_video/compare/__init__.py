@@ -1,1 +1,0 @@
-"""Runs methods on the same clips and noise and tells what each costs and what it loses."""

@@ -1,0 +1,85 @@
+"""Compares methods over clips and noises; every clip's figures are kept, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .jobs import workers
+from .measure import Networks, Task, measure
+from .methods import controls, make_method
+from .trials import kept_trials, trials
+
+
+def compare(
+    task: Task, words: list[str], *, memory: Path, jobs: int = 1, with_controls: bool = True,
+    log: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The figures of all methods on all clips and noises; `memory` is the file of those measured so far."""
+    with kept_trials():
+        return _compared(task, words, memory, jobs, with_controls, log)
+
+
+def _compared(
+    task: Task, words: list[str], memory: Path, jobs: int, with_controls: bool,
+    log: Callable[[str], None],
+) -> list[dict[str, Any]]:  # fmt: skip
+    words = ["off", *(word for word in words if word != "off")]
+    if with_controls:
+        with torch.no_grad():
+            graph = trials(task.source)(0, task.num_inference_steps).graph
+        methods = [make_method(word) for word in words]
+        words += [m.name for m in controls(methods, graph, task.num_inference_steps)]
+    known = _known(memory, task)
+    todo = []
+    # One noise of every clip first: a stopped run has seen all clips.
+    for seed in range(task.seeds):
+        for clip in range(task.source.count):
+            missing = [word for word in words if (word, clip, seed) not in known]
+            if missing:
+                todo.append((missing, clip, seed))
+    log(
+        f"{len(words)} methods on {task.source.count} clips with {task.seeds} noises: {len(todo)} to run"
+    )
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    with workers(jobs) as each:
+        each(partial(_job, task, memory), todo)
+    known = _known(memory, task)
+    return [known[key] for key in sorted(known, key=str) if key[0] in words]
+
+
+def _job(task: Task, memory: Path, job: tuple[list[str], int, int]) -> None:
+    words, clip, seed = job
+    found = measure(task, words, clip, seed)
+    lines = [json.dumps({"task": _setting(task), **figures}) + "\n" for figures in found]
+    with memory.open("a") as file:  # one write of whole lines: jobs append beside each other
+        file.write("".join(lines))
+
+
+def _known(memory: Path, task: Task) -> dict[tuple[str, int, int], dict[str, Any]]:
+    if not memory.is_file():
+        return {}
+    known = {}
+    for line in memory.read_text().splitlines():
+        told = json.loads(line)
+        wanted = told["clip"] < task.source.count and told["seed"] < task.seeds
+        if told.pop("task") == _setting(task) and wanted:
+            known[told["method"], told["clip"], told["seed"]] = told
+    return known
+
+
+def _setting(task: Task) -> str:
+    source = task.source
+    return (
+        f"{source.model} {source.listed} {source.first} {source.num_frames} "
+        f"{task.num_inference_steps} {task.converged_steps} {source.scheduler}"
+    ).rstrip() + _judged_by(task.networks)
+
+
+def _judged_by(networks: Networks) -> str:
+    return "" if networks == Networks() else f" {networks}"

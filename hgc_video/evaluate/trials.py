@@ -1,0 +1,284 @@
+"""Runs of one clip that are stopped, repeated and compared: what calibration, search and comparison share.
+
+A trial knows its clip, prompt and noise, and gives the final latents under any schedule.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..cache.engine import Engine, attach
+from ..errors import InputError
+from ..files import user_path
+from ..models.device import choose_device
+from ..models.load import EMBEDDED, load_pipeline, model_folder, read_facts
+from ..models.model_presets import model_presets, preset_file
+from ..options import GenerateOptions
+from ..plan.calibration import Setting
+from ..plan.graph import BlockGraph
+from ..plan.memory.budget import ChunkPlan, Chunks, Peak
+from ..plan.presets import resolve
+from ..plan.schedule import Schedule
+from ..report import Stopwatch
+from ..sampling.controls import read_controls
+from ..sampling.loop import ControlledUNet, denoise
+from ..sampling.run import Run
+
+_OTHER_NOISE = 50_000  # between the seeds of a sample's noises
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a trial is made of: a control clip (f H W 3) uint8 or a file of one, its kind, a prompt and
+    the seed of the noise."""
+
+    control: NDArray[np.uint8] | str
+    kind: str
+    prompt: str
+    seed: int
+
+
+def embedded_samples(first: int, count: int, num_frames: int) -> list[Sample]:
+    """Samples of the embedded model's own world, by number; pose and depth in turn."""
+    from ..puppet.evaluation import held_out
+    from ..puppet.prompts import plain_prompt
+
+    made = []
+    for index in range(first, first + count):
+        case, kind = held_out(index, num_frames), ("pose", "depth")[index % 2]
+        made.append(Sample(case.control(kind), kind, plain_prompt(case.spec), case.seed))
+    return made
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Samples listed in a YAML file as `- {control: clip.mp4, kind: pose, prompt: ..., seed: 0}`, clips
+    relative to the file; InputError says what is wrong with another."""
+    try:
+        listed = yaml.safe_load(user_path(path).read_text())
+        return [
+            Sample(
+                str(path.parent / told["control"]),
+                str(told.get("kind", "pose")),
+                str(told["prompt"]),
+                int(told.get("seed", 0)),
+            )
+            for told in listed
+        ]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is no list of samples: {error!r}; write lines such as "
+            "- {control: clip.mp4, kind: pose, prompt: a dancer, seed: 0}"
+        ) from error
+
+
+def samples_for(
+    model: str, listed: Path | None, first: int, count: int, num_frames: int
+) -> list[Sample]:
+    """The samples of a file, or the embedded model's own; InputError where another model has no file."""
+    if listed is not None:
+        found = read_samples(listed)[:count]
+    elif model == EMBEDDED:
+        found = embedded_samples(first, count, num_frames)
+    else:
+        raise InputError(
+            f"model {model} brings no clips of its own; list control clips and prompts in a YAML file "
+            "and give it with --samples"
+        )
+    if not found:
+        raise InputError("no samples are given; list at least one")
+    return found
+
+
+class Trial:
+    """One sample on a loaded pipeline."""
+
+    def __init__(
+        self, pipe: Any, model: str, sample: Sample, num_frames: int, num_inference_steps: int
+    ) -> None:
+        facts = read_facts(model)
+        options = GenerateOptions(
+            control_video=sample.control, control=sample.kind, prompt=sample.prompt, model=model,
+            num_inference_steps=num_inference_steps, num_frames=num_frames, seed=sample.seed,
+        ).for_model(
+            from_image=facts.from_image, num_inference_steps=facts.num_inference_steps,
+            guidance_scale=facts.guidance_scale,
+        )  # fmt: skip
+        (clip,) = read_controls(options, facts)
+        cut = ChunkPlan(1, len(clip.frames), Chunks(), Peak(0, 0), None)
+        self._run = Run(options, resolve("off"), [clip], pipe, Stopwatch(), cut, 0)
+        self.pipe, self.model, self.control = pipe, model, clip
+        self.guidance_scale = facts.guidance_scale
+        self.prompt = sample.prompt
+        self.num_inference_steps = num_inference_steps
+        self.engine: Engine | None = None  # of the last cached run, for what it did
+
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Frames (f H W 3) uint8 of final latents (1 c f h w)."""
+        return self._run.decode(latents)
+
+    @property
+    def graph(self) -> BlockGraph:
+        """The block graph of the sample's size."""
+        return self._run.graph
+
+    @torch.no_grad()
+    def start(self) -> tuple[ControlledUNet, Tensor, Tensor, dict[str, Any]]:
+        """The callable, the noise (1 c f h w), the timesteps and the scheduler's options of a fresh run."""
+        guidance, latents, timesteps, options = self._run.encode()
+        models = ControlledUNet(self.pipe.unet, self.pipe.controlnet, guidance, len(timesteps))
+        return models, latents, timesteps, options
+
+    def latents(self, schedule: Any = None) -> Tensor:
+        """The final latents (1 c f h w) under a schedule, or of the uncached run."""
+        models, noise, timesteps, options = self.start()
+        parts = {"graph": self.graph, "unet": self.pipe.unet, "controlnet": self.pipe.controlnet}
+        with ExitStack() as stack:
+            if schedule is not None and not schedule.is_stock:
+                self.engine = stack.enter_context(attach(schedule, **parts))
+                models.positions = [self.engine]
+            scheduler = self.pipe.scheduler
+            return denoise(models, scheduler, noise, timesteps, positions=[models], **options)
+
+    @cached_property
+    def uncached(self) -> Tensor:
+        """The final latents (1 c f h w) of the uncached run."""
+        return self.latents()
+
+    def error(self, schedule: Schedule, target: Tensor | None = None) -> float:
+        """Mean square of what a schedule changes in the final latents against `target` or the uncached
+        ones, as a share of their variance."""
+        target = self.uncached if target is None else target
+        return float((self.latents(schedule) - target).square().mean() / target.var())
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where trials come from, in plain values that a worker process can be told: a model, a file of
+    samples or the number of the embedded model's first one, how many, frames of each, a scheduler of
+    diffusers by its class name ("": the model's own), and where and in which precision the model is loaded,
+    as `load_pipeline` takes it (device None: the fastest here)."""
+
+    model: str
+    listed: Path | None
+    first: int
+    count: int
+    num_frames: int
+    scheduler: str = ""
+    device: str | None = None
+    dtype: torch.dtype | None = None
+    offline: bool = False
+
+
+@lru_cache(maxsize=2)
+def trials(source: Source) -> Trials:
+    """The trials of a source; made once in every process, and kept until `kept_trials` ends."""
+    return Trials(source)
+
+
+_KEEPING: ContextVar[bool] = ContextVar("keeping", default=False)
+
+
+@contextmanager
+def kept_trials() -> Iterator[None]:
+    """Within this block trials and their pipelines are made once; at its end, or that of the outermost such
+    block, they are given up and their memory is free."""
+    if _KEEPING.get():
+        yield
+        return
+    token = _KEEPING.set(True)
+    try:
+        yield
+    finally:
+        _KEEPING.reset(token)
+        trials.cache_clear()
+        gc.collect()  # modules and their hooks refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class Trials:
+    """Trials by number, on pipelines that are loaded once."""
+
+    def __init__(self, source: Source) -> None:
+        self.model, self.num_frames = source.model, source.num_frames
+        self.scheduler = source.scheduler
+        self._loading: dict[str, Any] = {"dtype": source.dtype, "offline": source.offline}
+        self._device = source.device
+        self.samples = samples_for(
+            source.model, source.listed, source.first, source.count, source.num_frames
+        )
+        self._pipes: dict[str, Any] = {}
+        self._made: dict[tuple[int, int, int], Trial] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __call__(self, index: int, num_inference_steps: int, variant: int = 0) -> Trial:
+        """The trial of a sample with so many steps, and another noise for every variant; made once."""
+        at = index, num_inference_steps, variant
+        if at not in self._made:
+            sample = self.samples[index]
+            sample = replace(sample, seed=sample.seed + _OTHER_NOISE * variant)
+            self._made[at] = Trial(
+                self._pipe(sample.kind), self.model, sample, self.num_frames, num_inference_steps
+            )
+        return self._made[at]
+
+    def _pipe(self, kind: str) -> Any:
+        if kind not in self._pipes:
+            pipe = self._pipes[kind] = load_pipeline(
+                self.model, kind, device=choose_device(self._device), **self._loading
+            )
+            if self.scheduler:
+                pipe.scheduler = make_scheduler(self.scheduler, pipe.scheduler)
+        return self._pipes[kind]
+
+
+def make_scheduler(name: str, own: Any) -> Any:
+    """A scheduler of diffusers with the settings of the model's own; InputError where there is none."""
+    import diffusers
+
+    made = getattr(diffusers, name, None)
+    if made is None or not name.endswith("Scheduler") or not hasattr(made, "from_config"):
+        raise InputError(
+            f'"{name}" is no scheduler of diffusers; name a class, as EulerAncestralDiscreteScheduler'
+        )
+    return made.from_config(own.config)
+
+
+def setting(model: str, num_inference_steps: int, guidance_scale: float, scheduler: Any) -> Setting:
+    """What a calibration of a model with these holds for."""
+    return Setting(
+        model, model_hash(model), num_inference_steps, type(scheduler).__name__, guidance_scale
+    )
+
+
+@lru_cache(maxsize=4)
+def model_hash(model: str) -> str:
+    """The first 16 hex digits of SHA-256 over the UNet's and ControlNets' weight files; of a model that
+    is known by name over the file that names its parts and their revisions."""
+    if model in model_presets():
+        return hashlib.sha256(preset_file(model).read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    folder = model_folder(model)
+    for path in sorted(folder.glob("*/*.safetensors")):
+        if path.parent.name.startswith(("unet", "controlnet")):
+            digest.update(path.parent.name.encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Our own denoising loop: what it is conditioned on, how it fits the memory, and one run of it."""

@@ -1,0 +1,92 @@
+"""Chooses the cut of a run that fits the memory there is; composes the planner with what predicts a peak."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from typing import Any
+
+from ..errors import InputError
+from ..measure.device_speed import rates_of
+from ..measure.peak_memory import free_host_memory
+from ..plan.memory.budget import ChunkPlan, Peak, choose_chunks, parse_nbytes
+from ..plan.presets import Preset
+from .predict_peak import PeakModel, Scale
+from .stock_pipeline import host_of
+
+_SHARE = 0.9  # of the free memory, where no budget is told: others live there too
+
+
+def memory_budget(memory: str | int | None, device: str) -> int:
+    """Bytes that a run may take: as told, or what is free on the device (host memory where the device has
+    none of its own) less a margin."""
+    if memory is not None:
+        return parse_nbytes(memory)
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0] * _SHARE)
+    return int(free_host_memory() * _SHARE)
+
+
+def _host_budget(device: str) -> int:
+    """Bytes that idle windows' caches may take beside the device: half of the free host memory for a GPU,
+    as pinned memory comes in powers of two; free disk for the CPU."""
+    if device.startswith("cuda"):
+        return int(free_host_memory() * _SHARE) // 2
+    return int(shutil.disk_usage(tempfile.gettempdir()).free * _SHARE)
+
+
+class Fit:
+    """The cuts of one run of a loaded pipeline: the cheapest that fits, and smaller ones where a stage ran
+    out of memory all the same.
+
+    `max_frames` is the longest window, `context` the window's length where that is settled.
+    """
+
+    def __init__(
+        self, pipe: Any, preset: Preset, scale: Scale, *, max_frames: int, context: int | None = None
+    ) -> None:  # fmt: skip
+        host, self._scale = host_of(pipe), scale
+        self._device, self._dtype = str(pipe.unet.device), pipe.unet.dtype
+        self._max_frames, self._context = max_frames, context
+        self._decoded = host.decoded_at_once(scale.num_frames)
+        weights = (p for encoder in host.encoders for p in encoder.parameters())
+        others = sum(p.numel() * p.element_size() for p in weights)
+        parts = (pipe.unet, pipe.controlnet, pipe.vae)
+        self._predict = PeakModel(*parts, others, scale, preset, self._dtype, self._device)
+
+    def cut(self, budget: int | None, *, denoise_budget: int | None = None) -> ChunkPlan:
+        """The cheapest cut whose predicted peak fits; InputError names the budget that would do."""
+        return choose_chunks(
+            self._predict, num_frames=self._scale.num_frames, max_frames=self._max_frames,
+            num_positions=self._scale.num_positions, rates=rates_of(self._device, self._dtype),
+            budget=budget, host_budget=_host_budget(self._device), context=self._context,
+            decoded=self._decoded, denoise_budget=denoise_budget,
+        )  # fmt: skip
+
+    def smaller_denoise(self, failed: ChunkPlan) -> ChunkPlan:
+        """The next cut after one whose denoising loop ran out of memory: predicted to take less there, while
+        decoding, which was not reached, may take what it was to take. InputError where there is none."""
+        taken = failed.peak.denoise or self._predict.denoise(failed.context, failed.chunks)[0]
+        try:
+            return self.cut(failed.budget, denoise_budget=taken)
+        except InputError as error:
+            raise _no_smaller(failed) from error
+
+    def smaller_decode(self, failed: ChunkPlan) -> ChunkPlan:
+        """The same cut with half as many frames decoded at once, after decoding ran out of memory: the
+        latents are made and stay as they are; InputError where it was a single frame."""
+        if failed.chunks.decode == 1:
+            raise _no_smaller(failed)
+        frames = min(failed.chunks.decode, self._scale.num_frames) // 2 or 1
+        peak = Peak(failed.peak.denoise, self._predict.decode(frames), failed.peak.spilled)
+        return replace(failed, chunks=replace(failed.chunks, decode=frames), peak=peak)
+
+
+def _no_smaller(failed: ChunkPlan) -> InputError:
+    return InputError(
+        f"memory ran out with {failed}, and there is no smaller cut; make fewer or smaller frames, or "
+        "free memory"
+    )

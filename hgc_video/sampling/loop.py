@@ -1,0 +1,157 @@
+"""The denoising loop, and UNet, ControlNet and guidance over windows of frames as the one callable
+that it steps.
+
+A clip of one window goes exactly the way of AnimateDiffControlNetPipeline, or of
+StableVideoDiffusionPipeline, so that without a cache the result is the same to the bit. Which of them is
+what the guidance knows. Whoever must know where the run is, is told before the models run;
+the loop never learns what is cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..plan.memory.windows import Window, Windows
+from .conditioning import Steering
+
+_RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
+
+
+class Position(Protocol):
+    """Whoever must know where the run is: the engine, a recorder."""
+
+    def at(self, step_index: int, window: int = 0) -> object:
+        """Called before the models of a step run on a window."""
+
+
+class ControlledUNet:
+    """`unet` steered by `controlnet`: latents (b c f h w), or (b f c h w) as the guidance has them, at t give
+    the guided prediction, same shape.
+
+    Without a `controlnet` (None) the UNet runs alone; a UNet without residual inputs must have been given
+    them (cache/residuals.py). With `windows` a long clip goes through the UNet
+    window by window, the ControlNet once per frame, and predictions are blended; only one window's
+    residuals are there at a time. `moves` says per step whether the shifted windows are taken.
+    """
+
+    def __init__(
+        self, unet: Any, controlnet: Any, guidance: Steering, num_inference_steps: int,
+        *, windows: Windows | None = None, moves: Sequence[bool] = (), engine: Any = None,
+    ) -> None:  # fmt: skip
+        self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
+        self.num_inference_steps, self.windows, self.moves = num_inference_steps, windows, moves
+        self.positions: list[Any] = [] if engine is None else [engine]
+        self._step, self._scale = 0, guidance.conditioning_scale
+
+    def at(self, step_index: int, window: int = 0) -> None:
+        """Tells the step: the control may have a window in time."""
+        self._step = step_index
+        self._scale = self.guidance.scale_at(step_index, self.num_inference_steps)
+
+    def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
+        axis = self.guidance.frames_axis
+        clip = self.windows or Windows(latents.shape[axis], latents.shape[axis])
+        windows = clip.at(self._moved(self._step))
+        following = clip.at(self._moved(self._step + 1))[0].number
+        for position in self.positions:
+            position.only_windows({window.number for window in windows}, following)
+        if len(windows) == 1:
+            return self._window(windows[0], latents, t, None)[0]
+        blended, residuals = torch.zeros_like(latents), None
+        for window, weights in zip(windows, clip.weights(windows), strict=True):
+            part = self._of(latents, window.frames)
+            noise_pred, residuals = self._window(window, part, t, residuals)
+            weight = torch.tensor(weights, device=latents.device, dtype=latents.dtype)
+            behind = (1,) * (latents.ndim - axis - 1)
+            self._of(blended, window.frames).add_(noise_pred * weight.view(-1, *behind))
+        return blended
+
+    def _moved(self, step_index: int) -> bool:
+        return step_index < len(self.moves) and self.moves[step_index]
+
+    def _of(self, latents: Tensor, frames: slice) -> Tensor:
+        """The latents of these frames."""
+        return latents.narrow(self.guidance.frames_axis, frames.start, frames.stop - frames.start)
+
+    def _window(
+        self, window: Window, latents: Tensor, t: Tensor, before: Any
+    ) -> tuple[Tensor, Any]:
+        """The guided prediction of a window's latents, and its residuals for the next one."""
+        guidance = self.guidance
+        for position in self.positions:
+            position.at(self._step, window.number)
+        sample = guidance.sample(latents, window.frames)
+        residuals = self._residuals(window, sample, t, before)
+        noise_pred: Tensor = self.unet(
+            sample, t, **guidance.unet_inputs(window.frames), **residuals
+        ).sample
+        return guidance.guided(noise_pred, window.frames), residuals
+
+    def _residuals(self, window: Window, sample: Tensor, t: Tensor, before: Any) -> dict[str, Any]:
+        """The ControlNet's residuals for what the UNet reads of a window, by the UNet's names of them:
+        those of the frames that it shares with the window before, and fresh ones for the rest. None
+        without a ControlNet."""
+        if self.controlnet is None:
+            return {}
+        fresh = self._of(sample, slice(window.length - window.fresh, window.length))
+        given, scale = (
+            self.guidance.controlnet_inputs(fresh, window.fresh_frames),
+            list(self._scale),
+        )
+        several = len(scale) > 1  # the host takes lists for several ControlNets only
+        down, mid = self.controlnet(
+            given.pop("sample"), t, **given,
+            conditioning_scale=scale if several else scale[0], return_dict=False,
+        )  # fmt: skip
+        if before is not None and window.fresh < window.length:
+            shared = window.length - window.fresh
+            old_down, old_mid = (before[name] for name in _RESIDUALS)
+            down = tuple(_joined(a, b, shared) for a, b in zip(old_down, down, strict=True))
+            mid = _joined(old_mid, mid, shared)
+        return dict(zip(_RESIDUALS, (down, mid), strict=True))
+
+
+def _joined(before: Tensor, fresh: Tensor, shared: int) -> Tensor:
+    """A residual of a window: the last `shared` frames of the one before, then the fresh ones, per
+    guidance branch. Stand-ins of residuals that nobody reads stay what they are."""
+    if fresh.ndim == 0 or len(fresh) == 0 or before.ndim == 0 or len(before) == 0:
+        return fresh
+    branches = _branches(before, fresh, shared)
+    old = before.unflatten(0, (branches, -1))[:, -shared:]
+    return torch.cat([old, fresh.unflatten(0, (branches, -1))], 1).flatten(0, 1)
+
+
+def _branches(before: Tensor, fresh: Tensor, shared: int) -> int:
+    """How many guidance branches residuals have: after a gate there is one, however many came in."""
+    # Windows have one length l: before has b·l rows, fresh b·(l - shared).
+    return (len(before) - len(fresh)) // shared
+
+
+def denoise(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    scheduler: Any,
+    latents: Tensor,
+    timesteps: Tensor,
+    *,
+    positions: Sequence[Position] = (),
+    on_step: Callable[[int, Tensor], None] | None = None,
+    **step_options: Any,
+) -> Tensor:
+    """Takes latents from noise to clean through `timesteps`; `on_step` sees every step.
+
+    Neither the noise nor a step's prediction is held on to: in a long clip each is as large as the latents.
+    """
+    with torch.no_grad():  # as a decorator it would hold the noise for the whole run
+        for step_index, t in enumerate(timesteps):
+            for position in positions:
+                position.at(step_index=step_index)
+            latents = scheduler.step(
+                predict(scheduler.scale_model_input(latents, t), t), t, latents, **step_options
+            ).prev_sample
+            if on_step is not None:
+                on_step(step_index, latents)
+    return latents

@@ -1,0 +1,208 @@
+"""One run of a loaded pipeline: encode, denoise under a schedule, decode, account.
+
+Knows the host of a stock pipeline and the engine; not where models, clips or wishes come from.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..cache.engine import Engine, attach
+from ..cache.residuals import residual_inputs
+from ..cache.split import split
+from ..measure.peak_memory import PeakMemory
+from ..media.control import ControlClip
+from ..media.frames import Frames
+from ..models.graph import build_graph
+from ..options import GenerateOptions
+from ..plan.cost import full_cost
+from ..plan.explain import summaries
+from ..plan.graph import BlockGraph
+from ..plan.memory.budget import ChunkPlan
+from ..plan.memory.placement import carried_out, moves_of
+from ..plan.memory.windows import Windows, padded, windowed
+from ..plan.presets import Preset
+from ..report import Report, Stopwatch
+from .conditioning import Steering, in_control_window
+from .loop import ControlledUNet, denoise
+from .stock_pipeline import Take, host_of
+
+
+class _AsTensor:
+    """Control frames as tensors (n 3 H W) uint8 on the host; only those asked for are read."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+
+    def __getitem__(self, frames: slice) -> Tensor:
+        return torch.from_numpy(np.array(self._frames[frames])).permute(0, 3, 1, 2)
+
+
+class Run:
+    """Makes the frames that the options ask for and the account of what that took."""
+
+    def __init__(
+        self, options: GenerateOptions, preset: Preset, controls: Sequence[ControlClip], pipe: Any,
+        clock: Stopwatch, cut: ChunkPlan, overlap: int, image: NDArray[np.uint8] | None = None,
+    ) -> None:  # fmt: skip
+        self.options, self.preset = options, preset
+        self.guidance_scale = float(options.guidance_scale or 0)
+        self.controls, self.pipe, self.clock = controls, pipe, clock
+        self.asked_steps = options.num_inference_steps or 0
+        self.num_inference_steps = preset.num_steps(self.asked_steps)
+        self.num_frames, self.height, self.width = controls[0].shape
+        self.device, self.host, self.image = str(pipe.unet.device), host_of(pipe), image
+        self.cut = cut
+        self.windows = Windows(self.num_frames, cut.context, min(overlap, cut.context - 1))
+        # A scheduler of second order evaluates the models twice in most steps.
+        pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
+        self.num_evaluations = len(pipe.scheduler.timesteps)
+        with clock("plan"):
+            self.graph = self._graph()
+            planned = preset.schedule(self.graph, self.num_evaluations, self._silent())
+            self.schedule = carried_out(planned, cut.chunks.idle)
+            self.moves = moves_of(self.schedule, self.graph, self.windows)
+        self.engine: Engine | None = None
+        self.memory = PeakMemory(self.device)
+
+    def latents(self, on_step: Callable[[int, Tensor], None]) -> Tensor:
+        """The clip's final latents, (1 c f h w) or (1 f c h w) as the host has them."""
+        with self.memory, torch.no_grad():
+            with self.clock("encode"):
+                guidance, noise, timesteps, options = self.encode()
+                start = [noise]
+                del noise  # the loop alone holds it, and lets go of it at the first step
+            with self.clock("denoise"), ExitStack() as stack:
+                unet, controlnet = self.pipe.unet, self.pipe.controlnet
+                models = {"graph": self.graph, "unet": unet, "controlnet": controlnet}
+                stack.enter_context(residual_inputs(unet))
+                if self.cut.chunks.split:
+                    stack.enter_context(split(self.cut.chunks, **models))
+                if not self.schedule.is_stock:
+                    attached = attach(self.schedule, **models, spill=self.cut.chunks.spill)
+                    self.engine = stack.enter_context(attached)
+                steered = ControlledUNet(
+                    unet, controlnet, guidance, len(timesteps), windows=self.windows,
+                    moves=self.moves, engine=self.engine,
+                )  # fmt: skip
+                return denoise(
+                    steered, self.pipe.scheduler, start.pop(), timesteps, positions=[steered],
+                    on_step=on_step, **options,
+                )  # fmt: skip
+
+    def decoded(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:
+        """The clip's frames (n H W 3) uint8, a few at a time, decoded when they are asked for."""
+        for chunk in latents.split(self.cut.chunks.decode, dim=self.host.frames_axis):
+            with self.memory, torch.no_grad(), self.clock("decode"):
+                frames = self.decode(chunk)
+            yield frames
+
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Frames (f H W 3) uint8 of latents, few at a time."""
+        return self.host.decode(latents, self.cut.chunks.decode)
+
+    def report(self) -> Report:
+        """What the run took; call it after `frames`."""
+        options, shared = self.options, self.host.other_macs(self._take())
+        baseline = self._uncached(self._baseline_evaluations())
+        uncached = self._uncached(self.num_evaluations)
+        spent = self.engine.account.macs_by_part() if self.engine else uncached
+        executed = self.engine.account.record() if self.engine else self.schedule.upper_bound()
+        return Report(
+            prompt=options.prompt_line, negative_prompt=options.negative_prompt,
+            image=options.to_dict()["image"] or "", model=options.model,
+            preset=self.preset.name, num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale, conditioning_scale=options.strengths,
+            seed=options.seed or 0, num_frames=self.num_frames, height=self.height, width=self.width,
+            fps=self.controls[0].fps, device=self.device,
+            control_frames_bridged=sum(clip.num_bridged for clip in self.controls),
+            control_frames_empty=sum(clip.num_empty for clip in self.controls),
+            dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
+            macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
+            seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,
+            **self._cache_nbytes(),
+            schedule=executed, steps=summaries(self.graph, executed),
+            memory=str(self.cut), predicted_peak_nbytes=self.cut.peak.nbytes,
+            options=options.to_dict(), versions=_versions(),
+        )  # fmt: skip
+
+    def _cache_nbytes(self) -> dict[str, int]:
+        """What the cache held at most, and what was copied between the device and the tier beside it."""
+        if self.engine is None:
+            return {}
+        store = self.engine.store
+        return {
+            "cache_nbytes": self.engine.peak_nbytes,
+            "cache_device_nbytes": store.device.peak, "cache_host_nbytes": store.host.peak,
+            "copied_to_host_nbytes": store.to_host, "copied_to_device_nbytes": store.to_device,
+        }  # fmt: skip
+
+    def encode(self) -> tuple[Steering, Tensor, Tensor, dict[str, Any]]:
+        """What steers the clip, noise, timesteps and the scheduler's options."""
+        scheduler = self.pipe.scheduler
+        scheduler.set_timesteps(self.num_inference_steps, device=self.pipe.device)
+        steering, latents, options = self.host.encode(self._take())
+        return steering, latents, scheduler.timesteps, options
+
+    def _take(self) -> Take:
+        return Take(
+            self.options,
+            self.num_frames,
+            self.height,
+            self.width,
+            tuple(_AsTensor(clip.stream) for clip in self.controls),
+            self.image,
+        )
+
+    def _uncached(self, evaluations: int) -> dict[str, int]:
+        """MACs by part without a policy, in the same windows."""
+        moves = padded(self.moves, evaluations)
+        return windowed(full_cost(self.graph, evaluations), self.windows, moves)
+
+    def _baseline_evaluations(self) -> int:
+        """How often the models would run without a policy: of the steps that were asked for."""
+        if self.num_inference_steps == self.asked_steps:
+            return self.num_evaluations
+        return round(self.num_evaluations * self.asked_steps / self.num_inference_steps)
+
+    def _graph(self) -> BlockGraph:
+        pipe = self.pipe
+        return build_graph(
+            pipe.unet, pipe.controlnet, num_frames=self.windows.plain[0].length,
+            height=self.height // pipe.vae_scale_factor, width=self.width // pipe.vae_scale_factor,
+            num_tokens=self.host.num_tokens, branches=self.options.branches,
+            dtype_nbytes=pipe.unet.dtype.itemsize,
+        )  # fmt: skip
+
+    def _silent(self) -> dict[int, tuple[str, ...]]:
+        """The steps at which the control adds nothing; the host itself runs it all the same."""
+        options, count = self.options, self.num_evaluations
+        window = (options.control_guidance_start, options.control_guidance_end)
+        nets = ["controlnet"] if len(options.control_kinds) == 1 else [
+            f"controlnet.nets.{k}" for k in range(len(options.control_kinds))
+        ]  # fmt: skip
+        off = tuple(net for net, scale in zip(nets, options.scales, strict=True) if scale == 0)
+        return {
+            i: off if in_control_window(i, count, *window) else tuple(nets) for i in range(count)
+        }
+
+
+def _versions() -> dict[str, str]:
+    names = ("hgc-video", "torch", "diffusers", "transformers")
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,245 @@
+"""What our loop needs of a stock pipeline, by the pipeline's own methods: what steers a clip, its first
+latents, its frames, and what the parts beside the loop cost.
+
+`host_of` tells which kind a pipeline is: one that reads a prompt (AnimateDiff), or one that begins with
+an image (Stable Video Diffusion). Neither runs the loop.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ..measure.macs import module_macs
+from ..options import GenerateOptions, ImageMotion
+from .conditioning import ControlFrames, Guidance, ImageGuidance, Steering
+from .prompts import encode_text
+
+
+@dataclass(frozen=True)
+class Take:
+    """What a run is given: its options, frames of height x width pixels, control clips (f 3 H W) uint8, and
+    the image that it begins with (H W 3), where it does."""
+
+    options: GenerateOptions
+    num_frames: int
+    height: int
+    width: int
+    controlnet_cond: tuple[ControlFrames, ...]
+    image: NDArray[np.uint8] | None = None
+
+    @property
+    def guidance_scale(self) -> float:
+        """The strength of classifier-free guidance."""
+        return float(self.options.guidance_scale or 0)
+
+    @property
+    def guided(self) -> bool:
+        """Whether an unconditional branch is computed."""
+        return self.options.branches == 2
+
+    def generator(self) -> torch.Generator:
+        """The seed's, on the CPU, so that all devices draw the same noise."""
+        return torch.Generator(device="cpu").manual_seed(self.options.seed or 0)
+
+
+class Host(ABC):
+    """A stock pipeline that our loop runs the models of.
+
+    `frames_axis` is where its latents have their frames; `encoders` are the models that read the prompt
+    or the image.
+    """
+
+    frames_axis: int
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+        tokenizer = getattr(pipe, "tokenizer", None)  # an image is a single token
+        self.num_tokens = 1 if tokenizer is None else int(tokenizer.model_max_length)
+
+    @property
+    @abstractmethod
+    def encoders(self) -> list[Any]:
+        """The models that read what the clip is to be."""
+
+    @abstractmethod
+    def decoded_at_once(self, num_frames: int) -> int:
+        """Frames that are decoded together where memory does not matter, as the pipeline's own default."""
+
+    @abstractmethod
+    def encode(self, take: Take) -> tuple[Steering, Tensor, dict[str, Any]]:
+        """What steers the clip, its first latents, and options of the scheduler's step."""
+
+    def decode(self, latents: Tensor, at_once: int) -> NDArray[np.uint8]:
+        """Frames (f H W 3) uint8 of latents, so many of them at once."""
+        chunks = latents.split(at_once, dim=self.frames_axis)
+        return np.concatenate([self._pixels(chunk) for chunk in chunks])
+
+    def _pixels(self, latents: Tensor) -> NDArray[np.uint8]:
+        process = self.pipe.video_processor.postprocess_video
+        pixels = process(video=self._video(latents), output_type="np")[0]
+        return np.asarray(np.round(pixels * 255), np.uint8)
+
+    @abstractmethod
+    def _video(self, latents: Tensor) -> Tensor:
+        """Pixels (1 3 f H W) of latents, all at once."""
+
+    @abstractmethod
+    def other_macs(self, take: Take) -> dict[str, int]:
+        """MACs of the parts that no schedule touches."""
+
+
+class TextHost(Host):
+    """An AnimateDiff pipeline, of SD1.5 or SDXL: latents (b c f h w)."""
+
+    frames_axis = 2
+
+    @property
+    def encoders(self) -> list[Any]:
+        found = [self.pipe.text_encoder, getattr(self.pipe, "text_encoder_2", None)]
+        return [encoder for encoder in found if encoder is not None]
+
+    def decoded_at_once(self, num_frames: int) -> int:
+        return 16
+
+    def encode(self, take: Take) -> tuple[Steering, Tensor, dict[str, Any]]:
+        pipe, options, generator = self.pipe, take.options, take.generator()
+        text = encode_text(
+            pipe, options.prompt, options.negative_prompt, take.num_frames, take.height, take.width,
+            guided=take.guided,
+        )  # fmt: skip
+        latents = pipe.prepare_latents(
+            1, pipe.unet.config.in_channels, take.num_frames, take.height, take.width,
+            text.prompt_embeds.dtype, pipe.device, generator, None,
+        )  # fmt: skip
+        guidance = Guidance(
+            text.prompt_embeds, take.controlnet_cond, take.guidance_scale, options.scales,
+            options.control_guidance_start, options.control_guidance_end, text.added,
+        )  # fmt: skip
+        return guidance, latents, pipe.prepare_extra_step_kwargs(generator, 0.0)
+
+    def _video(self, latents: Tensor) -> Tensor:
+        decode = self.pipe.decode_latents
+        # SDXL's decodes all that it is given at once.
+        chunked = "decode_chunk_size" in inspect.signature(decode).parameters
+        video: Tensor = decode(latents, latents.shape[2]) if chunked else decode(latents)
+        return video
+
+    def other_macs(self, take: Take) -> dict[str, int]:
+        pipe, factor = self.pipe, self.pipe.vae_scale_factor
+        tokens = torch.zeros(1, self.num_tokens, dtype=torch.long, device="meta")
+        shape = (1, pipe.unet.config.in_channels, take.height // factor, take.width // factor)
+        decoded = module_macs(pipe.vae, torch.empty(shape, device="meta"), method="decode")
+        branches = 2 if take.guided else 1
+        return {
+            "text_encoder": branches * sum(module_macs(e, tokens) for e in self.encoders),
+            "vae": decoded * take.num_frames,
+        }
+
+
+class ImageHost(Host):
+    """Stable Video Diffusion (2311.15127): latents (b f c h w), a first image for the whole clip.
+
+    The image is read twice: by CLIP, and by the VAE with a little noise on it, whose latents every frame
+    gets beside its own. Frame rate, motion and that noise are told to the UNet.
+    """
+
+    frames_axis = 1
+
+    @property
+    def encoders(self) -> list[Any]:
+        return [self.pipe.image_encoder]
+
+    def decoded_at_once(self, num_frames: int) -> int:
+        return num_frames  # its decoder mixes the frames that it is given together
+
+    def encode(self, take: Take) -> tuple[Steering, Tensor, dict[str, Any]]:
+        pipe, options, generator = self.pipe, take.options, take.generator()
+        assert take.image is not None  # the options were checked
+        image, motion = Image.fromarray(take.image), options.image_motion
+        embeds = pipe._encode_image(image, pipe.device, 1, take.guided)
+        image_latents = self._image_latents(image, take, generator).to(embeds.dtype)
+        ids = pipe._get_add_time_ids(
+            motion.fps - 1, motion.motion_bucket_id, motion.noise_aug_strength, embeds.dtype, 1, 1,
+            take.guided,
+        ).to(pipe.device)  # fmt: skip
+        latents = pipe.prepare_latents(
+            1, take.num_frames, pipe.unet.config.in_channels, take.height, take.width, embeds.dtype,
+            pipe.device, generator,
+        )  # fmt: skip
+        pull = _growing(motion, take.guidance_scale, take.num_frames).to(latents)
+        guidance = ImageGuidance(
+            embeds, image_latents[:, None], ids, take.controlnet_cond, pull, options.scales,
+            options.control_guidance_start, options.control_guidance_end,
+        )  # fmt: skip
+        return guidance, latents, {}
+
+    def _image_latents(self, image: Image.Image, take: Take, generator: torch.Generator) -> Tensor:
+        """Latents (2 c h w) of the image with noise on it, zeros for the first branch."""
+        from diffusers.utils.torch_utils import randn_tensor
+
+        pipe = self.pipe
+        pixels = pipe.video_processor.preprocess(image, height=take.height, width=take.width)
+        pixels = pixels.to(pipe.device)
+        noise = randn_tensor(
+            pixels.shape, generator=generator, device=pipe.device, dtype=pixels.dtype
+        )
+        pixels = pixels + take.options.image_motion.noise_aug_strength * noise
+        with _in_float(pipe.vae):
+            made: Tensor = pipe._encode_vae_image(pixels, pipe.device, 1, take.guided)
+        return made
+
+    def _video(self, latents: Tensor) -> Tensor:
+        count = latents.shape[1]
+        video: Tensor = self.pipe.decode_latents(latents, count, count)
+        return video
+
+    def other_macs(self, take: Take) -> dict[str, int]:
+        pipe, factor, f = self.pipe, self.pipe.vae_scale_factor, take.num_frames
+        side = pipe.image_encoder.config.image_size
+        channels = pipe.vae.config.latent_channels
+        size = (f, channels, take.height // factor, take.width // factor)
+        seen, pixels = _meta(1, 3, side, side), _meta(1, 3, take.height, take.width)
+        decoded = module_macs(pipe.vae, _meta(*size), num_frames=f, method="decode")
+        return {
+            "image_encoder": module_macs(pipe.image_encoder, seen),
+            "vae": module_macs(pipe.vae, pixels, method="encode") + decoded,
+        }
+
+
+def host_of(pipe: Any) -> Host:
+    """The kind that a pipeline is."""
+    return TextHost(pipe) if hasattr(pipe, "text_encoder") else ImageHost(pipe)
+
+
+def _growing(motion: ImageMotion, guidance_scale: float, num_frames: int) -> Tensor:
+    """The pull (1 f 1 1 1) of every frame, from the first one's to the last one's."""
+    lowest = min(motion.min_guidance_scale, guidance_scale)
+    return torch.linspace(lowest, guidance_scale, num_frames).view(1, -1, 1, 1, 1)
+
+
+@contextmanager
+def _in_float(vae: Any) -> Iterator[None]:
+    """Has a VAE that overflows in half precision run in single precision."""
+    overflows = vae.dtype == torch.float16 and vae.config.force_upcast
+    if overflows:
+        vae.to(dtype=torch.float32)
+    try:
+        yield
+    finally:
+        if overflows:
+            vae.to(dtype=torch.float16)
+
+
+def _meta(*shape: int) -> Tensor:
+    return torch.empty(shape, device="meta")

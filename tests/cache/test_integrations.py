@@ -1,0 +1,177 @@
+"""The engine beside what else users do: schedulers, compilation, FreeU, offloading, second calls, errors."""
+
+from __future__ import annotations
+
+import diffusers
+import pytest
+import torch
+
+from hgc_video.cache.engine import Engine, attach
+from hgc_video.errors import CacheStateError
+from hgc_video.plan.presets import resolve
+from hgc_video.sampling.conditioning import Guidance
+from hgc_video.sampling.loop import ControlledUNet, denoise
+from tests.tiny_models import (
+    FRAMES,
+    SIZE,
+    Clip,
+    controlnet,
+    graph_of,
+    group_offloads_here,
+    motion_unet,
+)
+
+SCHEDULERS = [
+    "DDIMScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler",
+    "DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "LCMScheduler", "HeunDiscreteScheduler",
+]  # fmt: skip
+POLICY = "hgc:interval=2,cut=1,dense=0.2,gate=0.7"
+
+
+@pytest.fixture
+def clip():
+    return Clip(motion_unet(), controlnet())
+
+
+def attached(clip, policy, steps=5):
+    graph = graph_of(clip)
+    schedule = resolve(policy).schedule(graph, steps)
+    return attach(schedule, graph=graph, unet=clip.unet, controlnet=clip.controlnet)
+
+
+def sample(clip, scheduler, policy=None):
+    """The loop with a scheduler, and how many evaluations it took."""
+    scheduler.set_timesteps(4)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(1, 4, FRAMES, SIZE, SIZE, generator=generator) * scheduler.init_noise_sigma
+    guidance = Guidance(clip.text, (clip.hint.chunk(2)[0],), 2.0, (0.7,))
+    timesteps = scheduler.timesteps
+    count = len(timesteps)
+    takes_noise = type(scheduler).__name__ in ("EulerAncestralDiscreteScheduler", "LCMScheduler")
+    options = {"generator": generator} if takes_noise else {}
+
+    def run(engine=None):
+        models = ControlledUNet(clip.unet, clip.controlnet, guidance, count, engine=engine)
+        return denoise(models, scheduler, noise, timesteps, positions=[models], **options), engine
+
+    if policy is None:
+        return run()
+    with attached(clip, policy, count) as engine:
+        return run(engine)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_of_first_and_second_order(clip, name):
+    make = getattr(diffusers, name)
+    stock, _ = sample(clip, make())
+    whole, _ = sample(clip, make(), "full")
+    assert torch.equal(whole, stock)
+    cached, engine = sample(clip, make(), POLICY)
+    assert torch.isfinite(cached).all() and not torch.equal(cached, stock)
+    assert len(engine.account.executed) == (7 if "Heun" in name else 4)
+
+
+def test_a_compiled_model_stays_compiled_in_few_graphs(clip):
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    with attached(clip, POLICY) as engine:
+        expected = clip.run(engine)
+    stock = clip.unet
+    counter = CompileCounter()
+    clip.unet = torch.compile(stock, backend=counter)
+    with attached(clip, POLICY) as engine:
+        first = clip.run(engine)
+        graphs = counter.frame_count
+        again = clip.run(engine)
+    for a, b, c in zip(first, again, expected, strict=True):
+        torch.testing.assert_close(a, c, rtol=1e-5, atol=1e-5)
+        assert torch.equal(a, b)
+    kinds = len(set(engine.account.record().steps))
+    assert graphs <= 4 * kinds and counter.frame_count == graphs
+    torch._dynamo.reset()
+
+
+def test_freeu_and_group_offloading(clip):
+    from diffusers.hooks import apply_group_offloading
+
+    clip.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    if group_offloads_here():
+        apply_group_offloading(
+            clip.unet,
+            onload_device=torch.device("cpu"),
+            offload_type="block_level",
+            num_blocks_per_group=1,
+        )
+    stock = clip.run()
+    with attached(clip, "full") as engine:
+        assert all(torch.equal(a, b) for a, b in zip(clip.run(engine), stock, strict=True))
+    with attached(clip, "deepcache:interval=2") as engine:
+        published = clip.run(engine)
+    with attached(clip, "deepcache:interval=2+lossless") as engine:
+        for a, b in zip(clip.run(engine), published, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(clip.run(), stock, strict=True))
+
+
+def test_a_second_cache_on_the_same_model_is_refused_and_harms_nothing(clip):
+    with attached(clip, "deepcache:interval=2") as engine:
+        expected = clip.run(engine)
+        with pytest.raises(CacheStateError, match="already has a cache"), attached(clip, "full"):
+            pass
+        assert all(torch.equal(a, b) for a, b in zip(clip.run(engine), expected, strict=True))
+
+
+def test_the_handle_comes_off_and_goes_on_again(clip):
+    graph = graph_of(clip)
+    stock = clip.run()
+    engine = Engine(resolve(POLICY).schedule(graph, 5), graph)
+    for _ in range(2):
+        engine.enable(clip.unet, clip.controlnet)
+        cached = clip.run(engine)
+        engine.disable()
+        assert all(torch.equal(a, b) for a, b in zip(clip.run(), stock, strict=True))
+        assert not torch.equal(cached[-1], stock[-1])
+        assert engine.nbytes == 0
+
+
+def test_no_stale_features_after_an_exception(clip):
+    """The next run begins clean, though the cache stayed attached."""
+    with attached(clip, "deepcache:interval=2") as engine:
+        expected = clip.run(engine)
+        latents = clip.latents
+        clip.latents = latents * 7
+        engine.at(0)
+        clip.step(clip.timesteps[0])
+        engine.at(1)
+        with pytest.raises(RuntimeError):
+            clip.unet(torch.zeros(2, 3, FRAMES, SIZE, SIZE), 1, clip.text)
+        clip.latents = latents
+        assert all(torch.equal(a, b) for a, b in zip(clip.run(engine), expected, strict=True))
+
+
+def test_another_frame_count_strength_or_prompt_in_the_next_call(clip):
+    """What rivals trip over: each call is as if it were the first."""
+    with attached(clip, POLICY) as engine:
+        clip.run(engine)
+        other = Clip(clip.unet, clip.controlnet)
+        other.text, other.hint = other.text.flip(-1), other.hint.flip(-1)
+        mixed = other.run(engine)
+    with attached(other, POLICY) as engine:
+        assert all(torch.equal(a, b) for a, b in zip(mixed, other.run(engine), strict=True))
+
+
+@pytest.mark.parametrize("what", ["hint", "text", "scale"])
+def test_exact_savings_still_see_a_change(clip, what):
+    """The negative side: with another hint, prompt or scale the result is another one, and right."""
+    with attached(clip, "lossless") as engine:
+        before = clip.run(engine)
+        if what == "scale":
+            step = clip.step
+            clip.step = lambda t: step(t, scale=0.1)
+        else:
+            setattr(clip, what, getattr(clip, what).flip(-1).contiguous())
+        after = clip.run(engine)
+    stock = clip.run()
+    assert not torch.allclose(before[-1], after[-1], atol=1e-4)
+    torch.testing.assert_close(after[-1], stock[-1], rtol=1e-5, atol=1e-5)

@@ -1,0 +1,228 @@
+"""Dynamic programming against brute force, and the climb on an error that is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+
+from hgc_video.errors import PlanError
+from hgc_video.plan.calibration import Calibration, Setting, load_calibration, mean
+from hgc_video.plan.policies.searched import CodedSchedule
+from hgc_video.plan.search.hill_climb import Space, climb, repaired
+from hgc_video.plan.search.segments import Prices, search_keys, share
+from tests.plan.policies.test_policies import tower
+
+SETTING = Setting("puppet", "abc", 7, "DDIMScheduler", 2.5)
+
+
+def measured(seed=0, steps=7):
+    """A calibration of arbitrary numbers, in which reuse is the worse the further it reaches."""
+    draw = random.Random(seed)
+    reused = {}
+    for cut in (0, 1):
+        table = {}
+        for newer in range(steps):
+            for step in range(newer + 1, steps):
+                a = draw.uniform(0.5, 2) * (step - newer) ** 2 / (1 + cut)
+                table[-1, newer, step] = (a, 0.0, 0.0)
+                for older in range(newer):
+                    table[older, newer, step] = (a, -draw.uniform(0, 0.9) * a, a)
+        reused[cut] = table
+    gains = tuple(draw.uniform(0.5, 2) for _ in range(steps))
+    gate = tuple(draw.uniform(0, 1) for _ in range(steps))
+    flat = (0.1,) * steps
+    return Calibration(SETTING, 1, 4, gains, gate, reused, {"unet.conv_in": flat})
+
+
+def brute(calibration, graph, budget, gate, buckets=240):
+    """The least error over all words whose segments each have one letter, by trying them all."""
+    steps = len(calibration.gains)
+    prices, bucket = Prices.of(graph, "H1"), budget * steps / buckets
+
+    def price(letter, step):
+        return (prices.gated if step >= gate else prices.before)[letter]
+
+    best = math.inf
+    for count in range(steps):
+        for rest in itertools.combinations(range(1, steps), count):
+            keys = [0, *rest, steps]
+            options = []
+            for at, (key, after) in enumerate(itertools.pairwise(keys)):
+                older, inner = keys[at - 1] if at else -1, range(key + 1, after)
+                own = []
+                for letter in "H1" if inner else "-":
+                    rows = (
+                        [calibration.reused["H1".index(letter)][older, key, s] for s in inner]
+                        if inner
+                        else []
+                    )
+                    gains = [calibration.gains[s] for s in inner]
+                    a, b, q = (
+                        sum(g * r[k] for g, r in zip(gains, rows, strict=True)) for k in range(3)
+                    )
+                    damp = min(max(-b / q, 0), 1.2) if q else 0.0
+                    error = max(a + 2 * b * damp + q * damp**2, 0.0)
+                    error += sum(gains_gate(calibration, s, gate) for s in range(key, after))
+                    # The scheduler counts a segment with the key that ends it.
+                    cost = sum(price(letter, s) for s in inner)
+                    cost += price("F", after) if after < steps else 0.0
+                    own.append((error, -int(-cost // bucket)))
+                options.append(own)
+            first = -int(-price("F", 0) // bucket)
+            for chosen in itertools.product(*options):
+                if first + sum(cost for _, cost in chosen) <= buckets:
+                    best = min(best, sum(error for error, _ in chosen))
+    return best
+
+
+def gains_gate(calibration, step, gate):
+    return calibration.gains[step] * calibration.gate[step] if step >= gate else 0.0
+
+
+def error_of(plan, calibration):
+    """The predicted error of a plan, worked out from its word."""
+    steps, total = len(plan.actions), 0.0
+    keys = [i for i, a in enumerate(plan.actions) if a == "F"]
+    for step in range(steps):
+        total += gains_gate(calibration, step, plan.gate)
+        if plan.actions[step] == "F":
+            continue
+        past = [k for k in keys if k < step]
+        older = past[-2] if len(past) > 1 else -1
+        cut = 0 if plan.actions[step] == "H" else 1
+        a, b, q = calibration.reused[cut][older, past[-1], step]
+        c = plan.damping[step]
+        total += calibration.gains[step] * (a + 2 * b * c + q * c * c)
+    return total
+
+
+@pytest.mark.parametrize("budget", [0.3, 0.5, 0.75])
+@pytest.mark.parametrize(("seed", "gate"), [(0, 7), (1, 5), (2, 7), (3, 3)])
+def test_dynamic_programming_finds_what_trying_all_words_finds(seed, gate, budget):
+    calibration, graph = measured(seed), tower()
+    found = search_keys(calibration, graph, budget, gate=gate)
+    best = brute(calibration, graph, budget, gate)
+    if found is None:
+        assert best == math.inf
+        return
+    assert error_of(found, calibration) == pytest.approx(best, rel=1e-2)  # dampings have 3 digits
+    assert share(graph, found(graph, 7)) <= budget * 1.05, "but for text and hint at the first step"
+
+
+def test_without_partial_steps_it_searches_a_solvers_timesteps():
+    found = search_keys(measured(), tower(), 0.6, gate=7, letters="FH")
+    assert set(found.actions) == {"F", "H"}
+
+
+def test_nothing_fits_no_budget():
+    assert search_keys(measured(), tower(), 0.01, gate=7) is None
+
+
+def price(plan):
+    return share(tower(), plan(tower(), len(plan.actions)))
+
+
+def distance_to(word):
+    """An error that a climb can only lower by moving keys to where `word` has them."""
+
+    def judge(plans):
+        return [sum(a != b for a, b in zip(p.actions, word, strict=True)) for p in plans]
+
+    return judge
+
+
+def test_the_climb_gets_there_within_the_budget_and_again_from_its_seed():
+    target = "FF1F11111F11"
+    start = CodedSchedule("F1111F11F1F1", 12, (0.5,) * 12)
+    budget = price(CodedSchedule(target, 12, (0.5,) * 12)) * 1.001
+    ways = [
+        list(
+            climb([start], price, budget, distance_to(target), judgements=150, at_once=2, seed=seed)
+        )
+        for seed in (4, 4, 5)
+    ]
+    assert ways[0] == ways[1] != ways[2]
+    errors = [step.error for step in ways[0]]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] <= 1 < errors[0]
+    assert all(price(step.plan) <= budget for way in ways for step in way)
+
+
+def test_a_space_keeps_the_climb_to_its_letters():
+    start = CodedSchedule("F1111F11F1F1", 6, (0.5,) * 12)
+    space = Space("FH", damped=False, gated=False)
+    steps = list(
+        climb(
+            [CodedSchedule("FHHHFHHHFHHH", 6, (0.5,) * 12), start],
+            price,
+            0.5,
+            distance_to("F" * 12),
+            judgements=40,
+            space=space,
+        )
+    )
+    assert {a for s in steps for a in s.plan.actions} == {"F", "H"}
+    assert {s.plan.gate for s in steps} == {12}
+    assert {d for s in steps for d in s.plan.damping} == {0.0}
+
+
+def test_a_plan_is_brought_under_its_budget_and_up_to_it():
+    dear, cheap = (CodedSchedule(w, 12, (0.5,) * 12) for w in ("F" * 12, "F" + "1" * 11))
+    for plan in (dear, cheap):
+        fitted = repaired(plan, price, 0.6, Space())
+        assert 0.6 - price(CodedSchedule("F", 1, (0.0,))) / 6 < price(fitted) <= 0.6
+
+
+def test_a_calibration_is_the_same_from_its_file(tmp_path):
+    first = measured()
+    first.save(tmp_path / "c.yaml")
+    second = load_calibration(tmp_path / "c.yaml")
+    assert second.setting == first.setting
+    assert second.gains == pytest.approx(first.gains, rel=1e-3)
+    assert second.reused[1][2, 3, 5] == pytest.approx(first.reused[1][2, 3, 5], rel=1e-3)
+
+
+def test_the_mean_of_calibrations_weighs_their_clips():
+    import dataclasses
+
+    one = measured(0)
+    two = dataclasses.replace(measured(1), clips=3)
+    both = mean([one, two])
+    assert both.clips == 4
+    assert both.gate[2] == pytest.approx((one.gate[2] + 3 * two.gate[2]) / 4)
+
+
+def test_another_run_than_the_measured_one_is_refused(tmp_path):
+    import dataclasses
+
+    with pytest.raises(
+        PlanError, match=r"made for num_inference_steps=7 and this run has 8.*calibrate"
+    ):
+        SETTING.check(dataclasses.replace(SETTING, num_inference_steps=8))
+    with pytest.raises(PlanError, match="hgc-video calibrate"):
+        load_calibration(tmp_path / "none.yaml")
+
+
+def test_an_online_climb_has_online_words_only():
+    seeds = [CodedSchedule("FFFHHH", 6, (0.5,) * 6)]
+    judged = []
+
+    def judge(plans):
+        judged.extend(plans)
+        return [float(p.actions.count("H")) for p in plans]
+
+    list(
+        climb(
+            seeds,
+            lambda p: 0.1 * len(p.actions),
+            1.0,
+            judge,
+            judgements=5,
+            space=Space(online=True),
+        )
+    )
+    assert len(judged) == 5
+    assert all(plan.online for plan in judged)

@@ -1,0 +1,214 @@
+"""Predicted peaks against measured ones, and runs that are cut to fit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from hgc_video.request import Request
+
+import hgc_video
+from hgc_video.errors import HGCVideoWarning, InputError
+from hgc_video.forecast import forecast
+from hgc_video.measure.live_bytes import LiveBytes
+from hgc_video.media.control import load_control
+from hgc_video.models.load import load_pipeline
+from hgc_video.plan.memory.budget import GIB, ChunkPlan, Chunks, Peak
+from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE
+from hgc_video.plan.presets import resolve
+from hgc_video.puppet.evaluation import held_out
+from hgc_video.report import Stopwatch
+from hgc_video.sampling.fit_memory import Fit, memory_budget
+from hgc_video.sampling.predict_peak import PeakModel, Scale
+from hgc_video.sampling.run import Run
+from tests.sampling.test_windows import LongClip
+
+PROMPT = "a dancer in a red shirt on a beach"
+
+
+@pytest.fixture(scope="module")
+def pose():
+    return held_out(6, 8).truth.pose
+
+
+def run(pose, **options):
+    options = {"num_inference_steps": 2, "progress": False, **options}
+    return hgc_video.generate(pose, PROMPT, **options)
+
+
+def test_live_bytes_by_hand():
+    with LiveBytes() as live:
+        a = torch.zeros(1000)
+        b = a + 1
+        c = b.view(10, 100)[2:]
+        del a, b
+        assert live.now == 4000
+        del c
+    assert (live.peak, live.now) == (8000, 0)
+
+
+@pytest.mark.parametrize("policy", [None, "lossless", "hgc:interval=2,cut=1,gate=1,dense=0.2"])
+@pytest.mark.parametrize("num_frames", [6, 11])
+def test_the_predicted_peak_is_the_measured_one(policy, num_frames):
+    """Denoising on real tensors, followed as the prediction follows those without numbers."""
+    clip = LongClip(num_frames)
+    scale = Scale(num_frames, 8, 8, 7, 2, 5, 2, overlap=2)
+    vae = load_pipeline("puppet", "pose").vae
+    predict = PeakModel(
+        clip.unet, clip.controlnet, vae, 0, scale, resolve(policy or "off"), torch.float32
+    )
+    windows = scale.windows(min(6, num_frames))
+    clip.cond = (clip.cond * 255).to(torch.uint8)
+    with LiveBytes() as live:
+        clip.run(windows, policy)
+    inputs = clip.noise.numel() * 4 + clip.cond.numel() + clip.text.numel() * 4
+    predicted = predict.denoise(windows.plain[0].length, Chunks())[0] - predict.weights
+    assert predicted == pytest.approx(live.peak + inputs, rel=0.1)
+
+
+def test_a_told_memory_cuts_the_clip_and_changes_nothing(pose):
+    free, tight = run(pose, memory="8GiB"), run(pose, memory="95MiB")
+    assert "whole layers" in free.report.memory and "level 2" in tight.report.memory
+    assert tight.report.predicted_peak_nbytes < 95 * 2**20 < free.report.predicted_peak_nbytes
+    assert np.abs(free.frames.astype(int) - tight.frames).max() <= 1
+    with pytest.raises(InputError, match=r"too little.*give at least"):
+        run(pose, memory="60MiB")
+
+
+def test_where_idle_caches_live_changes_the_bill_and_not_the_clip():
+    pipe, pose = load_pipeline("puppet", "pose"), held_out(6, 11).truth.pose
+    request = Request(
+        control_video=pose, prompt=PROMPT, control="pose", model="puppet", negative_prompt=None,
+        num_inference_steps=2, guidance_scale=None, conditioning_scale=1.0, num_frames=11,
+        height=None, width=None, fps=None, seed=0, extract=False,
+    )  # fmt: skip
+    clips, preset = [load_control(pose)], resolve("deepcache:interval=2")
+    reports, latents = {}, {}
+    for idle in (DEVICE, HOST, RECOMPUTE):
+        cut = ChunkPlan(1, 5, Chunks(idle=idle), Peak(0, 0), None)
+        made = Run(request, preset, 2.0, clips, pipe, Stopwatch(), cut, 2)
+        latents[idle] = made.latents(lambda *_: None)
+        reports[idle] = made.report()
+    assert torch.equal(latents[HOST], latents[DEVICE])
+    here, host, again = (reports[idle] for idle in (DEVICE, HOST, RECOMPUTE))
+    assert here.macs == host.macs < again.macs == pytest.approx(again.macs_baseline, rel=0.1)
+    assert host.cache_nbytes == here.cache_nbytes > 0 == again.cache_nbytes
+    assert host.cache_device_nbytes < here.cache_device_nbytes
+    assert here.copied_to_host_nbytes == 0 < host.copied_to_host_nbytes
+    assert host.copied_to_device_nbytes == host.copied_to_host_nbytes == host.cache_host_nbytes
+    assert "beside it" in host.summary() and "beside it" not in here.summary()
+
+
+@pytest.mark.parametrize("num_frames", [1, 7])
+def test_one_frame_and_prime_counts_are_made_in_any_memory(num_frames):
+    pose = held_out(6, num_frames).truth.pose
+    free = run(pose, num_inference_steps=1, context_length=min(3, num_frames))
+    tight = run(pose, num_inference_steps=1, context_length=min(3, num_frames), memory="80MiB")
+    assert free.num_frames == tight.num_frames == num_frames
+    assert np.abs(free.frames.astype(int) - tight.frames).max() <= 1
+    assert tight.report.predicted_peak_nbytes < 80 * 2**20
+
+
+def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
+    fallen = []
+
+    def fall_once(step, steps, latents):
+        if not fallen:
+            fallen.append(step)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.warns(HGCVideoWarning, match="denoising ran out of memory .*smaller cut"):
+        clip = run(pose, memory="8GiB", callback=fall_once)
+    whole = run(pose)
+    assert "level 2" in clip.report.memory
+    assert np.abs(clip.frames.astype(int) - whole.frames).max() <= 1
+
+    def always(step, steps, latents):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.warns(HGCVideoWarning, match="smaller cut"), pytest.raises(torch.OutOfMemoryError):
+        run(pose, memory="8GiB", callback=always)
+
+
+def test_the_stage_that_ran_out_of_memory_is_the_one_that_is_cut():
+    """Decoding has the higher peak here; where denoising failed, decoding may take as much as before."""
+    pipe = load_pipeline("puppet", "pose")
+    scale = Scale(16, 16, 16, 32, 2, 25, 8, 4)
+    fit = Fit(pipe, resolve("off"), scale, max_frames=16)
+    first = fit.cut(8 * GIB)
+    assert first.peak.denoise < first.peak.decode and first.chunks.decode == 16
+    denoise = fit.smaller_denoise(first)
+    assert denoise.peak.denoise < first.peak.denoise and denoise.chunks.split
+    assert denoise.peak.decode == first.peak.decode and denoise.chunks.decode == 16
+    decode = fit.smaller_decode(first)
+    assert decode.peak.decode < first.peak.decode and decode.chunks.decode == 8
+    assert decode.peak.denoise == first.peak.denoise and not decode.chunks.split
+    # A run on the CPU that nothing was predicted of has a smaller cut too.
+    unknown = ChunkPlan(1, 16, Chunks(decode=16), Peak(0, 0), None)
+    assert fit.smaller_denoise(unknown).peak.denoise < first.peak.denoise
+    for _ in range(4):
+        decode = fit.smaller_decode(decode) if decode.chunks.decode > 1 else decode
+    with pytest.raises(InputError, match="no smaller cut"):
+        fit.smaller_decode(decode)
+
+
+def test_decoding_that_runs_out_of_memory_is_done_again_with_the_latents_there_are(
+    pose, monkeypatch, tmp_path
+):
+    decode, steps = AutoencoderKL.decode, []
+
+    def of_a_small_device(vae, latents, *args, **options):
+        if len(latents) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return decode(vae, latents, *args, **options)
+
+    whole = run(pose)
+    monkeypatch.setattr(AutoencoderKL, "decode", of_a_small_device)
+    with pytest.warns(HGCVideoWarning, match="decoding ran out of memory") as told:
+        clip = run(pose, callback=lambda *_: steps.append(1), out=tmp_path / "clip")
+    assert len([w for w in told if "decoding" in str(w.message)]) == 2  # 8 frames, 4, 2
+    assert len(steps) == 2, "nothing is denoised again"
+    assert np.abs(np.asarray(clip.frames).astype(int) - whole.frames).max() <= 1
+    assert "2 frames decoded" in clip.report.memory
+
+
+def test_an_error_that_is_none_of_memory_is_not_tried_again(pose):
+    def broken(*_):
+        raise RuntimeError("the callback's own")
+
+    with pytest.raises(RuntimeError, match="own"):
+        run(pose, callback=broken)
+
+
+def test_without_a_told_budget_it_is_what_is_free():
+    assert memory_budget("1GiB", "cpu") == GIB
+    assert 2**27 < memory_budget(None, "cpu") < 0.91 * psutil.virtual_memory().total
+
+
+def test_512_frames_at_full_size_fit_eight_gib():
+    """AnimateDiff SD1.5 with a ControlNet, 512x512, half precision, weights included, no files."""
+    told = forecast(model="animatediff-sd15", num_frames=512, memory="8GiB")
+    assert told.cut is not None and told.cut.peak.nbytes <= 8 * GIB
+    assert told.cut.peak.spilled > 0 and "host memory" in str(told)
+    one = forecast(model="animatediff-sd15", num_frames=16)
+    counts = [len(told.windows.at(moved)) for moved in told.moves]
+    assert counts[0] == (512 - 16) // 12 + 2 and {0, 1} >= {c - counts[0] for c in counts}
+    steps = zip(one.spent.macs, counts, strict=True)
+    assert told.macs_by_part["unet"] == sum(step["unet"] * count for step, count in steps)
+    assert told.macs_by_part["controlnet"] == pytest.approx(32 * one.macs_by_part["controlnet"])
+    assert "copied there" in str(told) and "recomputed" in str(told) and "assumed" in str(told)
+    fast = forecast(model="animatediff-sd15", num_frames=512, memory="8GiB", throughput="100,10")
+    assert (fast.cut.rates.macs_per_s, fast.cut.rates.bus_nbytes_per_s) == (1e14, 1e10)
+    assert "100 TMACs/s and 10 GB/s, as told" in str(fast)
+    works = json.loads(told.to_json())["works"]
+    assert works["host"]["to_device"] > works["host"]["to_host"] > told.cut.peak.spilled
+    assert works["recompute"]["macs"] > works["device"]["macs"] == works["host"]["macs"]
+    assert sum(told.macs_by_part.values()) == pytest.approx(works["host"]["macs"], rel=1e-3)
+    with pytest.raises(InputError, match="give at least"):
+        forecast(model="animatediff-sd15", memory="3GiB")
+    with pytest.raises(InputError, match="video models only"):
+        forecast(model="sd15", memory="8GiB")

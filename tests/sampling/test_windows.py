@@ -1,0 +1,295 @@
+"""Long clips in windows: exact where they must be, cheap where they can be, no seam."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+import hgc_video
+from hgc_video.cache.engine import attach
+from hgc_video.errors import AdapterError, InputError, PromptError
+from hgc_video.measure.macs import MacCounter
+from hgc_video.models.graph import build_graph
+from hgc_video.models.load import load_pipeline
+from hgc_video.plan.cost import cost, full_cost
+from hgc_video.plan.memory.placement import (
+    DEVICE,
+    HOST,
+    RECOMPUTE,
+    carried_out,
+    kept_nbytes,
+    moves_of,
+    places,
+    work_of,
+)
+from hgc_video.plan.memory.windows import Windows, shifts, windowed
+from hgc_video.plan.presets import resolve
+from hgc_video.puppet.evaluation import held_out
+from hgc_video.sampling.conditioning import Guidance
+from hgc_video.sampling.loop import ControlledUNet, denoise
+from hgc_video.sampling.prompts import travelling
+from tests.tiny_models import SIZE, TEXT_WIDTH, TOKENS, controlnet, motion_unet
+
+LENGTH, STEPS = 6, 5
+
+
+class LongClip:
+    """A tiny long clip; `same` gives every frame the same text."""
+
+    def __init__(self, num_frames, *, same=True, branches=2):
+        generator = torch.Generator().manual_seed(11)
+        self.unet, self.controlnet = motion_unet(), controlnet()
+        self.noise = torch.randn(1, 4, num_frames, SIZE, SIZE, generator=generator)
+        text = torch.randn(
+            branches, 1 if same else num_frames, TOKENS, TEXT_WIDTH, generator=generator
+        )
+        self.text = text.expand(-1, num_frames, -1, -1).flatten(0, 1)
+        self.cond = torch.rand(num_frames, 3, 2 * SIZE, 2 * SIZE, generator=generator)
+        self.scale = 2.0 if branches == 2 else 1.0
+        self.graph = build_graph(
+            self.unet, self.controlnet, num_frames=min(LENGTH, num_frames), height=SIZE, width=SIZE,
+            num_tokens=TOKENS, branches=branches,
+        )  # fmt: skip
+
+    def run(self, windows=None, policy=None, moves=(), idle=DEVICE):
+        scheduler = DDIMScheduler()
+        scheduler.set_timesteps(STEPS)
+        guidance = Guidance(self.text, (self.cond,), self.scale, (0.7,))
+
+        def loop(engine=None):
+            models = ControlledUNet(
+                self.unet,
+                self.controlnet,
+                guidance,
+                STEPS,
+                windows=windows,
+                moves=moves,
+                engine=engine,
+            )
+            latents = denoise(
+                models, scheduler, self.noise, scheduler.timesteps, positions=[models]
+            )
+            return latents, engine
+
+        if policy is None:
+            return loop()
+        schedule = carried_out(resolve(policy).schedule(self.graph, STEPS), idle)
+        with attach(
+            schedule, graph=self.graph, unet=self.unet, controlnet=self.controlnet,
+            spill=idle == HOST,
+        ) as engine:  # fmt: skip
+            return loop(engine)
+
+
+def test_one_window_is_the_whole_clip_to_the_bit():
+    clip = LongClip(LENGTH)
+    for policy in (None, "lossless", "hgc:interval=2,cut=1,gate=0.6"):
+        assert torch.equal(clip.run(policy=policy)[0], clip.run(Windows(LENGTH, LENGTH), policy)[0])
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("branches", [1, 2])
+def test_shared_controlnet_frames_are_those_of_each_window_alone(same, branches):
+    """Against the plain way: every window with a ControlNet run of its own, predictions blended."""
+    clip = LongClip(11, same=same, branches=branches)
+    windows = Windows(11, LENGTH, 2)
+    found = clip.run(windows)[0]
+    scheduler = DDIMScheduler()
+    scheduler.set_timesteps(STEPS)
+    text = clip.text.unflatten(0, (branches, -1))
+    latents = clip.noise
+    for t in scheduler.timesteps:
+        blended = torch.zeros_like(latents)
+        for window, weights in zip(windows.plain, windows.weights(windows.plain), strict=True):
+            part = Guidance(
+                text[:, window.frames].flatten(0, 1),
+                (clip.cond[window.frames],),
+                clip.scale,
+                (0.7,),
+            )
+            alone = ControlledUNet(clip.unet, clip.controlnet, part, STEPS)
+            with torch.no_grad():
+                out = alone(latents[:, :, window.frames], t)
+            blended[:, :, window.frames] += out * torch.tensor(weights)[:, None, None]
+        latents = scheduler.step(blended, t, latents).prev_sample
+    torch.testing.assert_close(found, latents, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("moves", [(), (False, True, False, True, False)])
+def test_lossless_in_windows_is_exact(same, moves):
+    clip, windows = LongClip(11, same=same), Windows(11, LENGTH, 2)
+    stock, _ = clip.run(windows, moves=moves)
+    found, engine = clip.run(windows, "lossless", moves)
+    torch.testing.assert_close(found, stock, rtol=1e-4, atol=1e-4)
+    assert sum(engine.account.macs_by_part().values()) < sum(
+        windowed(full_cost(clip.graph, STEPS), windows, moves).values()
+    )
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "full",
+        "deepcache:interval=2",
+        "hgc:interval=3,cut=1,gate=0.6",
+        "tgate:gate=3,warm_up=0,sp_interval=2",
+    ],
+)
+def test_caches_of_windows_are_kept_apart_and_counted(policy):
+    clip, windows = LongClip(10), Windows(10, LENGTH, 2)
+    with MacCounter() as counter:
+        found, engine = clip.run(windows, policy)
+    assert torch.isfinite(found).all()
+    planned = windowed(cost(clip.graph, engine.schedule), windows)
+    executed = engine.account.macs_by_part()
+    assert counter.macs == pytest.approx(sum(executed.values()), rel=1e-3)
+    assert sum(executed.values()) == pytest.approx(sum(planned.values()), rel=1e-3)
+    assert engine.nbytes == 0
+    twice = LongClip(10)
+    twice.noise = torch.cat([clip.noise[:, :, :5]] * 2, 2)
+    assert not torch.equal(twice.run(windows, policy)[0], found)
+
+
+def test_windows_do_not_see_each_others_features():
+    """With caches mixed up, the window of one content would show the other's."""
+    windows, policy = Windows(2 * LENGTH, LENGTH, 0), "deepcache:interval=9"
+    clip = LongClip(2 * LENGTH)
+    whole, _ = clip.run(windows, policy)
+    halves = []
+    for k in range(2):
+        alone, frames = LongClip(LENGTH), slice(k * LENGTH, (k + 1) * LENGTH)
+        alone.noise, alone.cond = clip.noise[:, :, frames], clip.cond[frames]
+        alone.text = clip.text.unflatten(0, (2, -1))[:, frames].flatten(0, 1)
+        halves.append(alone.run(policy=policy)[0])
+    torch.testing.assert_close(whole, torch.cat(halves, 2), rtol=1e-4, atol=1e-4)
+
+
+def test_moved_windows_leave_nothing_behind():
+    clip, windows, policy = (
+        LongClip(11),
+        Windows(11, LENGTH, 2),
+        "hgc:dense=0.2,interval=2,cut=1,gate=1",
+    )
+    moves = shifts(resolve(policy).schedule(clip.graph, STEPS), clip.graph, STEPS)
+    assert True in moves and False in moves
+    found, engine = clip.run(windows, policy, moves)
+    still, _ = clip.run(windows, policy)
+    assert torch.isfinite(found).all() and not torch.equal(found, still)
+    most = max(cost(clip.graph, engine.schedule).nbytes) * len(windows.shifted)
+    assert engine.peak_nbytes < 2 * most
+
+
+GRAINS = [
+    "lossless",
+    "deepcache:interval=2",
+    "hgc:interval=3,cut=1,gate=0.6,slope=0.5,dense=0.4",
+    "hgc:dense=0.2,interval=2,cut=1,gate=1",  # its windows move
+    "fastercache:first=0.2,guidance_first=0.4",
+]
+
+
+def planned(clip, policy, windows, place):
+    """What the planner says of a run, with its moves."""
+    plan = resolve(policy).schedule(clip.graph, STEPS)
+    work = work_of(plan, clip.graph, STEPS, windows, place)
+    moves = moves_of(carried_out(plan, place), clip.graph, STEPS, windows)
+    return work, moves, kept_nbytes(plan, clip.graph, STEPS, windows)
+
+
+@pytest.mark.parametrize("policy", GRAINS)
+def test_caches_that_wait_beside_the_device_change_nothing_and_are_counted(policy):
+    clip, windows = LongClip(18), Windows(18, LENGTH, 2)
+    work, moves, kept = planned(clip, policy, windows, HOST)
+    here, stayed = clip.run(windows, policy, moves)
+    found, engine = clip.run(windows, policy, moves, HOST)
+    store = engine.store
+    assert torch.equal(found, here)
+    assert (store.to_host, store.to_device) == (work.to_host, work.to_device)
+    assert store.host.peak <= kept and stayed.store.to_host == stayed.store.host.peak == 0
+    assert sum(engine.account.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
+    assert store.device.peak < stayed.store.device.peak
+    assert engine.nbytes == store.host.now == 0
+
+
+@pytest.mark.parametrize(
+    "policy", ["deepcache:interval=2", "hgc:dense=0.2,interval=2,cut=1,gate=1"]
+)
+def test_caches_that_are_dropped_cost_what_the_plan_says_and_reuse_nothing(policy):
+    clip, windows = LongClip(18), Windows(18, LENGTH, 2)
+    work, moves, _ = planned(clip, policy, windows, RECOMPUTE)
+    found, engine = clip.run(windows, policy, moves, RECOMPUTE)
+    stock, _ = clip.run(windows, moves=moves)
+    torch.testing.assert_close(found, stock, rtol=1e-4, atol=1e-4)
+    assert sum(engine.account.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
+    assert work.macs > planned(clip, policy, windows, DEVICE)[0].macs
+    assert engine.store.device.peak == 0
+
+
+def test_up_to_two_windows_nothing_idles_long_enough_to_be_sent_away():
+    clip, windows, policy = LongClip(10), Windows(10, LENGTH, 2), "deepcache:interval=2"
+    _, engine = clip.run(windows, policy, idle=HOST)
+    assert engine.store.to_host == 0
+    assert places(engine.schedule, windows) == (DEVICE,)
+
+
+def test_generate_makes_long_clips_of_any_odd_length():
+    pose = held_out(5, 19).truth.pose
+    options = {"num_frames": 19, "num_inference_steps": 2, "progress": False, "context_length": 8}
+    clip = hgc_video.generate(pose, "a dancer in a red shirt on a beach", **options)
+    assert clip.frames.shape == (19, 128, 128, 3)
+    assert clip.report.macs < clip.report.macs_baseline
+    again = hgc_video.generate(pose, "a dancer in a red shirt on a beach", **options)
+    assert np.array_equal(clip.frames, again.frames)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"context_length": 17}, "1 to 16"), ({"context_length": 0}, "1 to 16"),
+        ({"context_length": 8, "context_overlap": 8}, "0 to 7"), ({"context_overlap": -1}, "0 to 15"),
+    ],
+)  # fmt: skip
+def test_impossible_contexts_are_refused(options, says):
+    pose = held_out(5, 4).truth.pose
+    with pytest.raises(InputError, match=says):
+        hgc_video.generate(pose, "a dancer", progress=False, **options)
+
+
+def test_a_prompt_travels_along_the_frames():
+    pose, first, last = (
+        held_out(5, 6).truth.pose,
+        "a dancer in a red shirt",
+        "a dancer in a blue shirt",
+    )
+    options = {"num_inference_steps": 3, "progress": False, "preset": "lossless"}
+    plain = hgc_video.generate(pose, first, **options)
+    travelled = hgc_video.generate(pose, {0: first, 4: last}, **options)
+    same = hgc_video.generate(pose, {0: first, 4: first}, **options)
+    assert np.abs(same.frames.astype(int) - plain.frames).max() <= 1
+    change = np.abs(travelled.frames.astype(int) - plain.frames).mean((1, 2, 3))
+    assert change[-1] > change[0]
+    assert travelled.report.prompt == f"0: {first} | 4: {last}"
+    for bad in ({}, {1: first}, {0: ""}, {-1: first, 0: first}):
+        with pytest.raises(PromptError):
+            hgc_video.generate(pose, bad, **options)
+
+
+def test_travelling_by_hand():
+    encode = {"a": torch.zeros(1, 2, 3), "b": torch.ones(1, 2, 3)}.__getitem__
+    rows = travelling({0: "a", 4: "b"}, 6, encode)
+    assert rows[:, 0, 0].tolist() == [0, 0.25, 0.5, 0.75, 1, 1]
+    assert travelling({0: "a", 9: "b"}, 2, encode).max() == 0
+
+
+def test_freenoise_is_refused_with_what_to_do_instead():
+    pipe = load_pipeline("puppet", "pose")
+    pipe._free_noise_context_length, pipe._free_noise_context_stride = 8, 4
+    pipe._free_noise_weighting_scheme = "pyramid"
+    pipe._enable_free_noise_in_block(
+        pipe.unet.down_blocks[0]
+    )  # what enable_free_noise does to each
+    with pytest.raises(AdapterError, match="context_length"):
+        build_graph(pipe.unet, pipe.controlnet, num_frames=16, height=16, width=16, num_tokens=40)
