@@ -7,7 +7,7 @@ stand-ins without rows, so that the host's own forward keeps working and costs n
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import CacheStateError
 from ..plan.adaptive import AdaptivePlan
-from ..plan.graph import WHOLE, BlockGraph, Layer
+from ..plan.graph import WHOLE, BlockGraph
 from ..plan.liveness import DIFFERENCE, contribution, latents_at
 from ..plan.schedule import Schedule
 from ..plan.tiers import THERE
@@ -24,16 +24,20 @@ from .account import Account
 from .adjust import load_adjustments
 from .anchors import AnchorRows, anchor_rows
 from .calls import (
+    RESIDUALS,
     bound,
+    drop_residuals,
     latents_of,
     prompt_half,
     prompt_residuals,
+    sum_residuals,
     transforms_skips,
     with_prediction,
 )
 from .follow import own_latents, way
 from .guidance import both_branches
-from .shared import encode_hint, hint_rows
+from .inputs import Inputs
+from .shared import HintSite
 from .signals import Observer
 from .sites import ADD, RUN, AttentionSite, LayerSite
 from .store import Key, Store, Value
@@ -65,38 +69,51 @@ def attach(
 class Engine:
     """The state of one accelerated pipeline: its plan, its store, where the run is; `account` is what it
     did. With `spill` idle windows' values are sent away where there are more than `there` windows.
+
+    `on_change(num_tokens)`, where it is set, is called before a model that gets another prompt, control or
+    embedding than before: it plans the rest of the run (`take`) and tells its first position (`at`).
     """
 
     def __init__(
         self, schedule: Schedule | AdaptivePlan, graph: BlockGraph, *, spill: bool = False,
         there: int = THERE,
     ) -> None:  # fmt: skip
-        self.schedule, self.graph, self.spill, self._there = schedule, graph, spill, there
-        self._adjust = load_adjustments(getattr(schedule, "adjust", ""))
+        self.graph, self.spill, self._there = graph, spill, there
+        self.on_change: Callable[[int], None] | None = None
         self.store = Store()
+        self._inputs = Inputs()
         self._observers: dict[int, Observer] = {}
-        self._works = Works(schedule, graph)
         self._wiring = Wiring(graph, lossless=schedule.lossless)
-        # The outermost up layer, which every partial step computes.
-        self._probe = graph.layers[-2].name if self._works.adaptive else None
+        self._models: tuple[Any, Any] = (None, None)
         self._fullest = True
-        self._index: int | None = None
-        self._work: StepWork | None = None
+        self._calls: dict[str, tuple[Any, dict[str, Any]]] = {}  # of this step, by model
         self._run, self._window, self._frames = 0, 0, 0
         self._slope: float | Tensor = 0.0
         self._order, self._following = [0], 0
         self._hints = graph.names("hint")
-        self._whole_stand_ins = self._unshared = self._ran_alone = False
+        self._whole_stand_ins = self._ran_alone = False
         self._output_type: Any = None
-        self.account = Account(schedule, graph)
         self.peak_nbytes = 0
+        self.take(schedule)
+
+    def take(self, schedule: Schedule | AdaptivePlan) -> None:
+        """Carries out another plan, with the same exact savings, from the next run on."""
+        self.schedule = schedule
+        self._adjust = load_adjustments(getattr(schedule, "adjust", ""))
+        self._works = Works(schedule, self.graph)
+        # The outermost up layer, which every partial step computes.
+        self._probe = self.graph.layers[-2].name if self._works.adaptive else None
+        self.account = Account(schedule, self.graph)
+        self._index: int | None = None
+        self._work: StepWork | None = None
 
     def enable(self, unet: Any, controlnet: Any = None) -> None:
         """Wraps the models; CacheStateError if one of them carries another cache."""
+        self._models = unet, controlnet
         try:
-            self._wiring.put("unet", unet, self._unet, self._hint)
+            self._wiring.put("unet", unet, self._unet)
             if controlnet is not None:
-                self._wiring.put("controlnet", controlnet, self._controlnet, self._hint)
+                self._wiring.put("controlnet", controlnet, self._controlnet)
         except BaseException:
             self.disable()
             raise
@@ -106,8 +123,18 @@ class Engine:
         try:
             self._wiring.take_off()
         finally:
-            self._clear()
-            self._index = self._work = None
+            self.rest()
+
+    def pause(self) -> None:
+        """The models' work of a step is done: until `resume` they are exactly as they were."""
+        self._calls.clear()
+        self._wiring.off()
+
+    def resume(self) -> None:
+        """Wraps the models again, also where some of their modules were replaced since."""
+        if not self._wiring.on():
+            self._wiring.take_off()
+            self.enable(*self._models)
 
     def begin_run(self) -> None:
         """Starts clean: nothing of the run before is left."""
@@ -134,7 +161,7 @@ class Engine:
         if step_index == 0 and window == 0:
             self.begin_run()
         self._index, self._window, self._work, self._ran_alone = step_index, window, None, False
-        self._wiring.at_window(window)
+        self._calls.clear()
 
     def kept(self, name: str) -> tuple[Value, ...]:
         """What is kept under a plan's name now, the newest first."""
@@ -158,34 +185,13 @@ class Engine:
 
     def _clear(self) -> None:
         self.store.clear()
+        self._inputs.forget()
+        self._calls.clear()
         self._observers.clear()
         self._zero = torch.empty(0)
         self._wiring.forget()
 
     # What is called in place of the models
-
-    def _hint(self, layer: Layer) -> Any:
-        name, lossless = layer.name, self.schedule.lossless
-
-        def around(forward: Any, conditioning: Tensor) -> Any:
-            work = self._current()
-            if self._unshared:
-                return forward(conditioning)
-            rows, key = len(conditioning), self._key(name)
-            if name in work.live.held and key in self.store:
-                return hint_rows(self.store.values(key)[0].tensor, rows)
-            if name not in work.live.computed | work.live.held:
-                return self._zero.expand(self._dead_rows(work), 1, 1, 1)
-            self._count(name, layer.macs * (1 if lossless else work.step.branches))
-            if lossless:
-                encoded = encode_hint(forward, conditioning, work.step.branches)
-            else:
-                encoded = forward(conditioning)
-            if name in work.keep:
-                self._put(name, encoded, work, 1)
-            return hint_rows(encoded, rows)
-
-        return around
 
     def _unet(self, unet: nn.Module, prefix: str) -> Any:
         signature = inspect.signature(type(unet).forward)
@@ -193,15 +199,17 @@ class Engine:
         def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
             call = bound(signature, args, kwargs)
             self._whole_stand_ins = transforms_skips(unet)
-            work = self._enter(prefix, call["sample"], unet=unet)
+            work = self._enter(prefix, forward, call, unet=unet)
             gated = work.step.branches < self.graph.branches
             if gated:
                 prompt_half(call)
                 prompt_residuals(call, self._frames * self.graph.branches)
-            self._drop_dead_residuals(call, work)
+            if self._ran_alone:
+                drop_residuals(call, work.live.computed, self._zero)
             if WHOLE in work.live.added:
                 out = self._same_as_before(call["sample"], work)
             else:
+                self._prepare_shared(prefix, call, work)
                 out = forward(**call)
                 self._leave(prefix, work)
             return self._finish(out, call["sample"], work, gated)
@@ -210,53 +218,35 @@ class Engine:
 
     def _controlnet(self, net: nn.Module, prefix: str) -> Any:
         signature = inspect.signature(type(net).forward)
-        several = sum(name.startswith(f"{prefix}.") for name in self.graph.residuals()) - 1
 
         def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
-            call = bound(signature, args, kwargs)
-            sample = call["sample"]
-            alone = bool(call.get("guess_mode")) and self.graph.branches > 1
-            work = self._enter(prefix, sample, alone=alone)
-            if alone:
-                return self._for_prompt_alone(forward, call, prefix)
-            if work.idle(prefix):
-                return (self._zero,) * several, self._zero
-            if work.step.branches < self.graph.branches:
-                prompt_half(call)
-            out = forward(**call)
-            self._leave(prefix, work)
-            return out
+            return self._run_controlnet(prefix, forward, bound(signature, args, kwargs))
 
         return around
 
-    def _drop_dead_residuals(self, call: dict[str, Any], work: StepWork) -> None:
-        """A net that ran whole hands on residuals for skips that nobody reads: they have no rows to meet."""
-        down = call.get("down_block_additional_residuals")
-        if down is None or not self._ran_alone:
-            return
-        alive, zero = work.live.computed, self._zero
-        call["down_block_additional_residuals"] = tuple(
-            residual if f"unet.skip.{k}" in alive else zero for k, residual in enumerate(down)
-        )
-        if "unet.skip.mid" not in alive:
-            call["mid_block_additional_residual"] = zero
+    def _run_controlnet(self, prefix: str, forward: Any, call: dict[str, Any]) -> Any:
+        alone = bool(call.get("guess_mode")) and self.graph.branches > 1
+        work = self._enter(prefix, forward, call, alone=alone)
+        if alone:
+            return self._for_prompt_alone(forward, call, prefix)
+        if work.idle(prefix):
+            several = sum(name.startswith(f"{prefix}.") for name in self.graph.residuals()) - 1
+            return (self._zero,) * several, self._zero
+        if work.step.branches < self.graph.branches:
+            prompt_half(call)
+        self._prepare_shared(prefix, call, work)
+        out = forward(**call)
+        self._leave(prefix, work)
+        return out
 
     def _for_prompt_alone(self, forward: Any, call: dict[str, Any], prefix: str) -> Any:
         """In guess mode the host runs a ControlNet on the prompt's latents and joins zeros for the other
         branch, so that it must get residuals of every level: the net runs whole, at every step."""
-        layers, attentions = self._wiring.of[prefix]
-        for site in (*layers, *attentions):
-            site.mode, site.keep = RUN, False
-        for text in self._wiring.texts:
-            text.branches = 1
-        self._unshared = True
-        try:
-            return forward(**call)
-        finally:
-            self._unshared, self._ran_alone = False, True
-            self.account.controlnet_branches = 1
-            macs = sum(la.macs for la in self.graph.layers if la.name.startswith(f"{prefix}."))
-            self._count(prefix, macs)
+        self._wiring.of[prefix].run_all()
+        self._ran_alone, self.account.controlnet_branches = True, 1
+        macs = sum(la.macs for la in self.graph.layers if la.name.startswith(f"{prefix}."))
+        self._count(prefix, macs)
+        return forward(**call)
 
     # One step
 
@@ -269,13 +259,22 @@ class Engine:
         return self._work
 
     def _enter(
-        self, prefix: str, sample: Tensor, *, alone: bool = False, unet: Any = None
-    ) -> StepWork:
+        self, prefix: str, forward: Any, call: dict[str, Any], *, alone: bool = False, unet: Any = None
+    ) -> StepWork:  # fmt: skip
         """Makes a model's sites ready; at the first model of a step the step is decided. `alone` says
         that the sample has the prompt's branch only; `unet` is the model where it is the UNet."""
+        if self._work is None and self._index is None:
+            return self._current()
+        if prefix in self._calls:
+            raise CacheStateError(
+                f"{prefix} was called twice at step {self._index}: a cache follows loops that call each model "
+                "once a step; disable it for this one"
+            )
+        if self.on_change is not None and self._inputs.changed(prefix, call):
+            self._begin_anew(prefix, call)
+        self._calls[prefix] = forward, dict(call)
+        sample = call["sample"]
         if self._work is None:
-            if self._index is None:
-                return self._current()
             self._decide(sample)
             if self._spills:
                 self._fetch()
@@ -283,19 +282,53 @@ class Engine:
         clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
         self._frames = sample.shape[0] * clips // (1 if alone else self.graph.branches)
         self._zero = torch.zeros((), dtype=sample.dtype, device=sample.device)
-        layers, attentions = self._wiring.of[prefix]
         if alone:
             return work
         if unet is not None:
             self._slope = self._sloped(sample, unet, work)
-        for site in layers:
+        sites = self._wiring.of[prefix]
+        for site in sites.layers:
             self._prepare(site, work)
         anchors = self._anchors(work, sample.device)
-        for attention in attentions:
+        for attention in sites.attentions:
             self._prepare_attention(attention, work, anchors)
-        for text in self._wiring.texts:
-            text.branches = work.step.branches
         return work
+
+    def _begin_anew(self, prefix: str, call: dict[str, Any]) -> None:
+        """What is kept was made of other inputs: the step begins a run of its own. ControlNets that have
+        run at this step by the plan before run once more where it left something of them out."""
+        assert self.on_change is not None and self._index is not None
+        ran, alone = self._calls, self._ran_alone
+        self._calls = {}
+        in_vain = self.account.withdraw(self._index)
+        text = call.get("encoder_hidden_states")
+        self.on_change(text.shape[1] if isinstance(text, Tensor) else 1)
+        self.account.owe(in_vain)
+        self._inputs.changed(prefix, call)
+        if ran and not alone:
+            nets = [self._run_controlnet(name, *of_it) for name, of_it in ran.items()]
+            call |= dict(zip(RESIDUALS, sum_residuals(nets), strict=True))
+        self._ran_alone = alone
+
+    def _prepare_shared(self, prefix: str, call: dict[str, Any], work: StepWork) -> None:
+        """Makes ready what is computed once for all steps, frames or branches: text and control."""
+        sites, branches = self._wiring.of[prefix], work.step.branches
+        if sites.texts:
+            prompt = sites.prompts.at(self._window, call.get("encoder_hidden_states"), branches)
+            for text in sites.texts:
+                text.read(prompt, branches)
+        for hint in sites.hints:
+            self._prepare_hint(hint, call["controlnet_cond"], work)
+
+    def _prepare_hint(self, site: HintSite, conditioning: Any, work: StepWork) -> None:
+        name, key = site.name, self._key(site.name)
+        if name in work.live.held and key in self.store:
+            site.hand_on(self.store.values(key)[0].tensor, dead=False)
+        elif name in work.live.computed | work.live.held:
+            keep, share = name in work.keep, self.schedule.lossless
+            site.encode(conditioning, work.step.branches, share=share, keep=keep)
+        else:
+            site.hand_on(self._zero.expand(self._dead_rows(work), 1, 1, 1), dead=True)
 
     @property
     def _spills(self) -> bool:
@@ -388,8 +421,8 @@ class Engine:
 
     def _leave(self, prefix: str, work: StepWork) -> None:
         """Collects what a model's sites made."""
-        layers, attentions = self._wiring.of[prefix]
-        for site in layers:
+        sites = self._wiring.of[prefix]
+        for site in sites.layers:
             name = site.name
             if site.ran:
                 self._count(name, work.macs[name])
@@ -400,12 +433,20 @@ class Engine:
             if site.contribution is not None:
                 self._put(contribution(name), site.contribution, work)
             site.forget()
-        for attention in attentions:
+        for attention in sites.attentions:
             if attention.ran:
                 self._count(attention.name, work.macs[attention.name])
             if attention.made is not None:
                 self._put(attention.name, attention.made, work, 1 if attention.merge else None)
             attention.forget()
+        for text in sites.texts:
+            text.collect()
+        for hint in sites.hints:
+            if hint.ran:
+                self._count(hint.name, hint.executed)
+            if hint.made is not None:
+                self._put(hint.name, hint.made, work, 1)
+            hint.forget()
 
     def _finish(self, out: Any, sample: Tensor, work: StepWork, gated: bool) -> Any:
         """Keeps what concerns the whole prediction, and gives both branches back where one was run."""

@@ -60,15 +60,26 @@ class Preset:
         plans = [fill(graph, num_inference_steps) for fill in self.fills]
         if not plans:
             return None
+        for fill, plan in zip(self.fills, plans, strict=True):
+            _check_kind(fill, plan)
         if any(isinstance(plan, AdaptivePlan) for plan in plans):
             if len(plans) > 1:
                 raise PresetError(f"{self.name}: a policy that decides at run time stands alone")
             plan = plans[0]
             assert isinstance(plan, AdaptivePlan)
             return plan.silence(silent or {}).check(graph)
-        made = compose([plan for plan in plans if isinstance(plan, Schedule)])
+        made = compose(plans)  # type: ignore[arg-type]
         made = silence(made, silent or {})
         return check(add_exact(made, graph) if made.lossless else made, graph)
+
+
+def _check_kind(fill: Fill, plan: object) -> None:
+    if not isinstance(plan, Schedule | AdaptivePlan):
+        name = getattr(fill, "__name__", type(fill).__name__)
+        raise PresetError(
+            f"the policy {name} gave {type(plan).__name__} for a graph and a number of steps; a policy gives a "
+            "Schedule or an AdaptivePlan"
+        )
 
 
 def resolve(text: str, model: str = "") -> Preset:
