@@ -34,8 +34,10 @@ from .calls import (
     transforms_skips,
     with_prediction,
 )
+from .compiled import enough_graphs
 from .follow import own_latents, way
 from .guidance import both_branches
+from .idle import IdleWindows
 from .inputs import Inputs
 from .shared import HintSite
 from .signals import Observer
@@ -78,7 +80,7 @@ class Engine:
         self, schedule: Schedule | AdaptivePlan, graph: BlockGraph, *, spill: bool = False,
         there: int = THERE,
     ) -> None:  # fmt: skip
-        self.graph, self.spill, self._there = graph, spill, there
+        self.graph = graph
         self.on_change: Callable[[int], None] | None = None
         self.store = Store()
         self._inputs = Inputs()
@@ -89,7 +91,7 @@ class Engine:
         self._calls: dict[str, tuple[Any, dict[str, Any]]] = {}  # of this step, by model
         self._run, self._window, self._frames = 0, 0, 0
         self._slope: float | Tensor = 0.0
-        self._order, self._following = [0], 0
+        self._idle = IdleWindows(self.store, spill=spill, there=there)
         self._hints = graph.names("hint")
         self._whole_stand_ins = self._ran_alone = False
         self._output_type: Any = None
@@ -174,7 +176,7 @@ class Engine:
     def only_windows(self, windows: Collection[int], following: int) -> None:
         """The windows of the coming step, and the first one of the step after it; lets go of what is kept
         from step to step for any other one, but for encoded hints, which hold for the whole run."""
-        self._order, self._following = sorted(windows), following
+        self._idle.come(windows, following)
         self.store.only_windows(windows, self._hints)
         self._observers = {w: seen for w, seen in self._observers.items() if w in windows}
 
@@ -209,9 +211,7 @@ class Engine:
             if WHOLE in work.live.added:
                 out = self._same_as_before(call["sample"], work)
             else:
-                self._prepare_shared(prefix, call, work)
-                out = forward(**call)
-                self._leave(prefix, work)
+                out = self._forward(prefix, forward, call, work)
             return self._finish(out, call["sample"], work, gated)
 
         return around
@@ -234,10 +234,7 @@ class Engine:
             return (self._zero,) * several, self._zero
         if work.step.branches < self.graph.branches:
             prompt_half(call)
-        self._prepare_shared(prefix, call, work)
-        out = forward(**call)
-        self._leave(prefix, work)
-        return out
+        return self._forward(prefix, forward, call, work)
 
     def _for_prompt_alone(self, forward: Any, call: dict[str, Any], prefix: str) -> Any:
         """In guess mode the host runs a ControlNet on the prompt's latents and joins zeros for the other
@@ -246,7 +243,8 @@ class Engine:
         self._ran_alone, self.account.controlnet_branches = True, 1
         macs = sum(la.macs for la in self.graph.layers if la.name.startswith(f"{prefix}."))
         self._count(prefix, macs)
-        return forward(**call)
+        with enough_graphs(self._wiring.of[prefix].compiled):
+            return forward(**call)
 
     # One step
 
@@ -267,8 +265,8 @@ class Engine:
             return self._current()
         if prefix in self._calls:
             raise CacheStateError(
-                f"{prefix} was called twice at step {self._index}: a cache follows loops that call each model "
-                "once a step; disable it for this one"
+                f"{prefix} was called twice at step {self._index}: a cache follows loops that call each "
+                "model once a step; disable it for this one"
             )
         if self.on_change is not None and self._inputs.changed(prefix, call):
             self._begin_anew(prefix, call)
@@ -276,8 +274,6 @@ class Engine:
         sample = call["sample"]
         if self._work is None:
             self._decide(sample)
-            if self._spills:
-                self._fetch()
         work = self._current()
         clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
         self._frames = sample.shape[0] * clips // (1 if alone else self.graph.branches)
@@ -310,13 +306,18 @@ class Engine:
             call |= dict(zip(RESIDUALS, sum_residuals(nets), strict=True))
         self._ran_alone = alone
 
+    def _forward(self, prefix: str, forward: Any, call: dict[str, Any], work: StepWork) -> Any:
+        """The model's own forward, with its sites as they were made ready."""
+        self._prepare_shared(prefix, call, work)
+        with enough_graphs(self._wiring.of[prefix].compiled):
+            out = forward(**call)
+        self._wiring.of[prefix].collect(work, self._count, self._put, self._see)
+        return out
+
     def _prepare_shared(self, prefix: str, call: dict[str, Any], work: StepWork) -> None:
         """Makes ready what is computed once for all steps, frames or branches: text and control."""
-        sites, branches = self._wiring.of[prefix], work.step.branches
-        if sites.texts:
-            prompt = sites.prompts.at(self._window, call.get("encoder_hidden_states"), branches)
-            for text in sites.texts:
-                text.read(prompt, branches)
+        sites = self._wiring.of[prefix]
+        sites.read_text(self._window, call.get("encoder_hidden_states"), work.step.branches)
         for hint in sites.hints:
             self._prepare_hint(hint, call["controlnet_cond"], work)
 
@@ -330,22 +331,6 @@ class Engine:
         else:
             site.hand_on(self._zero.expand(self._dead_rows(work), 1, 1, 1), dead=True)
 
-    @property
-    def _spills(self) -> bool:
-        """Whether windows idle for long enough that their values are sent away."""
-        return self.spill and len(self._order) > self._there
-
-    def _fetch(self) -> None:
-        """Begins to bring what this window reads, if it is not there yet, and what the next one will."""
-        assert self._index is not None
-        reads, later = self._works.reads, self._index + 1
-        self.store.fetch(self._window, reads(self._index))
-        if self._window != self._order[-1]:
-            following = self._order[self._order.index(self._window) + 1]
-            self.store.fetch(following, reads(self._index))
-        elif later < len(self._works):
-            self.store.fetch(self._following, reads(later))
-
     def _decide(self, sample: Tensor) -> None:
         assert self._index is not None
         observer = self._observer
@@ -354,6 +339,7 @@ class Engine:
         self._work, self._fullest = self._works.at(self._index, self._window, observer)
         self.account.at(self._index, self._work.step)
         self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
+        self._idle.fetch(self._works, self._index, self._window)
 
     @property
     def _observer(self) -> Observer:
@@ -419,34 +405,9 @@ class Engine:
             self._key(stored_name), branches=work.step.branches, frames=self._frames, slope=slope
         )
 
-    def _leave(self, prefix: str, work: StepWork) -> None:
-        """Collects what a model's sites made."""
-        sites = self._wiring.of[prefix]
-        for site in sites.layers:
-            name = site.name
-            if site.ran:
-                self._count(name, work.macs[name])
-            if site.made is not None and name in work.keep:
-                self._put(name, site.made, work)
-            if site.made is not None and name == self._probe:
-                self._observer.see_outermost(site.made, self._fullest)
-            if site.contribution is not None:
-                self._put(contribution(name), site.contribution, work)
-            site.forget()
-        for attention in sites.attentions:
-            if attention.ran:
-                self._count(attention.name, work.macs[attention.name])
-            if attention.made is not None:
-                self._put(attention.name, attention.made, work, 1 if attention.merge else None)
-            attention.forget()
-        for text in sites.texts:
-            text.collect()
-        for hint in sites.hints:
-            if hint.ran:
-                self._count(hint.name, hint.executed)
-            if hint.made is not None:
-                self._put(hint.name, hint.made, work, 1)
-            hint.forget()
+    def _see(self, name: str, made: Tensor) -> None:
+        if name == self._probe:
+            self._observer.see_outermost(made, self._fullest)
 
     def _finish(self, out: Any, sample: Tensor, work: StepWork, gated: bool) -> Any:
         """Keeps what concerns the whole prediction, and gives both branches back where one was run."""
@@ -464,8 +425,7 @@ class Engine:
         if weights is not None:
             difference = self.store.get(self._key(DIFFERENCE), branches=1, frames=self._frames)
         self.store.keep_only(self._window, work.keep)
-        if self._spills:
-            self.store.park(self._window, sample.device)
+        self._idle.park(self._window, sample.device)
         if not gated:
             return out
         return with_prediction(out, both_branches(prediction, difference, weights or (1.0, 1.0)))

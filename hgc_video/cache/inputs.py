@@ -43,8 +43,7 @@ class Inputs:
         }
         before = self._seen.get(model)
         same = before is not None and before.keys() == told.keys()
-        # Each is looked at: an equal one takes the place of the one before.
-        if same and before is not None and all([before[n].still(v) for n, v in told.items()]):
+        if same and before is not None and all(before[n].still(v) for n, v in told.items()):
             return False
         self._seen[model] = {name: _Seen(value) for name, value in told.items()}
         return before is not None

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import CacheStateError
 from ..plan.graph import BlockGraph, Layer
+from ..plan.liveness import contribution
+from .compiled import is_compiled
 from .patch import Around, Patch, is_wrapped, undo_all
 from .shared import HintSite, Prompts, TextSite
 from .sites import AttentionSite, LayerSite, Site
+from .work import StepWork
 
 
 @dataclass
@@ -25,9 +28,48 @@ class ModelSites:
     texts: list[TextSite] = field(default_factory=list)
     hints: list[HintSite] = field(default_factory=list)
     prompts: Prompts = field(default_factory=Prompts)
+    compiled: bool = False
 
     def __iter__(self) -> Iterator[Site]:
         yield from (*self.layers, *self.attentions, *self.texts, *self.hints)
+
+    def read_text(self, window: int, states: Any, branches: int) -> None:
+        """The coming call brings this text: encoder_hidden_states (branches·f n d)."""
+        if self.texts:
+            prompt = self.prompts.at(window, states, branches)
+            for text in self.texts:
+                text.read(prompt, branches)
+
+    def collect(
+        self, work: StepWork, count: Callable[[str, int], None], put: Callable[..., None],
+        see: Callable[[str, Tensor], None],
+    ) -> None:  # fmt: skip
+        """Hands on what the call made: MACs of what ran to `count`, values that a later step reads to
+        `put(name, value, work, branches)`, every layer's output that it held to `see`."""
+        for site in self.layers:
+            if site.ran:
+                count(site.name, work.macs[site.name])
+            if site.made is not None:
+                see(site.name, site.made)
+                if site.name in work.keep:
+                    put(site.name, site.made, work)
+            if site.contribution is not None:
+                put(contribution(site.name), site.contribution, work)
+            site.forget()
+        for attention in self.attentions:
+            if attention.ran:
+                count(attention.name, work.macs[attention.name])
+            if attention.made is not None:
+                put(attention.name, attention.made, work, 1 if attention.merge else None)
+            attention.forget()
+        for text in self.texts:
+            text.collect()
+        for hint in self.hints:
+            if hint.ran:
+                count(hint.name, hint.executed)
+            if hint.made is not None:
+                put(hint.name, hint.made, work, 1)
+            hint.forget()
 
     def run_all(self) -> None:
         """The coming call runs everything as the host does and keeps nothing."""
@@ -66,7 +108,7 @@ class Wiring:
                     "a model carries out one schedule at a time"
                 )
             self._wrap(top, around_model(net, prefix))
-            sites = self.of[prefix] = ModelSites()
+            sites = self.of[prefix] = ModelSites(compiled=is_compiled(top))
             for layer in self.graph.layers:
                 if layer.name.startswith(f"{prefix}.") and layer.kind != "join":
                     self._put_layer(inner, layer, sites)

@@ -1,4 +1,4 @@
-"""Whether a model is what its configuration says: MACs and bytes are told of a copy that is rebuilt from it."""
+"""Whether a model is what its configuration says: MACs and bytes are those of a copy rebuilt from it."""
 
 from __future__ import annotations
 

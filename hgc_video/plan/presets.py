@@ -77,8 +77,8 @@ def _check_kind(fill: Fill, plan: object) -> None:
     if not isinstance(plan, Schedule | AdaptivePlan):
         name = getattr(fill, "__name__", type(fill).__name__)
         raise PresetError(
-            f"the policy {name} gave {type(plan).__name__} for a graph and a number of steps; a policy gives a "
-            "Schedule or an AdaptivePlan"
+            f"the policy {name} gave {type(plan).__name__} for a graph and a number of steps; a policy "
+            "gives a Schedule or an AdaptivePlan"
         )
 
 
