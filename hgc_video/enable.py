@@ -175,11 +175,11 @@ class CacheHandle:
             self._plans.clear()
 
     def _loop_begins(self) -> None:
+        self._look()
         if self._clock is not None:  # that of a call in whose callback this one is made
             self._clock.stop()
             self._outer.append((self._clock, self._run))
             self._run = None
-        self._look()
         self._state.forget()
         self._clock = Clock(self.pipe.scheduler, self._step_begins, self._step_ends)
         self._clock.start()
@@ -336,4 +336,7 @@ class _Run:
         record = self.engine.account.record()
         assert isinstance(record, Schedule)
         spent = self.engine.account.macs_by_part()
-        return (*self._earlier, (full, spent, chart(self.graph, record), self.engine.peak_nbytes))
+        lines = tuple(
+            f"{self.first + i:3d}{line[3:]}" for i, line in enumerate(chart(self.graph, record))
+        )
+        return (*self._earlier, (full, spent, lines, self.engine.peak_nbytes))

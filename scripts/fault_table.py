@@ -285,9 +285,10 @@ def free_noise(bench: Bench) -> list[Tensor] | None:
 
 
 CASES = (
-    unchanged, lora_active, prompt_replaced, prompt_written_to, negative_prompt_replaced, pooled_text_replaced,
-    control_replaced, lora_switched, lora_scaled, lora_loaded, lora_unloaded, lora_disabled_for_a_step,
-    weights_written_to, unet_called, pipeline_called, bar_around_calls, bar_put_on_later, free_noise,
+    unchanged, lora_active, prompt_replaced, prompt_written_to, negative_prompt_replaced,
+    pooled_text_replaced, control_replaced, lora_switched, lora_scaled, lora_loaded, lora_unloaded,
+    lora_disabled_for_a_step, weights_written_to, unet_called, pipeline_called, bar_around_calls,
+    bar_put_on_later, free_noise,
 )  # fmt: skip
 
 

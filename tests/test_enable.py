@@ -323,7 +323,7 @@ def test_what_is_no_policy_is_told_in_a_line():
         hgc_video.enable_cache(pipe, "off", at=0.5)
     with (
         hgc_video.enable_cache(pipe, lambda graph, steps: None),
-        pytest.raises(PresetError, match="gave NoneType .* gives a Schedule or an AdaptivePlan"),
+        pytest.raises(PresetError, match=r"gave NoneType .* gives a Schedule or an AdaptivePlan"),
     ):
         tiny.call(pipe, "sd")
     hgc_video.enable_cache(pipe).disable()

@@ -93,7 +93,7 @@ class Engine:
         self._slope: float | Tensor = 0.0
         self._idle = IdleWindows(self.store, spill=spill, there=there)
         self._hints = graph.names("hint")
-        self._whole_stand_ins = self._ran_alone = False
+        self._whole_stand_ins = self._ran_alone = self._stale = False
         self._output_type: Any = None
         self.peak_nbytes = 0
         self.take(schedule)
@@ -122,10 +122,8 @@ class Engine:
 
     def disable(self) -> None:
         """Puts the models back exactly as they were and lets go of all tensors."""
-        try:
-            self._wiring.take_off()
-        finally:
-            self.rest()
+        self._wiring.take_off()
+        self.rest()
 
     def pause(self) -> None:
         """The models' work of a step is done: until `resume` they are exactly as they were."""
@@ -144,14 +142,12 @@ class Engine:
         self.store.begin()
         self.peak_nbytes = 0
         self._run += 1
-        self._index = self._work = None
         self.account.begin()
         self._works.begin()
 
     def rest(self) -> None:
         """The run is over: lets go of all tensors, and waits for the next one; what was done stays told."""
         self._clear()
-        self._index = self._work = None
 
     def at(self, step_index: int, window: int = 0) -> None:
         """Tells the position; CacheStateError beyond the schedule's steps."""
@@ -162,7 +158,8 @@ class Engine:
             )
         if step_index == 0 and window == 0:
             self.begin_run()
-        self._index, self._window, self._work, self._ran_alone = step_index, window, None, False
+        self._index, self._window, self._work = step_index, window, None
+        self._ran_alone = self._stale = False
         self._calls.clear()
 
     def kept(self, name: str) -> tuple[Value, ...]:
@@ -191,6 +188,7 @@ class Engine:
         self._calls.clear()
         self._observers.clear()
         self._zero = torch.empty(0)
+        self._index = self._work = None
         self._wiring.forget()
 
     # What is called in place of the models
@@ -269,6 +267,8 @@ class Engine:
                 "model once a step; disable it for this one"
             )
         if self.on_change is not None and self._inputs.changed(prefix, call):
+            self._stale = True
+        if self._stale and (unet is not None or not self._calls):
             self._begin_anew(prefix, call)
         self._calls[prefix] = forward, dict(call)
         sample = call["sample"]
@@ -282,17 +282,16 @@ class Engine:
             return work
         if unet is not None:
             self._slope = self._sloped(sample, unet, work)
-        sites = self._wiring.of[prefix]
-        for site in sites.layers:
+        for site in self._wiring.of[prefix].layers:
             self._prepare(site, work)
         anchors = self._anchors(work, sample.device)
-        for attention in sites.attentions:
+        for attention in self._wiring.of[prefix].attentions:
             self._prepare_attention(attention, work, anchors)
         return work
 
     def _begin_anew(self, prefix: str, call: dict[str, Any]) -> None:
         """What is kept was made of other inputs: the step begins a run of its own. ControlNets that have
-        run at this step by the plan before run once more where it left something of them out."""
+        run at this step by the plan before, which leaves something of them out, run once more."""
         assert self.on_change is not None and self._index is not None
         ran, alone = self._calls, self._ran_alone
         self._calls = {}
@@ -304,7 +303,8 @@ class Engine:
         if ran and not alone:
             nets = [self._run_controlnet(name, *of_it) for name, of_it in ran.items()]
             call |= dict(zip(RESIDUALS, sum_residuals(nets), strict=True))
-        self._ran_alone = alone
+        if alone:
+            self._ran_alone, self.account.controlnet_branches = True, 1
 
     def _forward(self, prefix: str, forward: Any, call: dict[str, Any], work: StepWork) -> Any:
         """The model's own forward, with its sites as they were made ready."""

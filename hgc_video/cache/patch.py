@@ -48,6 +48,8 @@ class Patch:
     def undo(self) -> None:
         """Puts the module back as it was, to the attribute. Where somebody else put a wrapper over ours
         since, theirs stays and ours calls the original from now on."""
+        if not self.acts:
+            return
         self.acts = False
         if not self.in_place:
             self._step_aside()

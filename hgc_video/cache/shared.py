@@ -47,7 +47,7 @@ class Prompts:
     def _look(self, states: Tensor, branches: int) -> Prompt:
         grouped = states.unflatten(0, (branches, -1))
         same = _equal(grouped, grouped[:, :1])
-        rows = grouped[:, 0] if same else states
+        rows = grouped[:, 0].contiguous() if same else states
         for other in self._of.values():
             if (other.branches, other.same) == (branches, same) and _equal(other.rows, rows):
                 return other

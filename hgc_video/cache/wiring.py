@@ -121,7 +121,7 @@ class Wiring:
     def on(self) -> bool:
         """Wraps the models again; False, and nothing is done, where one of them has changed since."""
         for i, patch in enumerate(self._patches):
-            if not patch.redo():
+            if not patch.in_place and not patch.redo():
                 undo_all(self._patches[:i])
                 return False
         return True
