@@ -73,6 +73,11 @@ class Bench:
         """Whether the pipeline's callbacks may return this tensor."""
         return tensor in self.pipe._callback_tensor_inputs
 
+    @property
+    def takes_lora(self) -> bool:
+        """Whether diffusers loads adapters into this UNet; Stable Video Diffusion's has no such methods."""
+        return hasattr(self.pipe.unet, "add_adapter")
+
 
 # Cases. Each gives the results of a run, or None where the pipeline has no such thing.
 
@@ -82,8 +87,10 @@ def unchanged(bench: Bench) -> list[Tensor]:
     return [bench.call()]
 
 
-def lora_active(bench: Bench) -> list[Tensor]:
+def lora_active(bench: Bench) -> list[Tensor] | None:
     """Nothing happens to a run with a LoRA."""
+    if not bench.takes_lora:
+        return None
     with _adapters(bench.pipe):
         return [bench.call()]
 
@@ -161,34 +168,44 @@ def _adapters(pipe: Any) -> Iterator[None]:
             pipe.unet.unload_lora()
 
 
-def lora_switched(bench: Bench) -> list[Tensor]:
+def lora_switched(bench: Bench) -> list[Tensor] | None:
     """set_adapters in a callback."""
+    if not bench.takes_lora:
+        return None
     with _adapters(bench.pipe):
         return [bench.call(lambda pipe, index, tensors: pipe.unet.set_adapters("two"))]
 
 
-def lora_scaled(bench: Bench) -> list[Tensor]:
+def lora_scaled(bench: Bench) -> list[Tensor] | None:
     """Another scale of the active LoRA in a callback."""
+    if not bench.takes_lora:
+        return None
     with _adapters(bench.pipe):
         return [bench.call(lambda pipe, index, tensors: pipe.unet.set_adapters("one", 0.2))]
 
 
-def lora_loaded(bench: Bench) -> list[Tensor]:
+def lora_loaded(bench: Bench) -> list[Tensor] | None:
     """A LoRA loaded in a callback."""
+    if not bench.takes_lora:
+        return None
     try:
         return [bench.call(lambda pipe, index, tensors: _adapter(pipe, "one", 11))]
     finally:
         bench.pipe.unet.unload_lora()
 
 
-def lora_unloaded(bench: Bench) -> list[Tensor]:
+def lora_unloaded(bench: Bench) -> list[Tensor] | None:
     """A LoRA unloaded in a callback."""
+    if not bench.takes_lora:
+        return None
     with _adapters(bench.pipe):
         return [bench.call(lambda pipe, index, tensors: pipe.unet.unload_lora())]
 
 
-def lora_disabled_for_a_step(bench: Bench) -> list[Tensor]:
+def lora_disabled_for_a_step(bench: Bench) -> list[Tensor] | None:
     """disable_adapters in one callback, enable_adapters two steps later."""
+    if not bench.takes_lora:
+        return None
 
     def end(pipe: Any, index: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         if index == AT:
@@ -302,8 +319,8 @@ def rows(name: str, policies: list[str], cases: list[str], steps: int) -> Iterat
     """The table's rows of one pipeline."""
     bench = Bench(name, steps)
     chosen = [case for case in CASES if case.__name__ in cases or case is unchanged]
-    beside = {BESIDE.get(case, unchanged) for case in chosen}
-    stock = {case: case(bench) for case in CASES if case in chosen or case in beside}
+    needed = {BESIDE.get(case, unchanged) for case in chosen}
+    stock = {case: case(bench) for case in CASES if case in chosen or case in needed}
     for policy in policies:
         with hgc_video.enable_cache(bench.pipe, policy) as cache:
             alone = None
@@ -321,7 +338,9 @@ def rows(name: str, policies: list[str], cases: list[str], steps: int) -> Iterat
                 saved = cache.report.macs_saved
                 distances = [relative(a, b) for a, b in zip(given, expected, strict=True)]
                 alone = distances[0] if alone is None else alone
-                first, base = expected[0], stock[BESIDE.get(case, unchanged)][0]
+                beside = stock[BESIDE.get(case, unchanged)]
+                assert beside is not None
+                first, base = expected[0], beside[0]
                 effect = relative(first, base) if first.shape == base.shape else None
                 yield row | {
                     "effect": effect, "distance": distances[0], "others": distances[1:],
