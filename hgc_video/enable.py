@@ -1,8 +1,10 @@
 """enable_cache(): the cache under somebody's own diffusers pipeline, whose loop stays as it is.
 
 The pipeline's progress bar tells when its loop begins and ends, its scheduler where it is; its first step
-tells the sizes, from which the plan of the run is made. The models are wrapped within that loop alone:
-whatever is done to them between calls, and whoever else uses them, meets them as they are.
+tells the sizes, from which the plan of the run is made. Where a callback changes what the run is made of
+(prompt, control, guidance, adapters), the rest of it is planned as a run of its own. The models are
+wrapped from the scaling of a step's latents to the scheduler's step alone: whatever is done to them in a
+callback or between calls, and whoever else uses them, meets them as they are.
 Composes plan, cache and models.
 """
 
@@ -20,14 +22,16 @@ from .cache.loop import Loop
 from .errors import CacheStateError, InputError, PresetError
 from .models.graph import build_graph
 from .models.layout import Layout, read_layout
-from .models.pipelines import Shape, num_evaluations, probe_pipeline, read_shape
+from .models.pipelines import Shape, known_calls, num_evaluations, probe_pipeline, read_shape
+from .models.rebuilt import probe_rebuilt
+from .models.state import ModelState
 from .plan.cost import full_cost
 from .plan.explain import StepSummary, summaries
 from .plan.graph import BlockGraph
 from .plan.policies.base import Policy
 from .plan.policies.full import Off
 from .plan.presets import PRESETS, Preset, resolve
-from .plan.schedule import Schedule
+from .plan.schedule import Plan, Schedule
 from .report import CacheReport
 
 _HANDLE = "_hgc_video_cache"  # where a pipeline keeps its handle, so that disable_cache finds it
@@ -78,6 +82,12 @@ def _preset(given: str | Policy | None, overrides: dict[str, Any]) -> Preset:
         preset = Preset(given.text, (given,))
     elif given is None or isinstance(given, str):
         preset = resolve(given or "balanced")
+    elif isinstance(given, type):
+        raise InputError(
+            f"{given.__name__} is a class; give a policy object, {given.__name__}(...)"
+        )
+    elif callable(given):
+        preset = Preset(getattr(given, "__name__", type(given).__name__), (given,))
     else:
         raise InputError(
             f"{given!r} is neither a preset nor a policy; give its name or an instance, as "
@@ -85,12 +95,14 @@ def _preset(given: str | Policy | None, overrides: dict[str, Any]) -> Preset:
         )
     if not overrides:
         return preset
-    if len(preset.policies) != 1 or preset.name in PRESETS:
+    if len(preset.policies) != 1:
         raise PresetError(
-            f'fields are given for "{preset.name}", but only a single policy takes fields; write them into '
-            'the text, as "deepcache:interval=3+gate:at=0.5"'
+            f"{preset.name} is {len(preset.policies)} policies, and fields belong to one; write them in the "
+            'text, as in "deepcache:interval=3+gate:at=0.5"'
         )
     (policy,) = preset.policies
+    if not isinstance(policy, Policy) or preset.name in PRESETS:
+        raise PresetError(f'"{preset.name}" takes no fields; fields belong to policies')
     changed = type(policy)(**(policy.model_dump() | overrides))
     return Preset(changed.text, (changed,))
 
@@ -120,12 +132,15 @@ class CacheHandle:
 
     def __init__(self, pipe: Any, preset: Preset) -> None:
         self.pipe, self.preset = pipe, preset
-        self._loop = Loop(pipe, self._loop_begins, self._loop_ends)
+        self._loop = Loop(pipe, known_calls(pipe), self._loop_begins, self._loop_ends)
         self._clock: Clock | None = None  # of the loop that runs
+        self._outer: list[tuple[Clock, _Run | None]] = []  # loops in whose callbacks it runs
         self._graphs: dict[Shape, BlockGraph] = {}
+        self._plans: dict[tuple[Shape, int], Plan] = {}
         self._run: _Run | None = None
         self._models: tuple[Any, Any] = (None, None)
         self._seen: tuple[Layout, Any] | None = None
+        self._state = ModelState()
         self._frames_axis = 2
         self._look()  # refuses what is unknown now
 
@@ -135,9 +150,10 @@ class CacheHandle:
 
     def disable(self) -> None:
         """Puts the pipeline back exactly as it was and lets go of all tensors; within a loop too, which
-        goes on without a cache."""
+        goes on without a cache. What was put over our methods since stays."""
         try:
-            self._loop_ends(whole=False)
+            while self._clock is not None:
+                self._loop_ends(whole=False)
         finally:
             self._loop.stop()
             if getattr(self.pipe, _HANDLE, None) is self:
@@ -167,24 +183,33 @@ class CacheHandle:
         layout = read_layout(*models)
         seen = (layout, self.pipe.unet.dtype)
         if models != self._models or seen != self._seen:
+            probe_rebuilt(*models)
             self._models, self._seen = models, seen
             self._frames_axis = layout.frames_axis
             self._graphs.clear()
+            self._plans.clear()
 
     def _loop_begins(self) -> None:
         self._look()
-        self._clock = Clock(self.pipe.scheduler, self._step_begins)
+        if self._clock is not None:  # that of a call in whose callback this one is made
+            self._clock.stop()
+            self._outer.append((self._clock, self._run))
+            self._run = None
+        self._state.forget()
+        self._clock = Clock(self.pipe.scheduler, self._step_begins, self._step_ends)
         self._clock.start()
 
     def _loop_ends(self, whole: bool) -> None:
         clock, self._clock = self._clock, None
         if clock is None:
             return
-        try:
-            clock.stop()
-        finally:
-            if self._run is not None:
-                self._run.end()
+        clock.stop()
+        self._state.forget()
+        if self._run is not None:
+            self._run.end()
+        if self._outer:
+            self._clock, self._run = self._outer.pop()
+            self._clock.start()
         if whole and self.pipe.scheduler is not clock.scheduler:
             raise CacheStateError(
                 "the pipeline's scheduler was replaced within its loop, so that the cache could not tell "
@@ -192,13 +217,28 @@ class CacheHandle:
             )
 
     def _step_begins(self, step_index: int, latents: Tensor) -> None:
-        """Before the models of a step: at the first one, and where the branches change because a callback
-        dropped guidance, the rest of the run is planned."""
+        """Before the models of a step: at the first one the run is planned, and the rest of it where
+        guidance was dropped, or the models or what is loaded into them changed since the step before."""
+        changed = self._state.changed(*_models(self.pipe))
+        if changed:
+            self._look()
         shape = read_shape(self.pipe, latents, self._frames_axis, self._loop.num_tokens)
         run = self._run
-        if step_index == 0 or run is None or run.shape != shape:
+        if step_index == 0 or run is None or run.ended or changed or run.shape != shape:
             run = self._run = self._plan(shape, step_index)
         run.at(step_index)
+
+    def _step_ends(self) -> None:
+        if self._run is not None:
+            self._run.pause()
+
+    def _inputs_change(self, num_tokens: int) -> None:
+        """A model gets another prompt, control or embedding than before: the rest of the run is planned."""
+        assert self._run is not None and self._clock is not None
+        self._loop.num_tokens = num_tokens
+        shape = replace(self._run.shape, num_tokens=num_tokens)
+        self._run = self._plan(shape, self._clock.index)
+        self._run.at(self._clock.index)
 
     def _plan(self, shape: Shape, step_index: int) -> _Run:
         left = num_evaluations(self.pipe) - step_index
@@ -208,14 +248,28 @@ class CacheHandle:
             earlier = before.told()
             before.end()
         graph = self._graph(shape)
-        if before is not None and before.fits(self._models, graph, left, step_index):
-            engine = before.engine
-        else:
-            plan = self.preset.schedule(graph, left)
-            engine = None if plan.is_stock else Engine(plan, graph)
-        if engine is not None:
-            engine.enable(*self._models)
+        engine = self._engine(before, graph, self._planned(shape, left))
         return _Run(self._models, shape, graph, engine, step_index, left, earlier)
+
+    def _planned(self, shape: Shape, length: int) -> Plan:
+        key = (shape, length)
+        if key not in self._plans:
+            self._plans[key] = self.preset.schedule(self._graph(shape), length)
+        return self._plans[key]
+
+    def _engine(self, before: _Run | None, graph: BlockGraph, plan: Plan) -> Engine | None:
+        """An engine for a plan, on the models: the one before, whose wrappers compiled code knows, where
+        it was made for the same models."""
+        if plan.is_stock:
+            return None
+        engine = None if before is None else before.engine_for(self._models, graph, plan)
+        if engine is None:
+            engine = Engine(plan, graph)
+            engine.on_change = self._inputs_change
+        elif engine.schedule is not plan:
+            engine.take(plan)
+        engine.enable(*self._models)
+        return engine
 
     def _graph(self, shape: Shape) -> BlockGraph:
         if shape not in self._graphs:
@@ -239,16 +293,23 @@ class _Run:
         self._begun = 0
         self._earlier, self._parts = earlier, earlier
 
-    def fits(self, models: tuple[Any, Any], graph: BlockGraph, length: int, first: int) -> bool:
-        """Whether the same engine can carry out a run of these models, of this shape and length."""
-        same = self.models == models and self.graph is graph
-        return same and (self.length, self.first) == (length, first)
+    def engine_for(self, models: tuple[Any, Any], graph: BlockGraph, plan: Plan) -> Engine | None:
+        """Its engine, if that can carry out a plan of these models."""
+        if self.engine is None or self.models != models or self.graph is not graph:
+            return None
+        return self.engine if self.engine.schedule.lossless == plan.lossless else None
 
     def at(self, step_index: int) -> None:
         """Tells the engine the position."""
         self._begun = step_index - self.first + 1
         if self.engine is not None:
+            self.engine.resume()
             self.engine.at(step_index - self.first)
+
+    def pause(self) -> None:
+        """A step's models have run: they are as they were until the next one."""
+        if self.engine is not None and not self.ended:
+            self.engine.pause()
 
     def end(self) -> None:
         """The loop is done: takes the wrappers off and lets go of the tensors; what was done stays told."""

@@ -8,7 +8,7 @@ compared to the bit. Some things differ from there: results are compared with ea
 fixed slices, weights are saved as safetensors alone, and half precision is run on the CPU too.
 
 Not here, as they need an accelerator: sequential offloading (it fails on the CPU without a cache), a device
-map, `to(device)`, xformers. FreeNoise is refused (tests/test_enable.py).
+map, `to(device)`, xformers. FreeNoise is in tests/test_changes.py.
 """
 
 from __future__ import annotations

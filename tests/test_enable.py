@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import hgc_video
-from hgc_video.errors import AdapterError, CacheStateError, PresetError
+from hgc_video.errors import AdapterError, CacheStateError, InputError, PresetError
 from hgc_video.plan.policies.hgc import HGC
 from tests import tiny_pipelines as tiny
 
@@ -171,13 +171,6 @@ def test_every_kind_of_scheduler_tells_where_the_run_is(name, options):
         assert cache.report.macs_saved > 0.2
 
 
-def test_free_noise_is_refused_with_what_to_do():
-    pipe = tiny.make("animatediff")
-    pipe.enable_free_noise(context_length=4, context_stride=2)
-    with pytest.raises(AdapterError, match="FreeNoise windows its motion modules itself"):
-        hgc_video.enable_cache(pipe)
-
-
 def test_guidance_dropped_by_a_callback_is_planned_anew():
     pipe = tiny.make("animatediff")
 
@@ -213,21 +206,47 @@ def test_a_run_that_was_broken_off_leaves_nothing():
         assert torch.equal(tiny.call(pipe, "animatediff"), plain)
 
 
-def test_a_compiled_unet_is_not_compiled_again_at_the_next_call():
+def _in_place(model, counter):
+    model.compile(backend=counter, fullgraph=True)
+    return model
+
+
+COMPILED = {
+    "around": lambda model, counter: torch.compile(model, backend=counter, fullgraph=True),
+    "in place": _in_place,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "how"),
+    [
+        ("sd", "lossless", "around"),
+        ("sd controlnet", CACHED, "in place"),
+        ("sd controlnet", "balanced", "around"),
+    ],
+)
+def test_compiled_models_are_whole_graphs_and_not_compiled_again_at_the_next_call(
+    name, preset, how
+):
     from torch._dynamo.testing import CompileCounter
 
     torch._dynamo.reset()
-    pipe = tiny.make("sd")
-    with hgc_video.enable_cache(pipe, CACHED):
-        expected = tiny.call(pipe, "sd")
-    counter, stock = CompileCounter(), pipe.unet
-    pipe.unet = torch.compile(stock, backend=counter)
-    with hgc_video.enable_cache(pipe, CACHED):
-        first = tiny.call(pipe, "sd")
+    pipe, steps = tiny.make(name), 20 if preset == "balanced" else 6
+    with hgc_video.enable_cache(pipe, preset) as cache:
+        expected = tiny.call(pipe, name, num_inference_steps=steps)
+        macs = cache.report.macs
+    counter = CompileCounter()
+    pipe.unet = COMPILED[how](pipe.unet, counter)
+    if name == "sd controlnet":
+        pipe.controlnet = COMPILED[how](pipe.controlnet, counter)
+    limit = torch._dynamo.config.recompile_limit
+    with hgc_video.enable_cache(pipe, preset) as cache:
+        first = tiny.call(pipe, name, num_inference_steps=steps)
         graphs = counter.frame_count
-        assert graphs > 0
-        again = tiny.call(pipe, "sd")
-        assert counter.frame_count == graphs
+        assert 1 < graphs <= steps * (1 + (name == "sd controlnet"))
+        again = tiny.call(pipe, name, num_inference_steps=steps)
+        assert counter.frame_count == graphs and cache.report.macs == macs
+    assert torch._dynamo.config.recompile_limit == limit
     torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-3)
     assert torch.equal(first, again)
     torch._dynamo.reset()
@@ -292,6 +311,22 @@ def test_a_policy_may_be_an_object_or_a_name_with_fields():
     assert torch.equal(*results)
     with pytest.raises(PresetError, match='no field "intervall": did you mean "interval"'):
         hgc_video.enable_cache(pipe, "hgc", intervall=3)
+
+
+def test_what_is_no_policy_is_told_in_a_line():
+    pipe = tiny.make("sd")
+    with pytest.raises(InputError, match=r"HGC is a class; give a policy object, HGC\(...\)"):
+        hgc_video.enable_cache(pipe, HGC)
+    with pytest.raises(PresetError, match="is 2 policies, and fields belong to one"):
+        hgc_video.enable_cache(pipe, "deepcache:interval=3+gate:at=0.4", at=0.5)
+    with pytest.raises(PresetError, match='"off" takes no fields'):
+        hgc_video.enable_cache(pipe, "off", at=0.5)
+    with (
+        hgc_video.enable_cache(pipe, lambda graph, steps: None),
+        pytest.raises(PresetError, match=r"gave NoneType .* gives a Schedule or an AdaptivePlan"),
+    ):
+        tiny.call(pipe, "sd")
+    hgc_video.enable_cache(pipe).disable()
 
 
 def test_twice_is_refused_and_disable_cache_finds_it():

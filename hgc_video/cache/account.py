@@ -19,13 +19,26 @@ class Account:
         """A run begins."""
         self.executed: list[dict[str, int]] = []
         self._steps: list[StepPlan] = []
+        self._owed = by_part({})
         self.controlnet_branches = self._graph.branches
 
     def at(self, index: int, step: StepPlan) -> None:
         """A window's step begins; the first window speaks for the step."""
         if len(self._steps) == index:
             self._steps.append(step)
-            self.executed.append(by_part({}))
+            self.executed.append(self._owed)
+            self._owed = by_part({})
+
+    def withdraw(self, index: int) -> dict[str, int]:
+        """Takes back the step that is under way, which is begun anew; the MACs that it took so far."""
+        if len(self._steps) <= index:
+            return by_part({})
+        self._steps.pop()
+        return self.executed.pop()
+
+    def owe(self, macs: dict[str, int]) -> None:
+        """What was executed before, in vain, is the next step's."""
+        self._owed = dict(macs)
 
     def count(self, name: str, macs: int, rows: int) -> None:
         """Adds the MACs of what ran for so many rows; they are told for the graph's frames. A ControlNet

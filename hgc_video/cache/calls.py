@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -45,6 +46,30 @@ def prompt_residuals(call: dict[str, Any], rows: int) -> None:
     mid = call.get("mid_block_additional_residual")
     if mid is not None:
         call["mid_block_additional_residual"] = _of_rows(mid, rows)
+
+
+def drop_residuals(call: dict[str, Any], alive: Collection[str], zero: Tensor) -> None:
+    """A net that ran whole hands on residuals for skips that nobody reads: they have no rows to meet, and
+    `zero` takes their place. `alive` are the names of what is computed."""
+    down = call.get("down_block_additional_residuals")
+    if down is None:
+        return
+    call["down_block_additional_residuals"] = tuple(
+        residual if f"unet.skip.{k}" in alive else zero for k, residual in enumerate(down)
+    )
+    if "unet.skip.mid" not in alive:
+        call["mid_block_additional_residual"] = zero
+
+
+def sum_residuals(
+    nets: Sequence[tuple[Sequence[Tensor], Tensor]],
+) -> tuple[Sequence[Tensor], Tensor]:
+    """The residuals of several ControlNets, added up in their order as MultiControlNetModel does it."""
+    (down, mid), *others = nets
+    for more, last in others:
+        down = [before + added for before, added in zip(down, more, strict=True)]
+        mid = mid + last
+    return down, mid
 
 
 def _of_rows(residual: Tensor, rows: int) -> Tensor:

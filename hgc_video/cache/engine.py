@@ -7,7 +7,7 @@ stand-ins without rows, so that the host's own forward keeps working and costs n
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,23 +15,29 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CacheStateError
-from ..plan.graph import WHOLE, BlockGraph, Layer
+from ..plan.graph import WHOLE, BlockGraph
 from ..plan.liveness import DIFFERENCE, contribution, latents_at
 from ..plan.memory.placement import THERE
 from ..plan.schedule import Plan
 from .account import Account
 from .anchors import AnchorRows, anchor_rows
 from .calls import (
+    RESIDUALS,
     bound,
+    drop_residuals,
     latents_of,
     prompt_half,
     prompt_residuals,
+    sum_residuals,
     transforms_skips,
     with_prediction,
 )
+from .compiled import enough_graphs
 from .follow import own_latents, way
 from .guidance import both_branches
-from .shared import encode_hint, hint_rows
+from .idle import IdleWindows
+from .inputs import Inputs
+from .shared import HintSite
 from .signals import Observer
 from .sites import ADD, RUN, AttentionSite, LayerSite
 from .store import Key, Store, Value
@@ -63,49 +69,70 @@ def attach(
 class Engine:
     """The state of one accelerated pipeline: its plan, its store, where the run is; `account` is what it
     did. With `spill` idle windows' values are sent away where there are more than `there` windows.
+
+    `on_change(num_tokens)`, where it is set, is called before a model that gets another prompt, control or
+    embedding than before: it plans the rest of the run (`take`) and tells its first position (`at`).
     """
 
     def __init__(
         self, schedule: Plan, graph: BlockGraph, *, spill: bool = False,
         there: int = THERE,
     ) -> None:  # fmt: skip
-        self.schedule, self.graph, self.spill, self._there = schedule, graph, spill, there
+        self.graph = graph
+        self.on_change: Callable[[int], None] | None = None
         self.store = Store()
+        self._inputs = Inputs()
         self._observers: dict[int, Observer] = {}
-        self._works = Works(schedule, graph)
-        self._anchors_of_run = schedule.upper_bound().anchors
         self._wiring = Wiring(graph, lossless=schedule.lossless)
-        # The outermost up layer, which every partial step computes.
-        self._probe = graph.layers[-2].name if self._works.adaptive else None
+        self._models: tuple[Any, Any] = (None, None)
         self._fullest = True
-        self._index: int | None = None
-        self._work: StepWork | None = None
+        self._calls: dict[str, tuple[Any, dict[str, Any]]] = {}  # of this step, by model
         self._run, self._window, self._frames = 0, 0, 0
         self._slope: float | Tensor = 0.0
-        self._order, self._following = [0], 0
+        self._idle = IdleWindows(self.store, spill=spill, there=there)
         self._hints = graph.names("hint")
-        self._whole_stand_ins = self._unshared = self._ran_alone = False
+        self._whole_stand_ins = self._ran_alone = self._stale = False
         self._output_type: Any = None
-        self.account = Account(schedule, graph)
         self.peak_nbytes = 0
+        self.take(schedule)
+
+    def take(self, schedule: Plan) -> None:
+        """Carries out another plan, with the same lossless savings, from the next run on."""
+        self.schedule = schedule
+        self._anchors_of_run = schedule.upper_bound().anchors
+        self._works = Works(schedule, self.graph)
+        # The outermost up layer, which every partial step computes.
+        self._probe = self.graph.layers[-2].name if self._works.adaptive else None
+        self.account = Account(schedule, self.graph)
+        self._index: int | None = None
+        self._work: StepWork | None = None
 
     def enable(self, unet: Any, controlnet: Any = None) -> None:
         """Wraps the models; CacheStateError if one of them carries another cache."""
+        self._models = unet, controlnet
         try:
-            self._wiring.put("unet", unet, self._unet, self._hint)
+            self._wiring.put("unet", unet, self._unet)
             if controlnet is not None:
-                self._wiring.put("controlnet", controlnet, self._controlnet, self._hint)
+                self._wiring.put("controlnet", controlnet, self._controlnet)
         except BaseException:
             self.disable()
             raise
 
     def disable(self) -> None:
         """Puts the models back exactly as they were and lets go of all tensors."""
-        try:
+        self._wiring.take_off()
+        self.rest()
+
+    def pause(self) -> None:
+        """The models' work of a step is done: until `resume` they are exactly as they were."""
+        self._calls.clear()
+        self._wiring.off()
+
+    def resume(self) -> None:
+        """Wraps the models again, also where some of their modules were replaced since."""
+        if not self._wiring.on():
             self._wiring.take_off()
-        finally:
-            self._clear()
-            self._index = self._work = None
+            self.enable(*self._models)
 
     def begin_run(self) -> None:
         """Starts clean: nothing of the run before is left."""
@@ -113,14 +140,12 @@ class Engine:
         self.store.begin()
         self.peak_nbytes = 0
         self._run += 1
-        self._index = self._work = None
         self.account.begin()
         self._works.begin()
 
     def rest(self) -> None:
         """The run is over: lets go of all tensors, and waits for the next one; what was done stays told."""
         self._clear()
-        self._index = self._work = None
 
     def at(self, step_index: int, window: int = 0) -> None:
         """Tells the position; CacheStateError beyond the schedule's steps."""
@@ -131,8 +156,9 @@ class Engine:
             )
         if step_index == 0 and window == 0:
             self.begin_run()
-        self._index, self._window, self._work, self._ran_alone = step_index, window, None, False
-        self._wiring.at_window(window)
+        self._index, self._window, self._work = step_index, window, None
+        self._ran_alone = self._stale = False
+        self._calls.clear()
 
     def kept(self, name: str) -> tuple[Value, ...]:
         """What is kept under a plan's name now, the newest first."""
@@ -145,7 +171,7 @@ class Engine:
     def only_windows(self, windows: Collection[int], following: int) -> None:
         """The windows of the coming step, and the first one of the step after it; lets go of what is kept
         from step to step for any other one, but for encoded hints, which hold for the whole run."""
-        self._order, self._following = sorted(windows), following
+        self._idle.come(windows, following)
         self.store.only_windows(windows, self._hints)
         self._observers = {w: seen for w, seen in self._observers.items() if w in windows}
 
@@ -156,34 +182,14 @@ class Engine:
 
     def _clear(self) -> None:
         self.store.clear()
+        self._inputs.forget()
+        self._calls.clear()
         self._observers.clear()
         self._zero = torch.empty(0)
+        self._index = self._work = None
         self._wiring.forget()
 
     # What is called in place of the models
-
-    def _hint(self, layer: Layer) -> Any:
-        name, lossless = layer.name, self.schedule.lossless
-
-        def around(forward: Any, conditioning: Tensor) -> Any:
-            work = self._current()
-            if self._unshared:
-                return forward(conditioning)
-            rows, key = len(conditioning), self._key(name)
-            if name in work.live.held and key in self.store:
-                return hint_rows(self.store.values(key)[0].tensor, rows)
-            if name not in work.live.computed | work.live.held:
-                return self._zero.expand(self._dead_rows(work), 1, 1, 1)
-            self._count(name, layer.macs * (1 if lossless else work.step.branches))
-            if lossless:
-                encoded = encode_hint(forward, conditioning, work.step.branches)
-            else:
-                encoded = forward(conditioning)
-            if name in work.keep:
-                self._put(name, encoded, work, 1)
-            return hint_rows(encoded, rows)
-
-        return around
 
     def _unet(self, unet: nn.Module, prefix: str) -> Any:
         signature = inspect.signature(type(unet).forward)
@@ -191,70 +197,50 @@ class Engine:
         def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
             call = bound(signature, args, kwargs)
             self._whole_stand_ins = transforms_skips(unet)
-            work = self._enter(prefix, call["sample"], unet=unet)
+            work = self._enter(prefix, forward, call, unet=unet)
             gated = work.step.branches < self.graph.branches
             if gated:
                 prompt_half(call)
                 prompt_residuals(call, self._frames * self.graph.branches)
-            self._drop_dead_residuals(call, work)
+            if self._ran_alone:
+                drop_residuals(call, work.live.computed, self._zero)
             if WHOLE in work.live.added:
                 out = self._same_as_before(call["sample"], work)
             else:
-                out = forward(**call)
-                self._leave(prefix, work)
+                out = self._forward(prefix, forward, call, work)
             return self._finish(out, call["sample"], work, gated)
 
         return around
 
     def _controlnet(self, net: nn.Module, prefix: str) -> Any:
         signature = inspect.signature(type(net).forward)
-        several = sum(name.startswith(f"{prefix}.") for name in self.graph.residuals()) - 1
 
         def around(forward: Any, *args: Any, **kwargs: Any) -> Any:
-            call = bound(signature, args, kwargs)
-            sample = call["sample"]
-            alone = bool(call.get("guess_mode")) and self.graph.branches > 1
-            work = self._enter(prefix, sample, alone=alone)
-            if alone:
-                return self._for_prompt_alone(forward, call, prefix)
-            if work.idle(prefix):
-                return (self._zero,) * several, self._zero
-            if work.step.branches < self.graph.branches:
-                prompt_half(call)
-            out = forward(**call)
-            self._leave(prefix, work)
-            return out
+            return self._run_controlnet(prefix, forward, bound(signature, args, kwargs))
 
         return around
 
-    def _drop_dead_residuals(self, call: dict[str, Any], work: StepWork) -> None:
-        """A net that ran whole hands on residuals for skips that nobody reads: they have no rows to meet."""
-        down = call.get("down_block_additional_residuals")
-        if down is None or not self._ran_alone:
-            return
-        alive, zero = work.live.computed, self._zero
-        call["down_block_additional_residuals"] = tuple(
-            residual if f"unet.skip.{k}" in alive else zero for k, residual in enumerate(down)
-        )
-        if "unet.skip.mid" not in alive:
-            call["mid_block_additional_residual"] = zero
+    def _run_controlnet(self, prefix: str, forward: Any, call: dict[str, Any]) -> Any:
+        alone = bool(call.get("guess_mode")) and self.graph.branches > 1
+        work = self._enter(prefix, forward, call, alone=alone)
+        if alone:
+            return self._for_prompt_alone(forward, call, prefix)
+        if work.idle(prefix):
+            several = sum(name.startswith(f"{prefix}.") for name in self.graph.residuals()) - 1
+            return (self._zero,) * several, self._zero
+        if work.step.branches < self.graph.branches:
+            prompt_half(call)
+        return self._forward(prefix, forward, call, work)
 
     def _for_prompt_alone(self, forward: Any, call: dict[str, Any], prefix: str) -> Any:
         """In guess mode the host runs a ControlNet on the prompt's latents and joins zeros for the other
         branch, so that it must get residuals of every level: the net runs whole, at every step."""
-        layers, attentions = self._wiring.of[prefix]
-        for site in (*layers, *attentions):
-            site.mode, site.keep = RUN, False
-        for text in self._wiring.texts:
-            text.branches = 1
-        self._unshared = True
-        try:
+        self._wiring.of[prefix].run_all()
+        self._ran_alone, self.account.controlnet_branches = True, 1
+        macs = sum(la.macs for la in self.graph.layers if la.name.startswith(f"{prefix}."))
+        self._count(prefix, macs)
+        with enough_graphs(self._wiring.of[prefix].compiled):
             return forward(**call)
-        finally:
-            self._unshared, self._ran_alone = False, True
-            self.account.controlnet_branches = 1
-            macs = sum(la.macs for la in self.graph.layers if la.name.startswith(f"{prefix}."))
-            self._count(prefix, macs)
 
     # One step
 
@@ -267,49 +253,81 @@ class Engine:
         return self._work
 
     def _enter(
-        self, prefix: str, sample: Tensor, *, alone: bool = False, unet: Any = None
-    ) -> StepWork:
+        self, prefix: str, forward: Any, call: dict[str, Any], *, alone: bool = False, unet: Any = None
+    ) -> StepWork:  # fmt: skip
         """Makes a model's sites ready; at the first model of a step the step is decided. `alone` says
         that the sample has the prompt's branch only; `unet` is the model where it is the UNet."""
+        if self._work is None and self._index is None:
+            return self._current()
+        if prefix in self._calls:
+            raise CacheStateError(
+                f"{prefix} was called twice at step {self._index}: a cache follows loops that call each "
+                "model once a step; disable it for this one"
+            )
+        if self.on_change is not None and self._inputs.changed(prefix, call):
+            self._stale = True
+        if self._stale and (unet is not None or not self._calls):
+            self._begin_anew(prefix, call)
+        self._calls[prefix] = forward, dict(call)
+        sample = call["sample"]
         if self._work is None:
-            if self._index is None:
-                return self._current()
             self._decide(sample)
-            if self._spills:
-                self._fetch()
         work = self._current()
         clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
         self._frames = sample.shape[0] * clips // (1 if alone else self.graph.branches)
         self._zero = torch.zeros((), dtype=sample.dtype, device=sample.device)
-        layers, attentions = self._wiring.of[prefix]
         if alone:
             return work
         if unet is not None:
             self._slope = self._sloped(sample, unet, work)
-        for site in layers:
+        for site in self._wiring.of[prefix].layers:
             self._prepare(site, work)
         anchors = self._anchors(work, sample.device)
-        for attention in attentions:
+        for attention in self._wiring.of[prefix].attentions:
             self._prepare_attention(attention, work, anchors)
-        for text in self._wiring.texts:
-            text.branches = work.step.branches
         return work
 
-    @property
-    def _spills(self) -> bool:
-        """Whether windows idle for long enough that their values are sent away."""
-        return self.spill and len(self._order) > self._there
+    def _begin_anew(self, prefix: str, call: dict[str, Any]) -> None:
+        """What is kept was made of other inputs: the step begins a run of its own. ControlNets that have
+        run at this step by the plan before, which leaves something of them out, run once more."""
+        assert self.on_change is not None and self._index is not None
+        ran, alone = self._calls, self._ran_alone
+        self._calls = {}
+        in_vain = self.account.withdraw(self._index)
+        text = call.get("encoder_hidden_states")
+        self.on_change(text.shape[1] if isinstance(text, Tensor) else 1)
+        self.account.owe(in_vain)
+        self._inputs.changed(prefix, call)
+        if ran and not alone:
+            nets = [self._run_controlnet(name, *of_it) for name, of_it in ran.items()]
+            call |= dict(zip(RESIDUALS, sum_residuals(nets), strict=True))
+        if alone:
+            self._ran_alone, self.account.controlnet_branches = True, 1
 
-    def _fetch(self) -> None:
-        """Begins to bring what this window reads, if it is not there yet, and what the next one will."""
-        assert self._index is not None
-        reads, later = self._works.reads, self._index + 1
-        self.store.fetch(self._window, reads(self._index))
-        if self._window != self._order[-1]:
-            following = self._order[self._order.index(self._window) + 1]
-            self.store.fetch(following, reads(self._index))
-        elif later < len(self._works):
-            self.store.fetch(self._following, reads(later))
+    def _forward(self, prefix: str, forward: Any, call: dict[str, Any], work: StepWork) -> Any:
+        """The model's own forward, with its sites as they were made ready."""
+        self._prepare_shared(prefix, call, work)
+        with enough_graphs(self._wiring.of[prefix].compiled):
+            out = forward(**call)
+        self._wiring.of[prefix].collect(work, self._count, self._put, self._see)
+        return out
+
+    def _prepare_shared(self, prefix: str, call: dict[str, Any], work: StepWork) -> None:
+        """Makes ready what is computed once for all steps, frames or branches: text and control."""
+        sites = self._wiring.of[prefix]
+        sites.read_text(self._window, call.get("encoder_hidden_states"), work.step.branches)
+        for hint in sites.hints:
+            self._prepare_hint(hint, call["controlnet_cond"], work)
+
+    def _prepare_hint(self, site: HintSite, conditioning: Any, work: StepWork) -> None:
+        name, key = site.name, self._key(site.name)
+        if name in work.live.held and key in self.store:
+            site.hand_on(self.store.values(key)[0].tensor, dead=False)
+        elif name in work.live.computed | work.live.held:
+            keep, share = name in work.keep, self.schedule.lossless
+            site.encode(conditioning, work.step.branches, share=share, keep=keep)
+        else:
+            site.hand_on(self._zero.expand(self._dead_rows(work), 1, 1, 1), dead=True)
 
     def _decide(self, sample: Tensor) -> None:
         assert self._index is not None
@@ -319,6 +337,7 @@ class Engine:
         self._work, self._fullest = self._works.at(self._index, self._window, observer)
         self.account.at(self._index, self._work.step)
         self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
+        self._idle.fetch(self._works, self._index, self._window)
 
     @property
     def _observer(self) -> Observer:
@@ -384,26 +403,9 @@ class Engine:
             self._key(stored_name), branches=work.step.branches, frames=self._frames, slope=slope
         )
 
-    def _leave(self, prefix: str, work: StepWork) -> None:
-        """Collects what a model's sites made."""
-        layers, attentions = self._wiring.of[prefix]
-        for site in layers:
-            name = site.name
-            if site.ran:
-                self._count(name, work.macs[name])
-            if site.made is not None and name in work.keep:
-                self._put(name, site.made, work)
-            if site.made is not None and name == self._probe:
-                self._observer.see_outermost(site.made, self._fullest)
-            if site.contribution is not None:
-                self._put(contribution(name), site.contribution, work)
-            site.forget()
-        for attention in attentions:
-            if attention.ran:
-                self._count(attention.name, work.macs[attention.name])
-            if attention.made is not None:
-                self._put(attention.name, attention.made, work, 1 if attention.merge else None)
-            attention.forget()
+    def _see(self, name: str, made: Tensor) -> None:
+        if name == self._probe:
+            self._observer.see_outermost(made, self._fullest)
 
     def _finish(self, out: Any, sample: Tensor, work: StepWork, gated: bool) -> Any:
         """Keeps what concerns the whole prediction, and gives both branches back where one was run."""
@@ -421,8 +423,7 @@ class Engine:
         if weights is not None:
             difference = self.store.get(self._key(DIFFERENCE), branches=1, frames=self._frames)
         self.store.keep_only(self._window, work.keep)
-        if self._spills:
-            self.store.park(self._window, sample.device)
+        self._idle.park(self._window, sample.device)
         if not gated:
             return out
         return with_prediction(out, both_branches(prediction, difference, weights or (1.0, 1.0)))

@@ -1,61 +1,128 @@
 """When a stock pipeline's own loop begins and ends, told by what the pipeline calls on itself.
 
 Every loop of diffusers runs within the pipeline's progress bar, which is left after an error or an
-interruption too. Before it the prompt is encoded, or handed through where embeddings were given.
+interruption too. A bar that is opened elsewhere, around calls or in a callback, is its user's: the
+loop's is opened by the pipeline's `__call__`, which the Python stack tells. Before it the prompt is
+encoded, or handed through where embeddings were given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import CodeType, FrameType
 from typing import Any
 
+from ..errors import CacheStateError
 from .patch import Patch, undo_all
+
+# What a pipeline calls on itself on the way to its loop; not each has all of them.
+_BEFORE = ("check_inputs", "encode_prompt", "_encode_image", "prepare_latents")
 
 
 class Loop:
-    """Wraps two methods of one pipeline. `begins()` is called when its loop is entered, `ends(whole)` when
-    it is left: whole, or by an error. `num_tokens` is the length of the last prompt that was encoded;
-    1 where the pipeline has none, but an image."""
+    """Wraps methods of one pipeline. `begins()` is called when its loop is entered, `ends(whole)` when it
+    is left: whole, or by an error; loops of a call within a callback of another one lie within each
+    other. `calls` are the `__call__`s whose loop it is. `num_tokens` is the length of the last prompt
+    that was encoded; 1 where the pipeline has none, but an image."""
 
-    def __init__(self, pipe: Any, begins: Callable[[], None], ends: Callable[[bool], None]) -> None:
+    def __init__(
+        self, pipe: Any, calls: Iterable[Any], begins: Callable[[], None], ends: Callable[[bool], None]
+    ) -> None:  # fmt: skip
         self.pipe, self.begins, self.ends = pipe, begins, ends
         self.num_tokens = 1
+        self._calls = {inspect.unwrap(call).__code__ for call in calls}
+        self._own = inspect.unwrap(type(pipe).__call__).__code__
+        self._open: list[FrameType] = []  # of the calls whose loops are open
         self._patches: list[Patch] = []
+        self._bars: list[Patch] = []
 
     def start(self) -> None:
         """Begins to listen."""
-        self._patches.append(Patch(self.pipe, self._bar, "progress_bar"))
-        if hasattr(self.pipe, "encode_prompt"):
-            self._patches.append(Patch(self.pipe, self._encode, "encode_prompt"))
+        for name in _BEFORE:
+            if hasattr(self.pipe, name):
+                around = self._encode if name == "encode_prompt" else self._prepare
+                self._patches.append(Patch(self.pipe, around, name))
+        self._listen()
 
     def stop(self) -> None:
         """Puts the pipeline's methods back as they were."""
+        undo_all(self._bars)
         undo_all(self._patches)
 
-    def _bar(self, original: Any, *args: Any, **kwargs: Any) -> _Bar:
-        return _Bar(original(*args, **kwargs), self)
+    def _listen(self) -> None:
+        """Wraps the progress bar, also one that was put on the pipeline since."""
+        if not self._bars or not self._bars[-1].in_place:
+            self._bars.append(Patch(self.pipe, self._bar, "progress_bar"))
+
+    def _prepare(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        self._listen()
+        self._call()
+        return original(*args, **kwargs)
 
     def _encode(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        encoded = original(*args, **kwargs)
+        encoded = self._prepare(original, *args, **kwargs)
         self.num_tokens = int(
             encoded[0].shape[1]
         )  # (b n d), the prompt's before the negative one's
         return encoded
 
+    def _bar(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        bar, call = original(*args, **kwargs), self._call()
+        return bar if call is None or call in self._open else _Bar(bar, self, call)
+
+    def _call(self) -> FrameType | None:
+        """The innermost call of this pipeline that is under way. CacheStateError where it is not the
+        `__call__` that was there when the cache was enabled."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            if code in self._calls and frame.f_locals.get("self") is self.pipe:
+                return frame
+            if self._is_another(code) and frame.f_locals.get("self") is self.pipe:
+                raise CacheStateError(
+                    f"{type(self.pipe).__name__}.__call__ was replaced after the cache was enabled, so that "
+                    "its loop cannot be followed; disable the cache, or put the __call__ back"
+                )
+            frame = frame.f_back
+        return None
+
+    def _is_another(self, code: CodeType) -> bool:
+        """Whether this is a `__call__` that was put on the class since, with a loop of its own."""
+        later = code.co_name == "__call__" and code is not self._own
+        return later and "scheduler" in code.co_names
+
+    def enter(self, call: FrameType) -> bool:
+        """A call's bar is entered; False where its loop is open already, by a bar around this one."""
+        if call in self._open:
+            return False
+        self.begins()
+        self._open.append(call)
+        return True
+
+    def leave(self, call: FrameType, whole: bool) -> None:
+        """A call's bar is left."""
+        if call in self._open:
+            self._open.remove(call)
+            self.ends(whole)
+
 
 class _Bar:
     """A progress bar that tells when the block that it is opened for begins and ends."""
 
-    def __init__(self, bar: Any, loop: Loop) -> None:
-        self._bar, self._loop = bar, loop
+    def __init__(self, bar: Any, loop: Loop, call: FrameType) -> None:
+        self._bar, self._loop, self._call = bar, loop, call
+        self._began = False
 
     def __enter__(self) -> Any:
-        self._loop.begins()
+        self._began = self._loop.enter(self._call)
         return self._bar.__enter__()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
-            self._loop.ends(kind is None)
+            if self._began:
+                self._loop.leave(self._call, kind is None)
         finally:
             self._bar.__exit__(kind, error, trace)
 

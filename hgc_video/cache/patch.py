@@ -1,7 +1,7 @@
 """The only place where a forward is replaced: on the instance, with exact undo.
 
-Knows torch modules, and methods of a scheduler. Our wrapper is outermost, so hooks of a module that is
-bypassed do not run.
+Knows torch modules, and methods of a scheduler or a pipeline. Our wrapper is outermost, so hooks of a
+module that is bypassed do not run.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import CacheStateError
-
 Around = Callable[..., Any]
-_MARK = "_hgc_video_wrapper"
+_PATCH = "_hgc_video_patch"
 
 
 class Patch:
@@ -31,6 +29,7 @@ class Patch:
     ) -> None:
         compiled = getattr(module, "_compiled_call_impl", None)
         self.module, self._attribute = module, "_compiled_call_impl" if compiled else method
+        self.alone, self.acts, self._aside = alone, True, False
         self._before = module.__dict__.get(self._attribute)
         original = compiled or getattr(module, method)
 
@@ -38,49 +37,67 @@ class Patch:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             return around(original, *args, **kwargs)
 
-        if alone:
-            setattr(wrapper, _MARK, True)
-        self._ours = wrapper
-        setattr(module, self._attribute, wrapper)
+        def step_aside() -> None:
+            nonlocal around
+            around, self._aside = _straight, True
+
+        self._ours, self._step_aside = wrapper, step_aside
+        setattr(wrapper, _PATCH, self)
+        module.__dict__[self._attribute] = wrapper
 
     def undo(self) -> None:
-        """Puts the module back as it was, to the attribute; CacheStateError if another changed it since."""
-        if self.module.__dict__.get(self._attribute) is not self._ours:
-            raise CacheStateError(
-                f"{self._attribute} of {type(self.module).__name__} was replaced after ours; "
-                "undo that first, wrappers come off in reverse order"
-            )
-        if self._before is None:
+        """Puts the module back as it was, to the attribute. Where somebody else put a wrapper over ours
+        since, theirs stays and ours calls the original from now on."""
+        if not self.acts:
+            return
+        self.acts = False
+        if not self.in_place:
+            self._step_aside()
+            return
+        before = self._before
+        while (patch := _patch_of(before)) is not None and not patch.acts:
+            before = patch._before  # ours too, and undone before this one
+        if before is None:
             del self.module.__dict__[self._attribute]
         else:
-            setattr(self.module, self._attribute, self._before)
+            self.module.__dict__[self._attribute] = before
 
     def redo(self) -> bool:
         """Puts the same wrapper on again, which compiled code knows; False, and nothing is done, where
         the module has been compiled or got another forward since."""
         compiled = getattr(self.module, "_compiled_call_impl", None) is not None
-        same = self.module.__dict__.get(self._attribute) is self._before
+        same = self.module.__dict__.get(self._attribute) is self._before and not self._aside
         if not same or compiled != (self._attribute == "_compiled_call_impl"):
             return False
-        setattr(self.module, self._attribute, self._ours)
+        self.module.__dict__[self._attribute], self.acts = self._ours, True
         return True
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it is our wrapper that the module calls first."""
+        return self.module.__dict__.get(self._attribute) is self._ours
+
+
+def _straight(original: Any, *args: Any, **kwargs: Any) -> Any:
+    return original(*args, **kwargs)
+
+
+def _patch_of(method: Any) -> Patch | None:
+    """The patch whose wrapper this is; a wrapper that somebody put over ours may carry its attributes."""
+    patch = getattr(method, _PATCH, None)
+    return patch if patch is not None and patch._ours is method else None
 
 
 def is_wrapped(module: nn.Module) -> bool:
-    """Whether a module carries a wrapper of ours that wants to be alone."""
+    """Whether a module carries a wrapper of ours that wants to be alone, also below somebody else's."""
     for attribute in ("forward", "_compiled_call_impl"):
-        if getattr(module.__dict__.get(attribute), _MARK, False):
+        patch = getattr(module.__dict__.get(attribute), _PATCH, None)
+        if patch is not None and patch.acts and patch.alone:
             return True
     return False
 
 
 def undo_all(patches: list[Patch]) -> None:
-    """Undoes patches in reverse order; all of them, also when one fails, then raises its error."""
-    first: Exception | None = None
+    """Undoes patches in reverse order, and forgets them."""
     while patches:
-        try:
-            patches.pop().undo()
-        except CacheStateError as error:
-            first = first or error
-    if first is not None:
-        raise first
+        patches.pop().undo()

@@ -1,80 +1,181 @@
 """Rows that are the same for every step, frame or branch are computed once and shared.
 
 Exact: equal rows through the same linear or convolutional layer give equal results. Whether rows are
-equal is looked at once per run, when they are first computed.
+equal is looked at once per run and window, before the model is called: a compiled model stays whole.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+from torch import Tensor, equal
 
+from .sites import GIVE, RUN, Site
 from .tally import storage_nbytes
 
 
-class TextSite:
-    """A projection of the text to keys or values: once per prompt, for all frames, steps and windows.
+class Prompt(NamedTuple):
+    """The text that a model gets for a window: its rows, one of each branch where all frames of a branch
+    have the `same`; `number` is one for all windows with the same rows."""
 
-    `branches` and `window` tell whose rows the coming call brings.
-    """
+    number: int
+    rows: Tensor
+    branches: int
+    same: bool
+
+
+class Prompts:
+    """The texts that one model has got in a run."""
 
     def __init__(self) -> None:
-        self.branches, self.window = 1, 0
-        self._made: dict[int, _Projected] = {}
+        self._of: dict[int, Prompt] = {}
+
+    def at(self, window: int, states: Any, branches: int) -> Prompt | None:
+        """What is known of encoder_hidden_states (branches·f n d), or (branches n d); None where there are
+        none. After a gate the prompt's branch is left, which is last."""
+        if not isinstance(states, Tensor) or len(states) % branches:
+            return None
+        known = self._of.get(window)
+        if known is None or known.branches < branches:
+            known = self._of[window] = self._look(states, branches)
+        return known
+
+    def forget(self) -> None:
+        """Lets go of the texts, for a new run."""
+        self._of.clear()
+
+    def _look(self, states: Tensor, branches: int) -> Prompt:
+        grouped = states.unflatten(0, (branches, -1))
+        same = _equal(grouped, grouped[:, :1])
+        rows = grouped[:, 0].contiguous() if same else states
+        for other in self._of.values():
+            if (other.branches, other.same) == (branches, same) and _equal(other.rows, rows):
+                return other
+        number = 1 + max((known.number for known in self._of.values()), default=-1)
+        return Prompt(number, rows, branches, same)
+
+
+class TextSite(Site):
+    """A projection of the text to keys or values: once per prompt, for all frames, steps and windows.
+
+    Told by `read` what the coming call brings.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.branches, self.same, self.number = 1, False, 0
+        self._kept: dict[
+            int, tuple[Tensor, int]
+        ] = {}  # by the prompt's number, for so many branches
 
     def __call__(self, forward: Any, states: Tensor) -> Tensor:
         """`forward(states)` for states (branches·f n d) in which all frames of a branch may be equal."""
-        rows = len(states)
-        known = self._made.get(self.window)
-        if known is None or len(known.out) < (self.branches if known.same else rows):
-            known = self._made[self.window] = self._project(forward, states)
-        if not known.same:
-            return known.out[-rows:]  # after the gate the prompt's branch is left, which is last
-        return known.out[-self.branches :].repeat_interleave(rows // self.branches, 0)
+        if self.mode == GIVE:
+            return self._spread(self.value, len(states))
+        if not self.keep:
+            return forward(states)  # type: ignore[no-any-return]
+        self.ran = True
+        rows = states.unflatten(0, (self.branches, -1))[:, 0].contiguous() if self.same else states
+        self.made = made = forward(rows)
+        return self._spread(made, len(states))
 
-    def _project(self, forward: Any, states: Tensor) -> _Projected:
-        grouped = states.unflatten(0, (self.branches, -1))
-        same = states.is_meta or bool((grouped == grouped[:, :1]).all())
-        rows = grouped[:, 0].contiguous() if same else states
-        for other in self._made.values():
-            if other.same and same and _equal(other.rows, rows):
-                return other
-        return _Projected(rows, forward(rows), same)
+    def _spread(self, out: Tensor, rows: int) -> Tensor:
+        if not self.same:
+            return out[-rows:]
+        return out[-self.branches :].repeat_interleave(rows // self.branches, 0)
+
+    def read(self, prompt: Prompt | None, branches: int) -> None:
+        """The coming call brings this text, for so many branches."""
+        self.mode, self.keep, self.ran = RUN, prompt is not None, False
+        if prompt is None:
+            return
+        self.branches, self.same, self.number = branches, prompt.same, prompt.number
+        kept = self._kept.get(prompt.number)
+        if kept is not None and kept[1] >= branches:
+            self.give(kept[0])
+
+    def collect(self) -> None:
+        """Keeps what the call made."""
+        if self.made is not None:
+            self._kept[self.number] = (self.made, self.branches)
+        super().forget()
 
     def forget(self) -> None:
-        """Lets go of what was made, for a new run."""
-        self._made.clear()
+        """Lets go of all tensors."""
+        super().forget()
+        self._kept.clear()
 
     @property
     def nbytes(self) -> int:
         """Bytes kept."""
-        return storage_nbytes(known.out for known in self._made.values())
+        return storage_nbytes(out for out, _ in self._kept.values())
 
 
-class _Projected(NamedTuple):
-    rows: Tensor
-    out: Tensor
-    same: bool
+class HintSite(Site):
+    """The control clip's encoder: for one branch where both see the same clip, as a rule.
+
+    macs: of one branch. branches: how many the coming call brings; one of them is encoded where they are
+    `shared`. dead: nobody reads what is handed on.
+    """
+
+    def __init__(self, name: str, macs: int) -> None:
+        super().__init__(name)
+        self.macs, self.branches = macs, 1
+        self.dead = self.shared = False
+
+    def __call__(self, forward: Any, conditioning: Tensor) -> Tensor:
+        """In place of the encoder's forward, for conditioning (branches·f 3 H W)."""
+        rows = len(conditioning)
+        if self.mode == GIVE:
+            return self.value if self.dead else hint_rows(self.value, rows)
+        encoded: Tensor = forward(
+            conditioning.chunk(self.branches)[0] if self.shared else conditioning
+        )
+        self.ran = True
+        if self.keep:
+            self.made = encoded
+        return hint_rows(encoded, rows)
+
+    def run(self) -> None:
+        """Has the encoder run as it does by itself, and nothing kept."""
+        super().run()
+        self.shared = False
+
+    def encode(self, conditioning: Any, branches: int, *, share: bool, keep: bool) -> None:
+        """The coming call encodes controlnet_cond (branches·f 3 H W) or (branches … f H W); with `share`
+        one branch of it where all are the same."""
+        self.mode, self.keep, self.ran, self.dead = RUN, keep, False, False
+        self.branches, self.shared = branches, share and _same_branches(conditioning, branches)
+
+    def hand_on(self, value: Tensor, *, dead: bool) -> None:
+        """The coming call gets this in place of what is encoded; nobody reads a `dead` one."""
+        self.give(value)
+        self.keep = self.ran = False
+        self.dead = dead
+
+    @property
+    def executed(self) -> int:
+        """MACs of what was encoded."""
+        return self.macs * (1 if self.shared else self.branches)
 
 
-def encode_hint(forward: Any, conditioning: Tensor, branches: int) -> Tensor:
-    """The control clip's encoder for conditioning (branches·f 3 H W): of one branch where both see the
-    same clip, as a rule."""
+def _same_branches(conditioning: Any, branches: int) -> bool:
+    if not isinstance(conditioning, Tensor) or len(conditioning) % branches:
+        return False
     first, *others = conditioning.chunk(branches)
-    same = all(_equal(first, other) for other in others)
-    encoded: Tensor = forward(first) if same else forward(conditioning)
-    return encoded
+    return all(_equal(first, other) for other in others)
 
 
 def hint_rows(encoded: Tensor, rows: int) -> Tensor:
     """What was encoded, for so many rows."""
     if rows > len(encoded):
-        return torch.cat([encoded] * (rows // len(encoded)))
+        return encoded.repeat(rows // len(encoded), *[1] * (encoded.ndim - 1))
     return encoded[-rows:]
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether rows are the same; without numbers (on the meta device) they are taken to be."""
-    return a.is_meta or torch.equal(a, b)
+    """Whether rows are the same; without numbers (on the meta device) they are taken to be. One row of
+    `b` may stand for several."""
+    if a.is_meta:
+        return True
+    return equal(a, b.expand_as(a))

@@ -30,6 +30,10 @@ class Site:
         self.made: Tensor | None = None
         self.ran = False
 
+    def run(self) -> None:
+        """Has the module run as it does by itself, and nothing kept."""
+        self.mode, self.keep, self.ran = RUN, False, False
+
     def give(self, value: Tensor) -> None:
         """Has `value` handed on instead of running the module."""
         self.mode, self.value = GIVE, value
@@ -74,6 +78,11 @@ class LayerSite(Site):
     def _own(self, tensor: Tensor) -> Tensor:
         return tensor.clone(memory_format=torch.contiguous_format) if self.copies else tensor
 
+    def run(self) -> None:
+        """Has the layer run as it does by itself, and nothing kept."""
+        super().run()
+        self.keep_contribution = False
+
     def stand_in(self, zero: Tensor, rows: int) -> Tensor:
         """A tensor of the layer's shape for who must be handed something that nobody reads."""
         if self.shape is None:  # never run: only a ControlNet's, where no shapes meet
@@ -111,6 +120,11 @@ class AttentionSite(Site):
             made: Tensor = out.unflatten(0, (2, -1)).mean(0) if self.merge else out
             self.made = made[:, :1].contiguous() if self.attention.constant else made
         return out
+
+    def run(self) -> None:
+        """Has the attention run as it does by itself, and nothing kept."""
+        super().run()
+        self.anchors = None
 
     def _whole(self, value: Tensor, like: Tensor) -> Tensor:
         """The value for all positions; a constant attention is kept for one."""

@@ -2,16 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import CacheStateError
 from ..plan.graph import BlockGraph, Layer
+from ..plan.liveness import contribution
+from .compiled import is_compiled
 from .patch import Around, Patch, is_wrapped, undo_all
-from .shared import TextSite
-from .sites import AttentionSite, LayerSite
+from .shared import HintSite, Prompts, TextSite
+from .sites import AttentionSite, LayerSite, Site
+from .work import StepWork
+
+
+@dataclass
+class ModelSites:
+    """The sites of one wrapped model, and the texts that it has got."""
+
+    layers: list[LayerSite] = field(default_factory=list)
+    attentions: list[AttentionSite] = field(default_factory=list)
+    texts: list[TextSite] = field(default_factory=list)
+    hints: list[HintSite] = field(default_factory=list)
+    prompts: Prompts = field(default_factory=Prompts)
+    compiled: bool = False
+
+    def __iter__(self) -> Iterator[Site]:
+        yield from (*self.layers, *self.attentions, *self.texts, *self.hints)
+
+    def read_text(self, window: int, states: Any, branches: int) -> None:
+        """The coming call brings this text: encoder_hidden_states (branches·f n d)."""
+        if self.texts:
+            prompt = self.prompts.at(window, states, branches)
+            for text in self.texts:
+                text.read(prompt, branches)
+
+    def collect(
+        self, work: StepWork, count: Callable[[str, int], None], put: Callable[..., None],
+        see: Callable[[str, Tensor], None],
+    ) -> None:  # fmt: skip
+        """Hands on what the call made: MACs of what ran to `count`, values that a later step reads to
+        `put(name, value, work, branches)`, every layer's output that it held to `see`."""
+        for site in self.layers:
+            if site.ran:
+                count(site.name, work.macs[site.name])
+            if site.made is not None:
+                see(site.name, site.made)
+                if site.name in work.keep:
+                    put(site.name, site.made, work)
+            if site.contribution is not None:
+                put(contribution(site.name), site.contribution, work)
+            site.forget()
+        for attention in self.attentions:
+            if attention.ran:
+                count(attention.name, work.macs[attention.name])
+            if attention.made is not None:
+                put(attention.name, attention.made, work, 1 if attention.merge else None)
+            attention.forget()
+        for text in self.texts:
+            text.collect()
+        for hint in self.hints:
+            if hint.ran:
+                count(hint.name, hint.executed)
+            if hint.made is not None:
+                put(hint.name, hint.made, work, 1)
+            hint.forget()
+
+    def run_all(self) -> None:
+        """The coming call runs everything as the host does and keeps nothing."""
+        for site in self:
+            site.run()
 
 
 class Wiring:
@@ -23,15 +86,17 @@ class Wiring:
             la.name: LayerSite(la) for la in graph.layers if la.kind not in ("join", "hint")
         }
         self.attentions = {name: AttentionSite(a) for name, a in graph.attentions.items()}
-        self.of: dict[str, tuple[list[LayerSite], list[AttentionSite]]] = {}
+        self.hints = {
+            name: HintSite(name, graph.by_name[name].macs) for name in graph.names("hint")
+        }
+        self.of: dict[str, ModelSites] = {}
         self._texts: dict[str, TextSite] = {}
         self._patches: list[Patch] = []
         self._worn: dict[int, Patch] = {}  # the last one of each module, by its id
 
     def put(
-        self, part: str, model: nn.Module, around_model: Callable[[nn.Module, str], Any],
-        around_hint: Callable[[Layer], Any],
-    ) -> None:  # fmt: skip
+        self, part: str, model: nn.Module, around_model: Callable[[nn.Module, str], Any]
+    ) -> None:
         """Wraps a part's models and their layers; CacheStateError if one carries another cache."""
         inner = getattr(model, "_orig_mod", model)  # torch.compile wraps a model in another
         for prefix in self._models(part):
@@ -43,46 +108,42 @@ class Wiring:
                     "a model carries out one schedule at a time"
                 )
             self._wrap(top, around_model(net, prefix))
-            layers = [la for la in self.graph.layers if la.name.startswith(f"{prefix}.")]
-            for layer in layers:
-                if layer.kind == "hint":
-                    self._wrap(_module(inner, layer.name), around_hint(layer))
-                elif layer.kind != "join":
-                    self._put_layer(inner, layer)
-            self.of[prefix] = (
-                [self.layers[la.name] for la in layers if la.name in self.layers],
-                [self.attentions[a.name] for la in layers for a in la.attentions],
-            )
+            sites = self.of[prefix] = ModelSites(compiled=is_compiled(top))
+            for layer in self.graph.layers:
+                if layer.name.startswith(f"{prefix}.") and layer.kind != "join":
+                    self._put_layer(inner, layer, sites)
+
+    def off(self) -> None:
+        """Puts the models back exactly as they were, for a while."""
+        for patch in reversed(self._patches):
+            patch.undo()
+
+    def on(self) -> bool:
+        """Wraps the models again; False, and nothing is done, where one of them has changed since."""
+        for i, patch in enumerate(self._patches):
+            if not patch.in_place and not patch.redo():
+                undo_all(self._patches[:i])
+                return False
+        return True
 
     def take_off(self) -> None:
         """Puts the models back exactly as they were."""
-        try:
-            undo_all(self._patches)
-        finally:
-            self.of.clear()
+        self._worn = {id(patch.module): patch for patch in self._patches}
+        undo_all(self._patches)
+        self.of.clear()
 
     def forget(self) -> None:
         """Lets go of all tensors."""
-        for sites in (self.layers, self.attentions):
-            for site in sites.values():
-                site.forget()
-        for text in self.texts:
-            text.forget()
-
-    def at_window(self, window: int) -> None:
-        """Tells the sites that keep what a window's frames share."""
-        for text in self.texts:
-            text.window = window
-
-    @property
-    def texts(self) -> Collection[TextSite]:
-        """The projections of the text."""
-        return self._texts.values()
+        every = (self.layers, self.attentions, self._texts, self.hints)
+        for site in chain.from_iterable(sites.values() for sites in every):
+            site.forget()
+        for sites in self.of.values():
+            sites.prompts.forget()
 
     @property
     def nbytes(self) -> int:
         """Bytes of projected text."""
-        return sum(site.nbytes for site in self.texts)
+        return sum(site.nbytes for site in self._texts.values())
 
     def _models(self, part: str) -> list[str]:
         """The names of a part's models: its own, or those of several ControlNets."""
@@ -93,19 +154,29 @@ class Wiring:
         }
         return [f"{part}.nets.{k}" for k in sorted(several, key=int)] or [part]
 
-    def _put_layer(self, model: nn.Module, layer: Layer) -> None:
-        self._wrap(_module(model, layer.name), self.layers[layer.name])
+    def _put_layer(self, model: nn.Module, layer: Layer, sites: ModelSites) -> None:
+        module = _module(model, layer.name)
+        if layer.kind == "hint":
+            sites.hints.append(self.hints[layer.name])
+            self._wrap(module, self.hints[layer.name])
+            return
+        sites.layers.append(self.layers[layer.name])
+        self._wrap(module, self.layers[layer.name])
         for attention in layer.attentions:
-            module = _module(model, attention.name)
-            self._wrap(module, self.attentions[attention.name])
+            module, site = _module(model, attention.name), self.attentions[attention.name]
+            sites.attentions.append(site)
+            self._wrap(module, site)
             if attention.text_macs and self.lossless:
-                self._put_texts(module, attention.name)
+                self._put_texts(module, attention.name, sites)
 
-    def _put_texts(self, attention: nn.Module, name: str) -> None:
+    def _put_texts(self, attention: nn.Module, name: str, sites: ModelSites) -> None:
         for projection in ("to_k", "to_v", "to_kv"):  # the last where both were fused into one
             module = getattr(attention, projection, None)
             if module is not None:
-                self._wrap(module, self._texts.setdefault(f"{name}.{projection}", TextSite()))
+                path = f"{name}.{projection}"
+                site = self._texts.setdefault(path, TextSite(path))
+                sites.texts.append(site)
+                self._wrap(module, site)
 
     def _wrap(self, module: nn.Module, around: Around) -> None:
         """Wraps a module, with its wrapper of before where nothing has changed since."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..measure.macs import MacCounter
 from .probe import TEMPORAL_CONTROLNET, TEMPORAL_UNET, is_a
+from .windowed import window_like
 
 
 @dataclass
@@ -103,7 +104,7 @@ def added_inputs(model: Any, rows: int) -> dict[str, Any]:
 
 
 def on_meta(model: Any, dtype: torch.dtype | None = None) -> Any:
-    """The model rebuilt from its configuration without weights."""
+    """The model rebuilt from its configuration without weights, with FreeNoise where it has that."""
     inner = getattr(model, "_orig_mod", model)
     if is_a(inner, "MultiControlNetModel"):
         return type(inner)([on_meta(net, dtype) for net in inner.nets])
@@ -111,6 +112,7 @@ def on_meta(model: Any, dtype: torch.dtype | None = None) -> Any:
         copy = type(inner).from_config(inner.config)
     # SVD's blenders make CPU tensors whatever the device; diffusers' own `to` warns of meta tensors.
     nn.Module.to(copy, "meta", dtype)
+    window_like(copy, inner)
     return copy.eval()
 
 

@@ -57,6 +57,7 @@ class _Reader:
         attentions = [
             self._attention(node, path, module, seen)
             for path, module in _attention_modules(model.get_submodule(node.path), node.path)
+            if not node.inner_calls
         ]
         return Layer(
             node.name, node.kind, node.inputs, self._macs(node.path, seen),

@@ -5,23 +5,26 @@ Knows the layout of diffusers' UNets and probes it; an unknown one is refused. D
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import AdapterError
 from .probe import TEMPORAL_UNET, is_a, probe_controlnet, probe_pair, probe_unet
+from .windowed import inner_calls
 
 
 @dataclass(frozen=True)
 class Node:
     """A layer before its cost is known: `model` is "unet", "controlnet" or "controlnet.nets.1",
-    `path` the module's path in it, None for a join."""
+    `path` the module's path in it, None for a join. `inner_calls` is not empty where parts of the module
+    run more than once a call, so that nothing inside can be reused by itself (FreeNoise)."""
 
     name: str
     kind: str
     inputs: tuple[str, ...]
     model: str
     path: str | None
+    inner_calls: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,17 @@ def read_layout(unet: Any, controlnet: Any = None) -> Layout:
         chain.last = chain.join("skip.mid", str(chain.last), *(control.mid for control in controls))
     cuts = _up(chain, unet.up_blocks, skips)
     chain.add("conv_out", "conv_out", *times)
-    nodes = [node for control in controls for node in control.chain.nodes] + chain.nodes
+    nodes = [node for control in controls for node in control.chain.nodes]
+    nodes += [_with_inner_calls(node, unet) for node in chain.nodes]
     blocks = tuple(len(block.resnets) for block in reversed(unet.up_blocks))
     axis = 1 if is_a(unet, TEMPORAL_UNET) else 2
     return Layout(tuple(nodes), tuple(cuts), blocks, axis)
+
+
+def _with_inner_calls(node: Node, unet: Any) -> Node:
+    if node.path is None:
+        return node
+    return replace(node, inner_calls=inner_calls(unet.get_submodule(node.path)))
 
 
 def controlnets(controlnet: Any) -> dict[str, Any]:

@@ -5,10 +5,12 @@ Told by structure and names, never by version numbers. Does not know how anythin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import AdapterError, nearest
+from .probe import foreign_method
 
 PIPELINES = (
     "AnimateDiffPipeline",
@@ -46,12 +48,24 @@ def probe_pipeline(pipe: Any) -> None:
     if not set(PIPELINES) & {c.__name__ for c in type(pipe).__mro__}:
         hint = nearest(name, PIPELINES)
         raise AdapterError(f"{name} is not supported: {hint}")
+    if (loop := foreign_method(type(pipe), "__call__", PIPELINES)) is not None:
+        raise AdapterError(
+            f"{name} has a loop of its own ({loop}.__call__), which a cache cannot follow; supported are the "
+            f"loops of {', '.join(PIPELINES)}, and subclasses that call theirs"
+        )
     parts = ("unet", "scheduler", "progress_bar")
     missing = [part for part in parts if getattr(pipe, part, None) is None]
     scheduler = getattr(pipe, "scheduler", None)
     missing += [f"scheduler.{m}" for m in _SCHEDULER if scheduler and not hasattr(scheduler, m)]
     if missing:
         raise AdapterError(f"{name} was expected to have {', '.join(missing)}; it has not")
+
+
+def known_calls(pipe: Any) -> Iterator[Any]:
+    """The `__call__`s of the supported pipelines that this is one of."""
+    for cls in type(pipe).__mro__:
+        if cls.__name__ in PIPELINES and "__call__" in vars(cls):
+            yield vars(cls)["__call__"]
 
 
 def guidance_branches(pipe: Any) -> int:

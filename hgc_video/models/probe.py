@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from ..errors import AdapterError
@@ -13,7 +15,6 @@ TEMPORAL_UNET, TEMPORAL_CONTROLNET = (
 UNETS = ("UNetMotionModel", "UNet2DConditionModel", TEMPORAL_UNET)
 CONTROLNETS = ("ControlNetModel", "SparseControlNetModel", TEMPORAL_CONTROLNET)
 _IN_BLOCKS = ("resnets", "attentions", "motion_modules", "downsamplers", "upsamplers")
-_WINDOWED = ("FreeNoiseTransformerBlock", "SplitInferenceModule")
 _ADDED = (None, "text_time")  # what SDXL adds to the timestep; others need inputs we do not know
 
 
@@ -23,23 +24,41 @@ def is_a(model: Any, name: str) -> bool:
     return name in [c.__name__ for c in type(inner).__mro__]
 
 
+def foreign_method(cls: type, method: str, known: Collection[str]) -> str | None:
+    """The name of a class that overrides a method of one of the `known` classes, by name, and does not
+    call theirs; None where it is theirs that runs in the end."""
+    for base in cls.__mro__:
+        if base.__name__ in known and method in vars(base):
+            return None
+        if method in vars(base):
+            names = inspect.unwrap(vars(base)[method]).__code__.co_names
+            if method not in names or not {"super", *known} & set(names):
+                return base.__name__
+    return None
+
+
+def _probe_forward(model: Any, known: Collection[str]) -> None:
+    """AdapterError where a subclass runs its layers in an order of its own."""
+    cls = type(getattr(model, "_orig_mod", model))
+    if (other := foreign_method(cls, "forward", known)) is not None:
+        raise AdapterError(
+            f"{other} has a forward of its own, which a cache cannot follow; supported are the forwards of "
+            f"{', '.join(known)}, and subclasses that call theirs"
+        )
+
+
 def probe_unet(unet: Any) -> None:
     """AdapterError unless this is a UNet that can be laid out."""
     if not any(is_a(unet, name) for name in UNETS):
         raise AdapterError(
             f"{type(unet).__name__} is not supported; supported are {', '.join(UNETS)}"
         )
+    _probe_forward(unet, UNETS)
     _expect(unet, "time_embedding", "conv_in", "down_blocks", "mid_block", "up_blocks", "conv_out")
     _probe_blocks(unet)
     for block in unet.up_blocks:
         _expect_named(block, "upsamplers")
     _probe_embeddings(unet)
-    for module in unet.modules():
-        if type(module).__name__ in _WINDOWED:
-            raise AdapterError(
-                f"this UNet runs {type(module).__name__}: FreeNoise windows its motion modules itself, and "
-                "a cache cannot tell its windows apart; disable it and ask for context_length instead"
-            )
 
 
 def probe_controlnet(controlnet: Any) -> None:
@@ -49,6 +68,7 @@ def probe_controlnet(controlnet: Any) -> None:
             f"{type(controlnet).__name__} is not supported; supported are {', '.join(CONTROLNETS)} and "
             "MultiControlNetModel"
         )
+    _probe_forward(controlnet, CONTROLNETS)
     _expect(
         controlnet, "controlnet_cond_embedding", "time_embedding", "conv_in", "down_blocks",
         "mid_block", "controlnet_down_blocks", "controlnet_mid_block",

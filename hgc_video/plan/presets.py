@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ..errors import PresetError, nearest
@@ -28,12 +28,16 @@ SEARCHED = ("quality", "balanced", "fast", "turbo")  # whose schedules are data 
 PRESETS = ("off", "lossless", *SEARCHED)
 
 
+# A policy, or any function of a user's own that makes a plan for a graph and a number of steps.
+MakesPlan = Callable[[BlockGraph, int], Plan]
+
+
 @dataclass(frozen=True)
 class Preset:
     """A chosen preset, or one or several policies."""
 
     name: str
-    policies: tuple[Policy, ...]
+    policies: tuple[MakesPlan, ...]
 
     def __post_init__(self) -> None:
         if len(self.policies) > 1 and any(isinstance(p, Off) for p in self.policies):
@@ -47,7 +51,8 @@ class Preset:
     def num_steps(self, asked: int) -> int:
         """The steps to run where `asked` are asked for: fewer-steps has its own number, and a searched
         schedule may run more, cheaper ones of a run that is not short already."""
-        chosen = (policy.num_steps(asked) for policy in reversed(self.policies))
+        own = [policy for policy in self.policies if isinstance(policy, Policy)]
+        chosen = (policy.num_steps(asked) for policy in reversed(own))
         return next((steps for steps in chosen if steps != asked), asked)
 
     def schedule(
@@ -61,6 +66,8 @@ class Preset:
         `inactive` names the ControlNets that add nothing, by step.
         """
         plans = [policy(graph, num_inference_steps) for policy in self.policies]
+        for policy, plan in zip(self.policies, plans, strict=True):
+            _check_kind(policy, plan)
         caching = [plan for plan in plans if not plan.is_stock]
         if not caching:
             return plans[0]
@@ -71,6 +78,15 @@ class Preset:
             raise PresetError(f"{self.name}: a policy that decides at run time stands alone")
         made = compose(fixed).with_inactive(inactive or {})
         return check(add_lossless(made, graph) if made.lossless else made, graph)
+
+
+def _check_kind(policy: MakesPlan, plan: object) -> None:
+    if not isinstance(plan, Plan):
+        name = getattr(policy, "__name__", type(policy).__name__)
+        raise PresetError(
+            f"the policy {name} gave {type(plan).__name__} for a graph and a number of steps; a policy "
+            "gives a Schedule or an AdaptivePlan"
+        )
 
 
 def resolve(text: str, model: str = "") -> Preset:

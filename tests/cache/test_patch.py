@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import wraps
+
 import pytest
 from torch import nn, ones
 
-from hgc_video.cache.patch import Patch, undo_all
-from hgc_video.errors import CacheStateError
+from hgc_video.cache.patch import Patch, is_wrapped, undo_all
 
 
 def doubled(forward, *args, **kwargs):
@@ -33,21 +34,35 @@ def test_patches_nest_and_an_earlier_forward_on_the_instance_comes_back():
     assert module.forward is own
 
 
-def test_a_forward_replaced_after_ours_is_not_lost_silently():
+def test_a_wrapper_put_over_ours_stays_and_ours_steps_aside():
     module = nn.Identity()
     patch = Patch(module, doubled)
-    module.forward = lambda x: x
-    with pytest.raises(CacheStateError, match="reverse order"):
-        patch.undo()
+    below = module.forward
+
+    @wraps(below)
+    def theirs(x):
+        return below(x) + 10
+
+    module.forward = theirs
+    assert is_wrapped(module) and float(module(ones(1))) == 12
+    patch.undo()
+    assert module.forward is theirs and float(module(ones(1))) == 11
+    assert not is_wrapped(module) and not patch.redo()
+    module.forward = below  # as whoever put theirs on takes it off
+    assert float(module(ones(1))) == 1
 
 
-def test_undo_all_undoes_the_others_when_one_fails():
-    good, bad = nn.Identity(), nn.Identity()
-    patches = [Patch(good, doubled), Patch(bad, doubled)]
-    bad.forward = lambda x: x
-    with pytest.raises(CacheStateError):
-        undo_all(patches)
-    assert "forward" not in good.__dict__
+@pytest.mark.parametrize(
+    "order", [(0, 1, 2), (1, 0, 2), (2, 0, 1), (2, 1, 0), (1, 2, 0), (0, 2, 1)]
+)
+def test_patches_come_off_in_any_order_without_a_trace(order):
+    module = nn.Identity()
+    before = dict(module.__dict__)
+    patches = [Patch(module, doubled) for _ in range(3)]
+    for left, i in enumerate(order, start=1):
+        patches[i].undo()
+        assert float(module(ones(1))) == 2 ** (3 - left)
+    assert module.__dict__ == before
 
 
 def test_the_signature_is_kept():

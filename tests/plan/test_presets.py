@@ -7,7 +7,7 @@ import pytest
 from hgc_video.errors import PresetError
 from hgc_video.models.model_presets import model_preset, model_presets
 from hgc_video.plan.policies.hgc import HGC
-from hgc_video.plan.presets import PRESETS, SEARCHED, resolve
+from hgc_video.plan.presets import PRESETS, SEARCHED, Preset, resolve
 from hgc_video.plan.search.transfer import transferred
 from hgc_video.plan.validate import check
 from tests.plan.policies.test_policies import tower
@@ -91,3 +91,10 @@ def test_models_by_name_have_schedules_that_say_where_they_come_from(model, name
 @pytest.mark.parametrize("model", ["", "puppet", "no-such", "../schedules", "/tmp", "solvers"])
 def test_other_models_have_the_searched_schedules(model):
     assert resolve("fast", model) == resolve("fast")
+
+
+@pytest.mark.parametrize("given", [HGC, lambda graph, steps: None])
+def test_a_policy_that_gives_no_plan_is_not_dropped(given):
+    preset = Preset("own", (resolve("lossless").policies[0], given))
+    with pytest.raises(PresetError, match="a policy gives a Schedule or an AdaptivePlan"):
+        preset.schedule(ladder(), 4)
