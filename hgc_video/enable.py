@@ -82,10 +82,6 @@ def _preset(given: str | Policy | None, overrides: dict[str, Any]) -> Preset:
         preset = Preset(given.text, (given,))
     elif given is None or isinstance(given, str):
         preset = resolve(given or "balanced")
-    elif isinstance(given, type):
-        raise InputError(
-            f"{given.__name__} is a class; give a policy object, {given.__name__}(...)"
-        )
     elif callable(given):
         preset = Preset(getattr(given, "__name__", type(given).__name__), (given,))
     else:

@@ -40,6 +40,10 @@ class Preset:
     policies: tuple[MakesPlan, ...]
 
     def __post_init__(self) -> None:
+        for policy in self.policies:
+            if isinstance(policy, type):
+                name = policy.__name__
+                raise PresetError(f"{name} is a class; give a policy object, {name}(...)")
         if len(self.policies) > 1 and any(isinstance(p, Off) for p in self.policies):
             raise PresetError(f'"off" stands alone, got "{self.name}"')
 

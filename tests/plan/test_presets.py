@@ -93,8 +93,12 @@ def test_other_models_have_the_searched_schedules(model):
     assert resolve("fast", model) == resolve("fast")
 
 
-@pytest.mark.parametrize("given", [HGC, lambda graph, steps: None])
-def test_a_policy_that_gives_no_plan_is_not_dropped(given):
-    preset = Preset("own", (resolve("lossless").policies[0], given))
+def test_a_class_in_place_of_a_policy_says_so():
+    with pytest.raises(PresetError, match=r"HGC is a class; give a policy object, HGC\(...\)"):
+        Preset("own", (HGC,))
+
+
+def test_a_policy_that_gives_no_plan_is_not_dropped():
+    preset = Preset("own", (resolve("lossless").policies[0], lambda graph, steps: None))
     with pytest.raises(PresetError, match="a policy gives a Schedule or an AdaptivePlan"):
         preset.schedule(ladder(), 4)
