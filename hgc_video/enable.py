@@ -16,15 +16,20 @@ from typing import Any
 
 from torch import Tensor
 
-from .cache.clock import Clock
 from .cache.engine import Engine
-from .cache.loop import Loop
+from .cache.stock_loop import LoopListener, SchedulerListener
 from .errors import CacheStateError, InputError, PresetError
-from .models.graph import build_graph
+from .models.graph_builder import build_graph
 from .models.layout import Layout, read_layout
-from .models.pipelines import Shape, known_calls, num_evaluations, probe_pipeline, read_shape
 from .models.rebuilt import probe_rebuilt
 from .models.state import ModelState
+from .models.supported_pipelines import (
+    Shape,
+    known_calls,
+    num_evaluations,
+    probe_pipeline,
+    read_shape,
+)
 from .plan.cost import full_cost
 from .plan.explain import StepSummary, summaries
 from .plan.graph import BlockGraph
@@ -43,7 +48,7 @@ def enable_cache(
     """Puts a cache under a stock pipeline; every call from then on is cached, until it is disabled.
 
     Args:
-        pipe: an instance of one of `hgc_video.models.pipelines.PIPELINES`, with one, several or no
+        pipe: an instance of one of `hgc_video.models.supported_pipelines.PIPELINES`, with one, several or no
             ControlNets, LoRA, IP-Adapter, offloading, FreeInit or few-step schedulers.
         preset_or_policy: "balanced" (the default) or another preset, a policy such as
             "deepcache:interval=3", or a policy object. A preset that runs more steps than it is asked
@@ -128,9 +133,11 @@ class CacheHandle:
 
     def __init__(self, pipe: Any, preset: Preset) -> None:
         self.pipe, self.preset = pipe, preset
-        self._loop = Loop(pipe, known_calls(pipe), self._loop_begins, self._loop_ends)
-        self._clock: Clock | None = None  # of the loop that runs
-        self._outer: list[tuple[Clock, _Run | None]] = []  # loops in whose callbacks it runs
+        self._loop = LoopListener(pipe, known_calls(pipe), self._loop_begins, self._loop_ends)
+        self._clock: SchedulerListener | None = None  # of the loop that runs
+        self._outer: list[
+            tuple[SchedulerListener, _Run | None]
+        ] = []  # loops in whose callbacks it runs
         self._graphs: dict[Shape, BlockGraph] = {}
         self._plans: dict[tuple[Shape, int], Plan] = {}
         self._run: _Run | None = None
@@ -192,7 +199,7 @@ class CacheHandle:
             self._outer.append((self._clock, self._run))
             self._run = None
         self._state.forget()
-        self._clock = Clock(self.pipe.scheduler, self._step_begins, self._step_ends)
+        self._clock = SchedulerListener(self.pipe.scheduler, self._step_begins, self._step_ends)
         self._clock.start()
 
     def _loop_ends(self, whole: bool) -> None:
@@ -336,7 +343,7 @@ class _Run:
 
     def told(self) -> tuple[Segment, ...]:
         """What this and what went before it in the same loop did."""
-        done = self._begun if self.engine is None else len(self.engine.account.executed)
+        done = self._begun if self.engine is None else len(self.engine.log.executed)
         clips = self.shape.rows // self.shape.num_frames
         full = {k: v * clips for k, v in full_cost(self.graph, done).by_part().items()}
         if self.engine is None:
@@ -344,10 +351,10 @@ class _Run:
             rows = summaries(self.graph, stock)
             return (*self._earlier, Segment(self.first, full, full, stock, rows, 0))
         full["controlnet"] = (
-            full["controlnet"] * self.engine.account.controlnet_branches // self.graph.branches
+            full["controlnet"] * self.engine.log.controlnet_branches // self.graph.branches
         )
-        record = self.engine.account.record()
-        spent = self.engine.account.macs_by_part()
+        record = self.engine.log.record()
+        spent = self.engine.log.macs_by_part()
         rows = summaries(self.graph, record)
         nbytes = self.engine.peak_nbytes
         return (*self._earlier, Segment(self.first, full, spent, record, rows, nbytes))

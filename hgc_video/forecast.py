@@ -18,7 +18,7 @@ from .options import CONTROL_KINDS
 from .plan.cost import Cost, cost, full_cost
 from .plan.explain import StepExplanation, StepSummary, explain, summaries, tera
 from .plan.graph import BlockGraph
-from .plan.memory.budget import ChunkPlan, choose_chunks, parse_nbytes
+from .plan.memory.budget import MemoryPlan, choose_memory_plan, parse_nbytes
 from .plan.memory.placement import DEVICE, carried_out, moves_of
 from .plan.memory.windows import Windows, padded, windowed
 from .plan.presets import Preset, resolve
@@ -29,15 +29,15 @@ from .plan.schedule import Plan
 class Forecast:
     """The plan of a run and what UNet and ControlNet cost with and without the cache: `spent` and
     `baseline` are of one window of the clip, the MACs of all windows; `plan` and `graph` are what `spent`
-    follows from; `cut` is how the clip fits a memory budget; `moves` says at which steps the windows are
-    shifted."""
+    follows from; `memory_plan` is how the clip fits a memory budget; `moves` says at which steps the windows
+    are shifted."""
 
     preset: str
     plan: Plan
     graph: BlockGraph
     baseline: Cost
     windows: Windows
-    cut: ChunkPlan | None = None
+    memory_plan: MemoryPlan | None = None
     moves: tuple[bool, ...] = ()
 
     @cached_property
@@ -82,10 +82,19 @@ class Forecast:
             "schedule": self.plan.upper_bound().to_dict(),
             "steps": [asdict(step) for step in self.steps],
         }
-        if self.cut is not None:
-            told |= {"memory": str(self.cut), "predicted_peak_nbytes": self.cut.peak.nbytes}
-            told |= self.cut.to_dict()
+        if self.memory_plan is not None:
+            told |= {
+                "memory": str(self.memory_plan),
+                "predicted_peak_nbytes": self.memory_plan.peak.nbytes,
+            }
+            told |= self.memory_plan.to_dict()
         return json.dumps(told, indent=2)
+
+    def _memory_lines(self) -> list[str]:
+        if self.memory_plan is None:
+            return []
+        rest = (f"       {line}" for line in self.memory_plan.explain())
+        return [f"memory {self.memory_plan}", *rest]
 
     def __str__(self) -> str:
         spent, baseline = self.macs_by_part, self.macs_baseline_by_part
@@ -97,8 +106,7 @@ class Forecast:
             f"MACs   {tera(sum(spent.values()))} of {tera(sum(baseline.values()))} T: "
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
             f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most for a window",
-            *([f"memory {self.cut}"] if self.cut is not None else []),
-            *(f"       {line}" for line in (self.cut.explain() if self.cut is not None else ())),
+            *self._memory_lines(),
         ])  # fmt: skip
 
 
@@ -133,7 +141,7 @@ def forecast(
         InputError: an unknown preset or control, a count or size that is not possible.
         ModelError: the model's configuration cannot be read.
     """
-    from .models.graph import build_graph
+    from .models.graph_builder import build_graph
     from .models.probe import TEMPORAL_UNET, is_a
 
     if throughput is not None and memory is None:
@@ -149,12 +157,12 @@ def forecast(
         raise InputError(
             f"num_frames={frames} is beyond the {scene.max_frames} that {model} makes; ask for less"
         )
-    cut = (
+    memory_plan = (
         None
         if memory is None
         else _cut(scene, chosen, frames, branches, num_inference_steps, memory, throughput)
     )
-    length = cut.context if cut else min(frames, scene.max_frames)
+    length = memory_plan.context if memory_plan else min(frames, scene.max_frames)
     windows = Windows(frames, length, length // 4)
     graph = build_graph(
         scene.unet, scene.controlnet, num_frames=windows.plain[0].length, height=scene.height,
@@ -163,14 +171,18 @@ def forecast(
     )  # fmt: skip
     baseline = full_cost(graph, num_inference_steps)
     steps = chosen.num_steps(num_inference_steps)
-    plan = carried_out(chosen.schedule(graph, steps), cut.chunks.idle if cut else DEVICE)
-    return Forecast(preset, plan, graph, baseline, windows, cut, moves_of(plan, graph, windows))
+    plan = carried_out(
+        chosen.schedule(graph, steps), memory_plan.chunks.idle if memory_plan else DEVICE
+    )
+    return Forecast(
+        preset, plan, graph, baseline, windows, memory_plan, moves_of(plan, graph, windows)
+    )
 
 
 def _cut(
     scene: _Scene, preset: Preset, num_frames: int, branches: int, steps: int, memory: str | int,
     throughput: str | None,
-) -> ChunkPlan:  # fmt: skip
+) -> MemoryPlan:  # fmt: skip
     import torch
 
     from .measure.device_speed import planning_rates
@@ -188,7 +200,7 @@ def _cut(
     predict = PeakModel(
         scene.unet, scene.controlnet, scene.vae(), text_nbytes, measures, preset, torch.float16
     )
-    return choose_chunks(
+    return choose_memory_plan(
         predict, num_frames=num_frames, max_frames=scene.max_frames,
         num_positions=measures.num_positions, rates=planning_rates(throughput), budget=parse_nbytes(memory),
         **({"context": num_frames, "decoded": num_frames} if whole else {}),
@@ -214,7 +226,7 @@ class _Scene:
 def _scene(
     model: str, control: str, height: int | None, width: int | None, num_controlnets: int | None
 ) -> _Scene:
-    from .models.known_models import known_models
+    from .models.configurations import known_models
 
     if model in known_models():
         return _known_scene(model, height, width, num_controlnets)
@@ -224,7 +236,7 @@ def _scene(
 def _known_scene(
     model: str, height: int | None, width: int | None, num_controlnets: int | None
 ) -> _Scene:
-    from .models.known_models import known_model
+    from .models.configurations import known_model
 
     known = known_model(model)
     default = 1 if known.controlnet else 0
@@ -282,7 +294,7 @@ def _on_meta(folder: Path) -> Any:
     """The model that a folder's configuration describes, without weights."""
     import torch
 
-    from .models.known_models import model_class
+    from .models.configurations import model_class
 
     config = _config(folder)
     with torch.device("meta"):

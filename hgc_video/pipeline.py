@@ -18,13 +18,13 @@ from .clip import Clip
 from .errors import Cancelled, HGCVideoWarning, InputError
 from .files import check_distinct, own_folder
 from .media.control import ControlClip
-from .media.frames import Frame, Frames, LazyFrames, gathered
+from .media.frames import Frame, Frames, LazyFrames, collect_frames
 from .media.left_out import left_out
 from .media.video import ImageLike, VideoLike, check_output, open_clip, write_video
 from .models.device import choose_device, choose_dtype
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .options import GenerateOptions, check_prompt_length
-from .plan.memory.budget import ChunkPlan, Chunks, Peak, parse_nbytes
+from .plan.memory.budget import Chunks, MemoryPlan, Peak, parse_nbytes
 from .plan.presets import Preset, resolve
 from .report import Stopwatch
 from .sampling.controls import read_controls, read_first_frame
@@ -172,7 +172,7 @@ def generate(
     maker = _Maker(options, chosen, clips, pipe, clock, facts, memory, context, first)
     run, frames = maker(callback, progress)
     shown = clips[0].stream
-    control_frames = shown.settled() if isinstance(shown, LazyFrames) else shown
+    control_frames = shown.as_array() if isinstance(shown, LazyFrames) else shown
     return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=control_frames)
 
 
@@ -217,69 +217,69 @@ class _Maker:
             except RuntimeError as error:
                 _forgive_out_of_memory(error, "decoding", stacklevel=4)
             _free_device_memory()  # here, where the error no longer holds what failed
-            run.cut = self._fit.smaller_decode(run.cut)
+            run.memory_plan = self._fit.smaller_decode(run.memory_plan)
 
     def _denoised(self, callback: StepCallback | None, progress: bool) -> tuple[Run, Any]:
         """A run and its latents; a second time in a smaller cut, and no more, where memory ran out."""
         with self.parts[-1]("plan"):
-            cut = self._cut()
+            memory_plan = self._cut()
         try:
-            return self._latents(cut, callback, progress)
+            return self._latents(memory_plan, callback, progress)
         except RuntimeError as error:
             _forgive_out_of_memory(error, "denoising", stacklevel=5)
         _free_device_memory()
         with self.parts[-1]("plan"):
-            cut = self._fit.smaller_denoise(cut)
-        return self._latents(cut, callback, progress)
+            memory_plan = self._fit.smaller_denoise(memory_plan)
+        return self._latents(memory_plan, callback, progress)
 
     def _latents(
-        self, cut: ChunkPlan, callback: StepCallback | None, progress: bool
+        self, memory_plan: MemoryPlan, callback: StepCallback | None, progress: bool
     ) -> tuple[Run, Any]:
         from .sampling.run import Run  # loads torch, which wrong input need not wait for
 
-        run = Run(*self.parts, cut, self.context[1], self.image)
+        run = Run(*self.parts, memory_plan, self.context[1], self.image)
         with _watched(callback, run.num_evaluations, progress) as on_step:
             return run, run.latents(on_step)
 
     def _collected(self, run: Run, latents: Any) -> Frames:
         size, chunks = (run.num_frames, run.height, run.width), run.decoded(latents)
         if self.out is None:
-            return gathered(chunks, *size)
+            return collect_frames(chunks, *size)
         each = (frame for chunk in chunks for frame in chunk)
         written = write_video(self.out, each, run.controls[0].fps)
         return LazyFrames(partial(_read_from, written), *size, hold=False)
 
-    def _cut(self) -> ChunkPlan:
+    def _cut(self) -> MemoryPlan:
         """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
         _, _, clips, pipe, _ = self.parts
         num_frames, device = clips[0].shape[0], str(pipe.unet.device)
-        from .sampling.stock_pipeline import host_of  # loads torch
+        from .sampling.stock_pipeline import adapter_of  # loads torch
 
         if self.memory is None and device == "cpu" and num_frames <= self.context[0]:
-            chunks = Chunks(decode=host_of(pipe).decoded_at_once(num_frames))
-            return ChunkPlan(1, num_frames, chunks, Peak(0, 0), None)
+            chunks = Chunks(decode=adapter_of(pipe).decoded_at_once(num_frames))
+            return MemoryPlan(1, num_frames, chunks, Peak(0, 0), None)
         from .sampling.fit_memory import memory_budget
 
         return self._fit.cut(memory_budget(self.memory, device))
 
     @cached_property
     def _fit(self) -> Fit:
-        """What chooses cuts for this run."""
+        """What chooses depths for this run."""
         from .sampling.fit_memory import Fit
         from .sampling.predict_peak import Scale
-        from .sampling.stock_pipeline import host_of
+        from .sampling.stock_pipeline import adapter_of
 
         options, preset, clips, pipe, _ = self.parts
         num_frames, height, width = clips[0].shape
         length, overlap = self.context
         factor = pipe.vae_scale_factor
         scale = Scale(
-            num_frames, height // factor, width // factor, host_of(pipe).num_tokens,
+            num_frames, height // factor, width // factor, adapter_of(pipe).num_tokens,
             options.branches, preset.num_steps(options.num_inference_steps or 0), factor, overlap,
         )  # fmt: skip
         # Settled where it is told, or where the model makes whole clips only.
-        settled = self.facts.from_image or options.context_length is not None
-        context = min(length, num_frames) if settled else None
+        as_array = self.facts.from_image or options.context_length is not None
+        context = min(length, num_frames) if as_array else None
         return Fit(pipe, preset, scale, max_frames=length, context=context)
 
 
@@ -315,7 +315,7 @@ def _calibrated(
     import numpy as np
     from tqdm.auto import tqdm
 
-    from .evaluate.trials import Sample, Source
+    from .evaluate.trials import Sample, SampleSet
     from .tune.auto import own_schedule
 
     ((kind, video), *others) = options.control_clips.items()
@@ -327,7 +327,7 @@ def _calibrated(
         raise InputError("auto_calibrate takes one ready control clip and one prompt; give those")
     clip = str(video) if isinstance(video, str | Path) else np.asarray(video)
     sample = Sample(clip, kind, options.prompt, options.seed or 0)
-    source = Source(options.model, None, 0, 1, 1, **loading)
+    source = SampleSet(options.model, None, 0, 1, 1, **loading)
     log = partial(tqdm.write, file=sys.stderr) if progress else _silent
     steps = options.num_inference_steps or 0
     return own_schedule(source, sample, options.preset, steps, folder=folder, log=log)

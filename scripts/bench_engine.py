@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from hgc_video.cache.engine import Engine
-from hgc_video.models.graph import build_graph
+from hgc_video.models.graph_builder import build_graph
 from hgc_video.models.load import default_guidance_scale, load_pipeline
 from hgc_video.plan.cost import full_cost
 from hgc_video.plan.presets import resolve
-from hgc_video.sampling.conditioning import Guidance
+from hgc_video.sampling.conditioning import TextConditioning
 from hgc_video.sampling.loop import ControlledUNet, denoise
 
 METHODS = "full;lossless;quality;balanced;fast;turbo;deepcache:interval=3"
@@ -54,7 +54,9 @@ class Bench:
         text = torch.randn(2, tokens, self.pipe.unet.config.cross_attention_dim, **options)
         cond = torch.rand(num_frames, 3, 8 * height, 8 * width, **options)
         scale = default_guidance_scale("puppet")
-        self.guidance = Guidance(text.repeat_interleave(num_frames, 0), (cond,), scale, (1.0,))
+        self.guidance = TextConditioning(
+            text.repeat_interleave(num_frames, 0), (cond,), scale, (1.0,)
+        )
         channels = self.pipe.unet.config.in_channels
         self.noise = torch.randn(1, channels, num_frames, height, width, **options)
         self.graph = build_graph(
@@ -74,7 +76,7 @@ class Bench:
             plain = self._run(None)
             engine.enable(self.pipe.unet, self.pipe.controlnet)
             cached = self._run(engine)
-            macs = sum(engine.account.macs_by_part().values())
+            macs = sum(engine.log.macs_by_part().values())
             engine.disable()
             kept = max(kept, _tensor_nbytes() - before)
             ratios.append(plain / cached)

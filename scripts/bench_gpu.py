@@ -28,16 +28,16 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from hgc_video.cache.engine import Engine, attach
-from hgc_video.cache.residuals import residual_inputs
+from hgc_video.cache.residual_inputs import residual_inputs
 from hgc_video.measure.peak_memory import PeakMemory
+from hgc_video.models.configurations import KnownModel, known_model, model_class
 from hgc_video.models.dry_run import added_inputs
-from hgc_video.models.graph import build_graph
-from hgc_video.models.known_models import KnownModel, known_model, model_class
+from hgc_video.models.graph_builder import build_graph
 from hgc_video.plan.cost import full_cost
 from hgc_video.plan.memory.budget import Chunks
 from hgc_video.plan.memory.windows import Windows, windowed
 from hgc_video.plan.presets import Preset, resolve
-from hgc_video.sampling.conditioning import Guidance, ImageGuidance, Steering
+from hgc_video.sampling.conditioning import Conditioning, ImageConditioning, TextConditioning
 from hgc_video.sampling.loop import ControlledUNet, denoise
 from hgc_video.sampling.predict_peak import PeakModel, Scale
 
@@ -147,7 +147,7 @@ class Bench:
             self._wait()
             took = time.perf_counter() - begun
             plain = windowed(full_cost(graph, count), windows)
-            macs = sum((engine.account.macs_by_part() if engine else plain).values())
+            macs = sum((engine.log.macs_by_part() if engine else plain).values())
         return took, macs, memory.nbytes
 
     def predicted(self, preset: Preset, windows: Windows) -> int:
@@ -177,7 +177,7 @@ class Bench:
             width=self.width, num_tokens=self.known.num_tokens, dtype_nbytes=self.dtype.itemsize,
         )  # fmt: skip
 
-    def inputs(self, num_frames: int) -> tuple[Steering, torch.Tensor]:
+    def inputs(self, num_frames: int) -> tuple[Conditioning, torch.Tensor]:
         """Text or image, control and noise of random numbers, always the same."""
         generator = torch.Generator().manual_seed(0)
 
@@ -191,13 +191,13 @@ class Bench:
         if self.layout == "svd":
             ids = torch.tensor([[6.0, 127.0, 0.02]] * 2).to(self.device, self.dtype)
             pull = torch.linspace(1, 3, num_frames).view(1, -1, 1, 1, 1).to(read)
-            image = ImageGuidance(read, random(2, 1, 4, *frame), ids, cond, pull, (1.0,))
+            image = ImageConditioning(read, random(2, 1, 4, *frame), ids, cond, pull, (1.0,))
             return image, random(1, num_frames, 4, *frame) * self.scheduler.init_noise_sigma
         added = None
         if self.unet.config.addition_embed_type == "text_time":
             inputs = added_inputs(self.unet, 2)["added_cond_kwargs"]
             added = {name: random(*tensor.shape) for name, tensor in inputs.items()}
-        guidance = Guidance(read, cond, 7.5, (1.0,), added=added)
+        guidance = TextConditioning(read, cond, 7.5, (1.0,), added=added)
         return guidance, random(1, 4, num_frames, *frame)
 
     def _wait(self) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hgc_video.models.model_presets import model_preset, model_presets
+from hgc_video.models.catalog import model_preset, model_presets
 from hgc_video.plan.policies.searched import load_coded_schedule
 from hgc_video.plan.presets import SEARCHED
 from hgc_video.plan.search.transfer import transferred

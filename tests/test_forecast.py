@@ -14,7 +14,7 @@ from hgc_video.cli import app
 from hgc_video.errors import InputError, ModelError, PresetError
 from hgc_video.forecast import forecast
 from hgc_video.measure.device_speed import planning_rates
-from hgc_video.plan.memory.throughput import ASSUMED_GPU, Rates
+from hgc_video.plan.memory.throughput import ASSUMED_GPU, Throughput
 
 
 @pytest.mark.parametrize("preset", ["off", "balanced"])
@@ -65,7 +65,7 @@ def test_what_cannot_be_used(options, error, says):
 
 
 def test_a_plan_runs_nothing_where_it_is_not_asked_to_measure(monkeypatch):
-    assert planning_rates("40,20") == Rates(4e13, 2e10, "as told")
+    assert planning_rates("40,20") == Throughput(4e13, 2e10, "as told")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert planning_rates(None) == ASSUMED_GPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

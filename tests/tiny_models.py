@@ -13,8 +13,8 @@ from diffusers import (
     UNetSpatioTemporalConditionModel,
 )
 
-from hgc_video.cache.residuals import residual_inputs
-from hgc_video.models.spatio_temporal_controlnet import SpatioTemporalControlNetModel
+from hgc_video.cache.residual_inputs import residual_inputs
+from hgc_video.models.svd_controlnet import SpatioTemporalControlNetModel
 
 TOKENS, TEXT_WIDTH, FRAMES, SIZE = 7, 16, 3, 8
 
@@ -204,7 +204,7 @@ class ImageClip(Clip):
 
 def graph_of(clip: Clip):
     """The block graph of a tiny clip."""
-    from hgc_video.models.graph import build_graph
+    from hgc_video.models.graph_builder import build_graph
 
     return build_graph(
         clip.unet, clip.controlnet, num_frames=FRAMES, height=SIZE, width=SIZE, num_tokens=clip.tokens,

@@ -41,7 +41,7 @@ from transformers import (
 )
 
 from hgc_video.models.load import model_folder
-from hgc_video.models.spatio_temporal_controlnet import SpatioTemporalControlNetModel
+from hgc_video.models.svd_controlnet import SpatioTemporalControlNetModel
 
 FRAMES, WIDTH, PIXELS = 4, 32, 32
 _UNET = {

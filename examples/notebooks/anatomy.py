@@ -54,7 +54,7 @@ plt.show()
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-left.semilogy(measured.gains)
+left.semilogy(measured.sensitivity)
 left.set(
     xlabel="step", ylabel="error of the result per error of the prediction", title="Gain of a step"
 )

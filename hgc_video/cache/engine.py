@@ -15,13 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CacheStateError
-from ..plan.graph import WHOLE, BlockGraph
-from ..plan.liveness import DIFFERENCE, contribution, latents_at
-from ..plan.memory.placement import THERE
+from ..plan.graph import PREDICTION, BlockGraph
+from ..plan.liveness import CFG_DELTA, delta, latents_at
+from ..plan.memory.placement import RESIDENT_WINDOWS
 from ..plan.schedule import Plan
-from .account import Account
 from .anchors import AnchorRows, anchor_rows
-from .calls import (
+from .cfg import both_branches
+from .compiled import enough_graphs
+from .drift import Observer
+from .execution_log import ExecutionLog
+from .idle_windows import IdleWindows
+from .inputs import Inputs
+from .installer import Wiring
+from .latent_progress import own_latents, way
+from .model_calls import (
     RESIDUALS,
     bound,
     drop_residuals,
@@ -32,17 +39,10 @@ from .calls import (
     transforms_skips,
     with_prediction,
 )
-from .compiled import enough_graphs
-from .follow import own_latents, way
-from .guidance import both_branches
-from .idle import IdleWindows
-from .inputs import Inputs
-from .shared import HintSite
-from .signals import Observer
-from .sites import ADD, RUN, AttentionSite, LayerSite
+from .prepared import PreparedSchedule, PreparedStep
+from .shared_rows import HintSite
 from .store import Key, Store, Value
-from .wiring import Wiring
-from .work import StepWork, Works
+from .wrappers import ADD, RUN, AttentionSite, LayerSite
 
 
 @contextmanager
@@ -76,7 +76,7 @@ class Engine:
 
     def __init__(
         self, schedule: Plan, graph: BlockGraph, *, spill: bool = False,
-        there: int = THERE,
+        there: int = RESIDENT_WINDOWS,
     ) -> None:  # fmt: skip
         self.graph = graph
         self.on_change: Callable[[int], None] | None = None
@@ -100,12 +100,12 @@ class Engine:
         """Carries out another plan, with the same lossless savings, from the next run on."""
         self.schedule = schedule
         self._anchors_of_run = schedule.upper_bound().anchors
-        self._works = Works(schedule, self.graph)
+        self._prepared = PreparedSchedule(schedule, self.graph)
         # The outermost up layer, which every partial step computes.
-        self._probe = self.graph.layers[-2].name if self._works.adaptive else None
-        self.account = Account(schedule, self.graph)
+        self._probe = self.graph.layers[-2].name if self._prepared.adaptive else None
+        self.log = ExecutionLog(schedule, self.graph)
         self._index: int | None = None
-        self._work: StepWork | None = None
+        self._work: PreparedStep | None = None
 
     def enable(self, unet: Any, controlnet: Any = None) -> None:
         """Wraps the models; CacheStateError if one of them carries another cache."""
@@ -140,8 +140,8 @@ class Engine:
         self.store.begin()
         self.peak_nbytes = 0
         self._run += 1
-        self.account.begin()
-        self._works.begin()
+        self.log.begin()
+        self._prepared.begin()
 
     def rest(self) -> None:
         """The run is over: lets go of all tensors, and waits for the next one; what was done stays told."""
@@ -149,9 +149,9 @@ class Engine:
 
     def at(self, step_index: int, window: int = 0) -> None:
         """Tells the position; CacheStateError beyond the schedule's steps."""
-        if not 0 <= step_index < len(self._works):
+        if not 0 <= step_index < len(self._prepared):
             raise CacheStateError(
-                f"step {step_index} is beyond the schedule's {len(self._works)} steps; "
+                f"step {step_index} is beyond the schedule's {len(self._prepared)} steps; "
                 "make one of that length"
             )
         if step_index == 0 and window == 0:
@@ -204,7 +204,7 @@ class Engine:
                 prompt_residuals(call, self._frames * self.graph.branches)
             if self._ran_alone:
                 drop_residuals(call, work.live.computed, self._zero)
-            if WHOLE in work.live.added:
+            if PREDICTION in work.live.added:
                 out = self._same_as_before(call["sample"], work)
             else:
                 out = self._forward(prefix, forward, call, work)
@@ -236,7 +236,7 @@ class Engine:
         """In guess mode the host runs a ControlNet on the prompt's latents and joins zeros for the other
         branch, so that it must get residuals of every level: the net runs whole, at every step."""
         self._wiring.of[prefix].run_all()
-        self._ran_alone, self.account.controlnet_branches = True, 1
+        self._ran_alone, self.log.controlnet_branches = True, 1
         macs = sum(la.macs for la in self.graph.layers if la.name.startswith(f"{prefix}."))
         self._count(prefix, macs)
         with enough_graphs(self._wiring.of[prefix].compiled):
@@ -244,7 +244,7 @@ class Engine:
 
     # One step
 
-    def _current(self) -> StepWork:
+    def _current(self) -> PreparedStep:
         if self._work is None:
             raise CacheStateError(
                 "the engine was not told the step; call at(step_index=...) before the models, or run the "
@@ -254,7 +254,7 @@ class Engine:
 
     def _enter(
         self, prefix: str, forward: Any, call: dict[str, Any], *, alone: bool = False, unet: Any = None
-    ) -> StepWork:  # fmt: skip
+    ) -> PreparedStep:  # fmt: skip
         """Makes a model's sites ready; at the first model of a step the step is decided. `alone` says
         that the sample has the prompt's branch only; `unet` is the model where it is the UNet."""
         if self._work is None and self._index is None:
@@ -293,18 +293,18 @@ class Engine:
         assert self.on_change is not None and self._index is not None
         ran, alone = self._calls, self._ran_alone
         self._calls = {}
-        in_vain = self.account.withdraw(self._index)
+        in_vain = self.log.withdraw(self._index)
         text = call.get("encoder_hidden_states")
         self.on_change(text.shape[1] if isinstance(text, Tensor) else 1)
-        self.account.owe(in_vain)
+        self.log.owe(in_vain)
         self._inputs.changed(prefix, call)
         if ran and not alone:
             nets = [self._run_controlnet(name, *of_it) for name, of_it in ran.items()]
             call |= dict(zip(RESIDUALS, sum_residuals(nets), strict=True))
         if alone:
-            self._ran_alone, self.account.controlnet_branches = True, 1
+            self._ran_alone, self.log.controlnet_branches = True, 1
 
-    def _forward(self, prefix: str, forward: Any, call: dict[str, Any], work: StepWork) -> Any:
+    def _forward(self, prefix: str, forward: Any, call: dict[str, Any], work: PreparedStep) -> Any:
         """The model's own forward, with its sites as they were made ready."""
         self._prepare_shared(prefix, call, work)
         with enough_graphs(self._wiring.of[prefix].compiled):
@@ -312,14 +312,14 @@ class Engine:
         self._wiring.of[prefix].collect(work, self._count, self._put, self._see)
         return out
 
-    def _prepare_shared(self, prefix: str, call: dict[str, Any], work: StepWork) -> None:
+    def _prepare_shared(self, prefix: str, call: dict[str, Any], work: PreparedStep) -> None:
         """Makes ready what is computed once for all steps, frames or branches: text and control."""
         sites = self._wiring.of[prefix]
         sites.read_text(self._window, call.get("encoder_hidden_states"), work.step.branches)
         for hint in sites.hints:
             self._prepare_hint(hint, call["controlnet_cond"], work)
 
-    def _prepare_hint(self, site: HintSite, conditioning: Any, work: StepWork) -> None:
+    def _prepare_hint(self, site: HintSite, conditioning: Any, work: PreparedStep) -> None:
         name, key = site.name, self._key(site.name)
         if name in work.live.held and key in self.store:
             site.hand_on(self.store.values(key)[0].tensor, dead=False)
@@ -332,41 +332,41 @@ class Engine:
     def _decide(self, sample: Tensor) -> None:
         assert self._index is not None
         observer = self._observer
-        if self._works.adaptive:
+        if self._prepared.adaptive:
             observer.see_input(sample)
-        self._work, self._fullest = self._works.at(self._index, self._window, observer)
-        self.account.at(self._index, self._work.step)
+        self._work, self._fullest = self._prepared.at(self._index, self._window, observer)
+        self.log.at(self._index, self._work.step)
         self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
-        self._idle.fetch(self._works, self._index, self._window)
+        self._idle.fetch(self._prepared, self._index, self._window)
 
     @property
     def _observer(self) -> Observer:
         return self._observers.setdefault(self._window, Observer())
 
-    def _prepare(self, site: LayerSite, work: StepWork) -> None:
+    def _prepare(self, site: LayerSite, work: PreparedStep) -> None:
         name = site.name
         site.ran, site.keep, site.keep_contribution = False, False, False
         site.copies = self._whole_stand_ins
         if name in work.live.computed:
             site.mode = RUN
             site.keep = name in work.keep or name == self._probe
-            site.keep_contribution = contribution(name) in work.keep
+            site.keep_contribution = delta(name) in work.keep
         elif name in work.live.held:
             site.give(self._stored(name, name, work))
         elif name in work.live.added:
-            kept = self._stored(contribution(name), name, work)
+            kept = self._stored(delta(name), name, work)
             site.mode, site.value = ADD, kept
         else:
             site.give(site.stand_in(self._zero, self._dead_rows(work)))
 
-    def _anchors(self, work: StepWork, device: torch.device) -> AnchorRows | None:
+    def _anchors(self, work: PreparedStep, device: torch.device) -> AnchorRows | None:
         anchors = self._anchors_of_run
         if anchors is None:
             return None
         return anchor_rows(anchors, work.step.branches, self._frames, device)
 
     def _prepare_attention(
-        self, site: AttentionSite, work: StepWork, anchors: AnchorRows | None
+        self, site: AttentionSite, work: PreparedStep, anchors: AnchorRows | None
     ) -> None:
         name = site.name
         site.ran, site.keep = False, name in work.keep
@@ -375,13 +375,13 @@ class Engine:
             return
         if name not in work.live.attended:
             return
-        site.mode, site.merge = RUN, name in work.step.merge
+        site.mode, site.average_branches = RUN, name in work.step.average_branches
         if name.startswith("unet.") and site.attention.per_frame:
             site.anchors = anchors
 
-    def _sloped(self, sample: Tensor, unet: Any, work: StepWork) -> float | Tensor:
+    def _sloped(self, sample: Tensor, unet: Any, work: PreparedStep) -> float | Tensor:
         """The step's slope, by the way of the latents (b) where it follows them; keeps them for later."""
-        here, follow, slope = latents_at(work.index), work.step.follow, work.step.slope
+        here, follow, slope = latents_at(work.index), work.step.latent_progress, work.step.slope
         if here not in work.keep and follow is None:
             return slope
         channels, axis = unet.config.out_channels, self.graph.frames_axis
@@ -397,7 +397,7 @@ class Engine:
         ahead = (work.index - follow[1]) / (follow[1] - follow[0])
         return slope * way(latents, newer, older, ahead)
 
-    def _stored(self, stored_name: str, name: str, work: StepWork) -> Tensor:
+    def _stored(self, stored_name: str, name: str, work: PreparedStep) -> Tensor:
         slope = self._slope if name in work.step.extrapolate else 0.0
         return self.store.get(
             self._key(stored_name), branches=work.step.branches, frames=self._frames, slope=slope
@@ -407,46 +407,48 @@ class Engine:
         if name == self._probe:
             self._observer.see_outermost(made, self._fullest)
 
-    def _finish(self, out: Any, sample: Tensor, work: StepWork, gated: bool) -> Any:
+    def _finish(self, out: Any, sample: Tensor, work: PreparedStep, gated: bool) -> Any:
         """Keeps what concerns the whole prediction, and gives both branches back where one was run."""
         prediction = out[0] if isinstance(out, tuple) else out.sample
         computed = self.graph.output in work.live.computed
-        if computed and contribution(WHOLE) in work.keep:
-            self._put(contribution(WHOLE), prediction - latents_of(sample, prediction), work)
+        if computed and delta(PREDICTION) in work.keep:
+            self._put(delta(PREDICTION), prediction - latents_of(sample, prediction), work)
             self._output_type = type(out)
-        if computed and DIFFERENCE in work.keep and work.step.branches == 2:
+        if computed and CFG_DELTA in work.keep and work.step.branches == 2:
             uncond, cond = prediction.chunk(2)
-            self._put(DIFFERENCE, uncond - cond, work, 1)
-        if self._works.adaptive:
+            self._put(CFG_DELTA, uncond - cond, work, 1)
+        if self._prepared.adaptive:
             self._observer.see_output(prediction if computed else None)
-        weights, difference = work.step.difference, None
+        weights, difference = work.step.cfg_delta, None
         if weights is not None:
-            difference = self.store.get(self._key(DIFFERENCE), branches=1, frames=self._frames)
+            difference = self.store.get(self._key(CFG_DELTA), branches=1, frames=self._frames)
         self.store.keep_only(self._window, work.keep)
         self._idle.park(self._window, sample.device)
         if not gated:
             return out
         return with_prediction(out, both_branches(prediction, difference, weights or (1.0, 1.0)))
 
-    def _same_as_before(self, sample: Tensor, work: StepWork) -> Any:
-        """The whole prediction from its kept contribution, in the host's own type of output."""
-        kept = self._stored(contribution(WHOLE), WHOLE, work)
+    def _same_as_before(self, sample: Tensor, work: PreparedStep) -> Any:
+        """The whole prediction from its kept delta, in the host's own type of output."""
+        kept = self._stored(delta(PREDICTION), PREDICTION, work)
         value = latents_of(sample, kept) + kept
         return (value,) if self._output_type is tuple else self._output_type(sample=value)
 
     def _key(self, name: str) -> Key:
         return Key(self._run, self._window, name)
 
-    def _put(self, name: str, tensor: Tensor, work: StepWork, branches: int | None = None) -> None:
+    def _put(
+        self, name: str, tensor: Tensor, work: PreparedStep, branches: int | None = None
+    ) -> None:
         value = Value(tensor, branches or work.step.branches, self._frames)
         self.store.put(self._key(name), value, work.keep[name])
 
-    def _rows(self, work: StepWork) -> int:
+    def _rows(self, work: PreparedStep) -> int:
         return self._frames * work.step.branches
 
-    def _dead_rows(self, work: StepWork) -> int:
+    def _dead_rows(self, work: PreparedStep) -> int:
         """The rows of stand-ins: none, unless the host joins them with live tensors."""
         return self._rows(work) if work.mixed or self._whole_stand_ins else 0
 
     def _count(self, name: str, macs: int) -> None:
-        self.account.count(name, macs, self._frames)
+        self.log.count(name, macs, self._frames)

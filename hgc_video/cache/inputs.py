@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calls import RESIDUALS
+from .model_calls import RESIDUALS
 
 # Other ones at every step; the scale is multiplied in behind all layers.
 _OF_A_STEP = ("sample", "timestep", "conditioning_scale", "return_dict", *RESIDUALS)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import CacheStateError
-from .follow import per_row
-from .host import Host, Parked, host_for
-from .tally import Count, Tally
+from .latent_progress import per_row
+from .nbytes import Count, Tally
+from .offload import OffloadTier, Parked, host_for
 
 
 class Key(NamedTuple):
@@ -56,7 +56,7 @@ class Store:
 
     def __init__(self) -> None:
         self._values: dict[Key, tuple[_Kept, ...]] = {}
-        self._host: Host | None = None
+        self._host: OffloadTier | None = None
         self.device, self.host = Tally(), Count()
         self.to_host = self.to_device = 0
 

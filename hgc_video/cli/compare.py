@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .shell import app, quiet_libraries, told_in_one_line
+from .shell import app, errors_in_one_line, quiet_libraries
 
 _FIRST_CLIP = 3000  # of the embedded model's: not those of training, calibration or search
 
@@ -59,7 +59,7 @@ def compare(
 
     Example:  hgc-video compare --methods "balanced,deepcache:interval=3,branch=1" --clips 2 --jobs 2
     """
-    with told_in_one_line(context):
+    with errors_in_one_line(context):
         from ..files import check_distinct, check_writable, write_text
 
         check_distinct(
@@ -69,18 +69,18 @@ def compare(
         for path in filter(None, (out_json, out_html)):
             check_writable(path)
         quiet_libraries()
-        from ..evaluate.measure import Networks, Task, frames_of
+        from ..evaluate.measure import CompareConfig, Networks, frames_of
         from ..evaluate.methods import make_method, split_methods
         from ..evaluate.run import compare as run
         from ..evaluate.table import markdown, rows
-        from ..evaluate.trials import Source, kept_trials
+        from ..evaluate.trials import SampleSet, kept_trials
 
         words = split_methods(methods)
         for word in words:
             make_method(word)  # a wrong name is told before minutes are spent
-        source = Source(model, samples, _FIRST_CLIP, clips, num_frames, scheduler)
+        source = SampleSet(model, samples, _FIRST_CLIP, clips, num_frames, scheduler)
         networks = Networks(clip_model, video_model, lpips)
-        task = Task(source, num_inference_steps, converged_steps, seeds, networks)
+        task = CompareConfig(source, num_inference_steps, converged_steps, seeds, networks)
         with kept_trials():
             figures = run(
                 task, words, memory=memory, jobs=jobs, with_controls=controls, log=typer.echo

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files import check_distinct, user_path
 from ..options import CONTROL_KINDS, GenerateOptions
 from .option_list import PATH, TEXT, option, options_of, with_parameters
-from .shell import app, quiet_libraries, told_in_one_line
+from .shell import app, errors_in_one_line, quiet_libraries
 
 _CLIPS = {
     "pose": "short for --control pose=FILE: a clip of OpenPose skeletons",
@@ -56,7 +56,7 @@ def generate(context: typer.Context, **given: Any) -> None:
     From a first frame:  hgc-video generate --model svd --image first.png --depth depth.mp4 --out clip.mp4
     """
     quiet, report, out = given.pop("quiet"), given.pop("report"), given["out"]
-    with told_in_one_line(context):
+    with errors_in_one_line(context):
         clips = {kind: clip for kind in CONTROL_KINDS if (clip := given.pop(kind)) is not None}
         given["control"] = _control_clips(clips, given["control"] or [])
         given["prompt"] = _prompts(given["prompt"], given.pop("prompt_at") or [])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .shell import app, show, told_in_one_line
+from .shell import app, errors_in_one_line, show
 
 
 @app.command()
@@ -62,7 +62,7 @@ def plan(
 
     Example:  hgc-video plan --model animatediff-sd15 --policy balanced --policy deepcache:interval=3
     """
-    with told_in_one_line(context):
+    with errors_in_one_line(context):
         from ..forecast import forecast
 
         chosen = policy or ["balanced"]
@@ -96,7 +96,7 @@ def policies(
 
     Example:  hgc-video policies deepcache
     """
-    with told_in_one_line(context):
+    with errors_in_one_line(context):
         from ..errors import PresetError, nearest
         from ..plan.policies.registry import POLICIES
         from ..plan.presets import PRESETS
@@ -117,10 +117,10 @@ def policies(
 @app.command()
 def models(context: typer.Context) -> None:
     """Lists the models that `--model` takes."""
-    with told_in_one_line(context):
-        from ..models.known_models import known_models
+    with errors_in_one_line(context):
+        from ..models.catalog import model_preset, model_presets
+        from ..models.configurations import known_models
         from ..models.load import EMBEDDED, read_facts
-        from ..models.model_presets import model_preset, model_presets
 
         facts = read_facts(EMBEDDED)
         side = round(facts.default_area**0.5)
@@ -142,7 +142,7 @@ def models(context: typer.Context) -> None:
 @app.command()
 def doctor(context: typer.Context) -> None:
     """Shows what is installed, which devices there are, and how to get what is missing."""
-    with told_in_one_line(context):
+    with errors_in_one_line(context):
         from .doctor import examine
 
         section = ""

@@ -49,7 +49,7 @@ def root(
 
 
 @contextmanager
-def told_in_one_line(context: typer.Context) -> Iterator[None]:
+def errors_in_one_line(context: typer.Context) -> Iterator[None]:
     """Runs a command's body: 2 for what the user can mend, 1 for what we must, 130 for cancelled.
 
     What we warn of is one line too, once; what libraries warn of is left out.

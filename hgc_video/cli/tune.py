@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shell import app, quiet_libraries, told_in_one_line
+from .shell import app, errors_in_one_line, quiet_libraries
 
 _FIRST_SAMPLE = 6000  # of the embedded model's clips: far from those of any evaluation
 _FOLDER = Path("runs/calibrate")
@@ -41,16 +41,16 @@ def calibrate(
 
     Example:  hgc-video calibrate --out runs/calibration.yaml --jobs 2
     """
-    with told_in_one_line(context):
+    with errors_in_one_line(context):
         from ..files import check_distinct, check_writable
 
         check_distinct({"--out": out}, [("list of samples", samples)])
         check_writable(out)
         quiet_libraries()
-        from ..evaluate.trials import Source
+        from ..evaluate.trials import SampleSet
         from ..tune.calibrate import calibrate as measure
 
-        source = Source(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
+        source = SampleSet(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
         measured = measure(source, num_inference_steps, folder=folder, jobs=jobs, log=typer.echo)
         measured.save(out)
         typer.echo(f"calibration   {out}")
@@ -113,7 +113,7 @@ def search(
     Example:  hgc-video search --calibration runs/calibration.yaml --budget 0.25
     --out runs/quarter.yaml --jobs 2
     """
-    with told_in_one_line(context):
+    with errors_in_one_line(context):
         from ..files import check_distinct, check_writable
         from ..plan.calibration import load_calibration
 
@@ -123,16 +123,16 @@ def search(
         )
         check_writable(out)
         quiet_libraries()
-        from ..evaluate.trials import Source
+        from ..evaluate.trials import SampleSet
         from ..plan.policies.searched import load_coded_schedule
         from ..plan.search.hill_climb import Space
-        from ..tune.search import Task, told
+        from ..tune.search import SearchConfig, told
         from ..tune.search import search as find
 
         measured = load_calibration(calibration)
         model, steps = measured.setting.model, measured.setting.num_inference_steps
-        source = Source(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
-        task = Task(
+        source = SampleSet(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
+        task = SearchConfig(
             source, steps, budget, converged_steps,
             tuple(float(length) for length in lengths.split(",")),
             Space(letters, slopes, gates, online), judgements, jobs, seed,

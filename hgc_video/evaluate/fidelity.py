@@ -13,7 +13,7 @@ from torch.nn.functional import max_pool2d
 from ..errors import InputError, MissingExtraError
 from ..models.load import EMBEDDED, model_folder
 from .quality import Frames
-from .trials import Source, Trial
+from .trials import SampleSet, Trial
 
 _TOLERANCE = 1 / 32  # of a frame's height: how far a limb may be off and still count
 
@@ -29,7 +29,7 @@ class Fidelity:
     control: float | None = None
 
 
-def fidelity(source: Source, clip: int, trial: Trial, frames: Frames) -> Fidelity:
+def fidelity(source: SampleSet, clip: int, trial: Trial, frames: Frames) -> Fidelity:
     """The fidelity of frames (f H W 3) that a trial gave for a source's clip of this number."""
     if source.model == EMBEDDED and source.listed is None:
         return _to_truth(source, clip, frames)
@@ -64,7 +64,7 @@ def _taken_again(frames: Frames, control: Frames) -> float | None:
     return skeleton_overlap(skeleton_frames(keypoints, height, width), control)
 
 
-def _to_truth(source: Source, clip: int, frames: Frames) -> Fidelity:
+def _to_truth(source: SampleSet, clip: int, frames: Frames) -> Fidelity:
     from ..puppet.evaluation import accuracy, held_out
     from ..puppet.fidelity import part_colours, silhouette_iou
 

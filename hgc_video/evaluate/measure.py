@@ -17,7 +17,7 @@ from .fidelity import fidelity
 from .methods import Method, make_method
 from .perceptual import clip_score, lpips, video_features
 from .quality import Frames, flicker, psnr, ssim, structure_distance
-from .trials import Source, Trial, trials
+from .trials import SampleSet, Trial, trials
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Networks:
 
 
 @dataclass(frozen=True)
-class Task:
+class CompareConfig:
     """The clips of a source, each with so many noises; every method meets all of them. Without
     converged_steps (0) nothing is compared with a converged run."""
 
-    source: Source
+    source: SampleSet
     num_inference_steps: int
     converged_steps: int
     seeds: int = 1
@@ -86,7 +86,7 @@ class _Made:
     trial: Trial
 
 
-def measure(task: Task, words: list[str], clip: int, seed: int) -> list[dict[str, Any]]:
+def measure(task: CompareConfig, words: list[str], clip: int, seed: int) -> list[dict[str, Any]]:
     """The figures of every method on one clip and noise; the uncached run is made first, so that what it
     costs and what the others cost is measured side by side."""
     with torch.no_grad():
@@ -98,14 +98,14 @@ def measure(task: Task, words: list[str], clip: int, seed: int) -> list[dict[str
         return [asdict(_figures(task, word, clip, seed, reference, converged)) for word in words]
 
 
-def frames_of(task: Task, word: str, clip: int, seed: int) -> Frames:
+def frames_of(task: CompareConfig, word: str, clip: int, seed: int) -> Frames:
     """The clip (f H W 3) of a method, to be looked at."""
     with torch.no_grad():
         return _make(task, make_method(word), clip, seed).frames
 
 
 def _figures(
-    task: Task, word: str, clip: int, seed: int, reference: _Made, converged: _Made | None
+    task: CompareConfig, word: str, clip: int, seed: int, reference: _Made, converged: _Made | None
 ) -> Figures:
     method = make_method(word)
     made = reference if word == "off" else _make(task, method, clip, seed)
@@ -133,7 +133,7 @@ def _seen(networks: Networks, made: _Made, reference: _Made) -> dict[str, Any]:
     return seen
 
 
-def _make(task: Task, method: Method, clip: int, seed: int) -> _Made:
+def _make(task: CompareConfig, method: Method, clip: int, seed: int) -> _Made:
     steps = method.preset.num_steps(task.num_inference_steps)
     trial: Trial = trials(task.source)(clip, steps, variant=seed)
     own = trial.pipe.scheduler
@@ -152,7 +152,7 @@ def _make(task: Task, method: Method, clip: int, seed: int) -> _Made:
     if engine is None:
         macs, kept = full_cost(trial.graph, evaluations).total, 0
     else:
-        macs, kept = sum(engine.account.macs_by_part().values()), engine.peak_nbytes
+        macs, kept = sum(engine.log.macs_by_part().values()), engine.peak_nbytes
     return _Made(trial.decode(latents), seconds, macs, kept, memory.nbytes, trial)
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from .jobs import workers
-from .measure import Networks, Task, measure
+from .measure import CompareConfig, Networks, measure
 from .methods import controls, make_method
 from .trials import kept_trials, trials
 
 
 def compare(
-    task: Task, words: list[str], *, memory: Path, jobs: int = 1, with_controls: bool = True,
+    task: CompareConfig, words: list[str], *, memory: Path, jobs: int = 1, with_controls: bool = True,
     log: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of all methods on all clips and noises; `memory` is the file of those measured so far."""
@@ -26,7 +26,7 @@ def compare(
 
 
 def _compared(
-    task: Task, words: list[str], memory: Path, jobs: int, with_controls: bool,
+    task: CompareConfig, words: list[str], memory: Path, jobs: int, with_controls: bool,
     log: Callable[[str], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     words = ["off", *(word for word in words if word != "off")]
@@ -53,7 +53,7 @@ def _compared(
     return [known[key] for key in sorted(known, key=str) if key[0] in words]
 
 
-def _job(task: Task, memory: Path, job: tuple[list[str], int, int]) -> None:
+def _job(task: CompareConfig, memory: Path, job: tuple[list[str], int, int]) -> None:
     words, clip, seed = job
     found = measure(task, words, clip, seed)
     lines = [json.dumps({"task": _setting(task), **figures}) + "\n" for figures in found]
@@ -61,7 +61,7 @@ def _job(task: Task, memory: Path, job: tuple[list[str], int, int]) -> None:
         file.write("".join(lines))
 
 
-def _known(memory: Path, task: Task) -> dict[tuple[str, int, int], dict[str, Any]]:
+def _known(memory: Path, task: CompareConfig) -> dict[tuple[str, int, int], dict[str, Any]]:
     if not memory.is_file():
         return {}
     known = {}
@@ -73,7 +73,7 @@ def _known(memory: Path, task: Task) -> dict[tuple[str, int, int], dict[str, Any
     return known
 
 
-def _setting(task: Task) -> str:
+def _setting(task: CompareConfig) -> str:
     source = task.source
     return (
         f"{source.model} {source.listed} {source.first} {source.num_frames} "

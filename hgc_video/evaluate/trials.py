@@ -24,13 +24,13 @@ from torch import Tensor
 from ..cache.engine import Engine, attach
 from ..errors import InputError
 from ..files import user_path
+from ..models.catalog import model_presets, preset_file
 from ..models.device import choose_device
 from ..models.load import EMBEDDED, load_pipeline, model_folder, read_facts
-from ..models.model_presets import model_presets, preset_file
 from ..options import GenerateOptions
 from ..plan.calibration import Setting
 from ..plan.graph import BlockGraph
-from ..plan.memory.budget import ChunkPlan, Chunks, Peak
+from ..plan.memory.budget import Chunks, MemoryPlan, Peak
 from ..plan.presets import resolve
 from ..plan.schedule import Schedule
 from ..report import Stopwatch
@@ -118,8 +118,8 @@ class Trial:
             guidance_scale=facts.guidance_scale,
         )  # fmt: skip
         (clip,) = read_controls(options, facts)
-        cut = ChunkPlan(1, len(clip.frames), Chunks(), Peak(0, 0), None)
-        self._run = Run(options, resolve("off"), [clip], pipe, Stopwatch(), cut, 0)
+        memory_plan = MemoryPlan(1, len(clip.frames), Chunks(), Peak(0, 0), None)
+        self._run = Run(options, resolve("off"), [clip], pipe, Stopwatch(), memory_plan, 0)
         self.pipe, self.model, self.control = pipe, model, clip
         self.guidance_scale = facts.guidance_scale
         self.prompt = sample.prompt
@@ -166,7 +166,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Source:
+class SampleSet:
     """Where trials come from, in plain values that a worker process can be told: a model, a file of
     samples or the number of the embedded model's first one, how many, frames of each, a scheduler of
     diffusers by its class name ("": the model's own), and where and in which precision the model is loaded,
@@ -184,7 +184,7 @@ class Source:
 
 
 @lru_cache(maxsize=2)
-def trials(source: Source) -> Trials:
+def trials(source: SampleSet) -> Trials:
     """The trials of a source; made once in every process, and kept until `kept_trials` ends."""
     return Trials(source)
 
@@ -213,7 +213,7 @@ def kept_trials() -> Iterator[None]:
 class Trials:
     """Trials by number, on pipelines that are loaded once."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SampleSet) -> None:
         self.model, self.num_frames = source.model, source.num_frames
         self.scheduler = source.scheduler
         self._loading: dict[str, Any] = {"dtype": source.dtype, "offline": source.offline}

@@ -13,21 +13,21 @@ from math import inf
 import torch
 
 from ..errors import InputError
-from ..plan.memory.throughput import ASSUMED_CPU, ASSUMED_GPU, Rates
+from ..plan.memory.throughput import ASSUMED_CPU, ASSUMED_GPU, Throughput
 
 _SIDE = 4096
 _COPIED_NBYTES = 2**28
 _REPEATS = 3
 
 
-def rates_of(device: str, dtype: torch.dtype) -> Rates:
+def rates_of(device: str, dtype: torch.dtype) -> Throughput:
     """The rates of a device: measured where it is a GPU, otherwise assumed."""
     if device.startswith("cuda"):
         return _measured(device, dtype)
     return ASSUMED_CPU if device == "cpu" else ASSUMED_GPU
 
 
-def planning_rates(throughput: str | None) -> Rates:
+def planning_rates(throughput: str | None) -> Throughput:
     """The rates to plan a run in half precision with: "40,20" is 40 T MACs a second and 20 GB a second
     between device and host, "measured" times the GPU that is here, None assumes one and runs nothing.
 
@@ -51,18 +51,18 @@ def planning_rates(throughput: str | None) -> Rates:
             f'throughput "{throughput}" is not possible; write T MACs a second and GB a second between '
             'device and host, as 40,20, or "measured"'
         )
-    return Rates(macs * 1e12, copied * 1e9, "as told")
+    return Throughput(macs * 1e12, copied * 1e9, "as told")
 
 
 @cache
-def _measured(device: str, dtype: torch.dtype) -> Rates:
+def _measured(device: str, dtype: torch.dtype) -> Throughput:
     a = torch.ones(_SIDE, _SIDE, device=device, dtype=dtype)
     host = torch.empty(_COPIED_NBYTES, dtype=torch.uint8, pin_memory=True)
     there = torch.empty_like(host, device=device)
     product_s = _seconds(lambda: torch.mm(a, a), device)
     copy_s = _seconds(lambda: there.copy_(host, non_blocking=True), device)
     name = torch.cuda.get_device_name(device)
-    return Rates(_SIDE**3 / product_s, _COPIED_NBYTES / copy_s, f"measured on {name}")
+    return Throughput(_SIDE**3 / product_s, _COPIED_NBYTES / copy_s, f"measured on {name}")
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:

@@ -16,7 +16,7 @@ Seen = Callable[[str, int, Tensor], None]
 class Recorder:
     """Watches the layers of live models while a loop runs; tell it the position as an engine.
 
-    `see(layer, step_index, features)` gets contributions (out - in) of layers that have them and
+    `see(layer, step_index, features)` gets deltas (out - in) of layers that have them and
     outputs of the others.
     """
 
@@ -53,7 +53,7 @@ class Recorder:
     def _hook(self, layer: Layer) -> Any:
         def look(module: Any, args: Any, kwargs: Any, out: Any) -> None:
             first = out[0] if isinstance(out, tuple) else out
-            if layer.has_contribution:
+            if layer.has_delta:
                 first = first - (args[0] if args else kwargs["hidden_states"])
             self.see(layer.name, self._index, first)
 

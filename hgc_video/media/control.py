@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hgc_video.errors import HGCVideoWarning, InputError
-from hgc_video.media.frames import Frame, Frames, LazyFrames, Source, VideoInfo
+from hgc_video.media.frames import Frame, Frames, LazyFrames, VideoInfo, VideoSource
 from hgc_video.media.looks import tell_of_looks
 from hgc_video.media.video import VideoLike, open_clip
 
@@ -152,7 +152,7 @@ def load_control(
     return ControlClip(stream, rate, kind, info.height, info.width, info)
 
 
-def open_control(video: VideoLike, fps: float | None, source_fps: float | None) -> Source:
+def open_control(video: VideoLike, fps: float | None, source_fps: float | None) -> VideoSource:
     """Opens a control clip and warns of a rate that was assumed for it, or given in vain."""
     for name, rate in (("fps", fps), ("source_fps", source_fps)):
         if rate is not None and not (math.isfinite(rate) and rate > 0):

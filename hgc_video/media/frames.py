@@ -39,7 +39,7 @@ class VideoInfo:
         return self.num_frames / self.fps
 
 
-class Source(Protocol):
+class VideoSource(Protocol):
     """An opened clip."""
 
     @property
@@ -88,7 +88,7 @@ class LazyFrames:
         array = self._frames(range(len(self)))
         return array.astype(dtype or np.uint8, copy=bool(copy))
 
-    def settled(self) -> Frame | LazyFrames:
+    def as_array(self) -> Frame | LazyFrames:
         """The array, where frames are kept; otherwise this."""
         return self if self._held is None else np.asarray(self)
 
@@ -125,7 +125,7 @@ class LazyFrames:
         return frame
 
 
-def gathered(chunks: Iterable[Frame], num_frames: int, height: int, width: int) -> Frame:
+def collect_frames(chunks: Iterable[Frame], num_frames: int, height: int, width: int) -> Frame:
     """All frames (f H W 3) of chunks (n H W 3), each let go of once it is copied."""
     frames, done = np.empty((num_frames, height, width, 3), np.uint8), 0
     for chunk in chunks:

@@ -17,13 +17,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from hgc_video.errors import VideoError
 from hgc_video.files import ffmpeg_name
 from hgc_video.media.deep import DeepRange, is_deep, range_of, tell_of
-from hgc_video.media.frames import DEFAULT_FPS, Frame, Source, VideoInfo
+from hgc_video.media.frames import DEFAULT_FPS, Frame, VideoInfo, VideoSource
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _BROWSER_DELAY_MS = 100.0  # what browsers show for animation frames that name no duration
 
 
-def open_path(path: Path, source_fps: float | None = None) -> Source:
+def open_path(path: Path, source_fps: float | None = None) -> VideoSource:
     """Opens a movie, an image, an animated image or a folder of images.
 
     `source_fps` is the rate of a clip that carries none.

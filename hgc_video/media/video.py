@@ -14,16 +14,16 @@ import numpy as np
 
 from hgc_video.errors import InputError
 from hgc_video.files import user_path
-from hgc_video.media.frames import Frame, Source, VideoInfo
+from hgc_video.media.frames import Frame, VideoInfo, VideoSource
 from hgc_video.media.sources import ArraySource, open_path
 from hgc_video.media.write import check_output, write_video
 
 __all__ = [
     "Frame",
     "ImageLike",
-    "Source",
     "VideoInfo",
     "VideoLike",
+    "VideoSource",
     "check_output",
     "iter_frames",
     "open_clip",
@@ -49,7 +49,7 @@ def read_image(image: ImageLike) -> Frame:
     return next(iter(open_clip(clip).frames([0])))
 
 
-def open_clip(video: VideoLike, *, source_fps: float | None = None) -> Source:
+def open_clip(video: VideoLike, *, source_fps: float | None = None) -> VideoSource:
     """Opens a path, an array (f H W 3) uint8 or a list of images or arrays.
 
     `source_fps` is the frame rate of a folder of images or of frames in memory, which carry none (None: 8).

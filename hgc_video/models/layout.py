@@ -29,11 +29,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Layout:
-    """The nodes in execution order, the cuts of the up path outermost first, the layers of each up
+    """The nodes in execution order, the depths of the up path outermost first, the layers of each up
     block outermost first, and the axis of the UNet's input that counts the frames."""
 
     nodes: tuple[Node, ...]
-    cuts: tuple[str, ...]
+    depths: tuple[str, ...]
     blocks: tuple[int, ...]
     frames_axis: int
 
@@ -58,13 +58,13 @@ def read_layout(unet: Any, controlnet: Any = None) -> Layout:
             for k, (skip, added) in enumerate(zip(skips, residuals, strict=True))
         ]
         chain.last = chain.join("skip.mid", str(chain.last), *(control.mid for control in controls))
-    cuts = _up(chain, unet.up_blocks, skips)
+    depths = _up(chain, unet.up_blocks, skips)
     chain.add("conv_out", "conv_out", *times)
     nodes = [node for control in controls for node in control.chain.nodes]
     nodes += [_with_inner_calls(node, unet) for node in chain.nodes]
     blocks = tuple(len(block.resnets) for block in reversed(unet.up_blocks))
     axis = 1 if is_a(unet, TEMPORAL_UNET) else 2
-    return Layout(tuple(nodes), tuple(cuts), blocks, axis)
+    return Layout(tuple(nodes), tuple(depths), blocks, axis)
 
 
 def _with_inner_calls(node: Node, unet: Any) -> Node:
@@ -163,7 +163,7 @@ def _mid(chain: _Chain, block: Any) -> None:
 
 
 def _up(chain: _Chain, blocks: Any, skips: list[str]) -> list[str]:
-    """The up path; returns the cuts, outermost first."""
+    """The up path; returns the depths, outermost first."""
     before = []
     for i, block in enumerate(blocks):
         for j in range(len(block.resnets)):

@@ -16,8 +16,8 @@ from typing import Any
 from ..errors import InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
+from .catalog import load_image_pipeline, load_preset, model_preset, model_presets
 from .hub import Part, fetch, loading_options, variant_parts, weights_variant
-from .model_presets import load_image_pipeline, load_preset, model_preset, model_presets
 
 EMBEDDED = "puppet"
 EMBEDDED_CONTROLS = CONTROL_KINDS[:2]

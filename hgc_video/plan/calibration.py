@@ -40,9 +40,9 @@ class Setting:
 class Calibration:
     """Mean squares over clips, of the guided prediction unless said.
 
-    gains: the error of the final latents for an error of 1 in a step's prediction, by finite
+    sensitivity: the error of the final latents for an error of 1 in a step's prediction, by finite
         differences on real runs: what holding one step does in the end.
-    gate: error of dropping the prompt-free branch at a step.
+    cfg_drop_error: error of dropping the unconditional branch at a step.
     reused: per cut (0 is the whole prediction), for older and newer key and the step: (a, b, q), the
         error a + 2 b c + q c^2 of reuse that adds c times the linear extrapolation. An older key of -1
         is none: only a.
@@ -52,8 +52,8 @@ class Calibration:
     setting: Setting
     clips: int
     num_frames: int
-    gains: tuple[float, ...]
-    gate: tuple[float, ...]
+    sensitivity: tuple[float, ...]
+    cfg_drop_error: tuple[float, ...]
     reused: dict[int, dict[Segment, tuple[float, float, float]]]
     changes: dict[str, tuple[float, ...]]
 
@@ -65,7 +65,8 @@ class Calibration:
         }
         data = {
             **asdict(self.setting), "clips": self.clips, "num_frames": self.num_frames,
-            "gains": _short(self.gains), "gate": _short(self.gate), "reused": reused,
+            "sensitivity": _short(self.sensitivity),
+            "cfg_drop_error": _short(self.cfg_drop_error), "reused": reused,
             "changes": {name: _short(values) for name, values in self.changes.items()},
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise _unusable(path, " ".join(str(error).split())) from error
     if not isinstance(data, dict):
         raise _unusable(path, "it holds no fields")
-    return data
+    return {_OLD_NAMES.get(str(name), str(name)): value for name, value in data.items()}
+
+
+_OLD_NAMES = {"gains": "sensitivity", "gate": "cfg_drop_error"}  # of files written before 0.2
 
 
 def _segments(path: Path, tables: Any) -> dict[int, dict[Segment, Any]]:
@@ -190,5 +194,6 @@ def mean(parts: list[Calibration]) -> Calibration:
     return Calibration(
         first.setting, sum(p.clips for p in parts), first.num_frames, reused=reused,
         changes={name: over([p.changes[name] for p in parts]) for name in first.changes},
-        gains=over([p.gains for p in parts]), gate=over([p.gate for p in parts]),
+        sensitivity=over([p.sensitivity for p in parts]),
+        cfg_drop_error=over([p.cfg_drop_error for p in parts]),
     )  # fmt: skip

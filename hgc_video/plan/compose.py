@@ -34,12 +34,12 @@ def compose(schedules: list[Schedule]) -> Schedule:
 
 
 def _both(one: StepPlan, other: StepPlan) -> StepPlan:
-    slopes = {(step.slope, step.follow) for step in (one, other) if step.extrapolate}
+    slopes = {(step.slope, step.latent_progress) for step in (one, other) if step.extrapolate}
     if len(slopes) > 1:
         raise PlanError(
             f'"{one.label}" and "{other.label}" extrapolate differently at the same step'
         )
-    differences = {s.difference for s in (one, other) if s.branches == 1}
+    differences = {s.cfg_delta for s in (one, other) if s.branches == 1}
     if len(differences) > 1:
         raise PlanError(
             f'"{one.label}" and "{other.label}" treat guidance differently at the same step'
@@ -50,14 +50,14 @@ def _both(one: StepPlan, other: StepPlan) -> StepPlan:
     return replace(
         one,
         reuse=one.reuse | other.reuse,
-        contributions=one.contributions | other.contributions,
-        merge=one.merge | other.merge,
+        deltas=one.deltas | other.deltas,
+        average_branches=one.average_branches | other.average_branches,
         branches=branches,
-        difference=differences.pop() if differences else None,
+        cfg_delta=differences.pop() if differences else None,
         extrapolate=one.extrapolate | other.extrapolate,
         slope=slope,
-        follow=follow,
-        silent=one.silent | other.silent,
-        also=one.also | other.also,
+        latent_progress=follow,
+        inactive_controlnets=one.inactive_controlnets | other.inactive_controlnets,
+        always_compute=one.always_compute | other.always_compute,
         label=" ".join(labels) or "full",
     ).because(other.reason)

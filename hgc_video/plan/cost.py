@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .graph import Attention, BlockGraph, Layer
-from .liveness import DIFFERENCE, LATENTS, Live, kept, live, made, reads
+from .liveness import CFG_DELTA, LATENTS, Live, kept, live, made, reads
 from .schedule import Anchors, Plan, Schedule, StepPlan
 
 PARTS = ("unet", "controlnet")
@@ -134,7 +134,7 @@ def _stored_nbytes(
 
 
 def _nbytes(graph: BlockGraph, name: str, branches: list[int]) -> int:
-    if name == DIFFERENCE or name.startswith(LATENTS):  # as large as the prediction
+    if name == CFG_DELTA or name.startswith(LATENTS):  # as large as the prediction
         return graph.by_name[graph.output].nbytes * len(branches)
     name = name.removesuffix("+")
     if name in graph.attentions:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from ..errors import PlanError
 from .cost import cost, full_cost
-from .graph import WHOLE, BlockGraph
-from .liveness import DIFFERENCE, LATENTS, kept, live, made
+from .graph import PREDICTION, BlockGraph
+from .liveness import CFG_DELTA, LATENTS, kept, live, made
 from .schedule import Plan
 
 
@@ -46,7 +46,7 @@ class StepExplanation:
     """Layers and attentions by what happens to them at one step.
 
     computed: layers whose modules run, with all of their attentions but those among `reused`. reused:
-    stored outputs that are read; a name with "+" is a stored contribution (out - in). skipped: layers that
+    stored outputs that are read; a name with "+" is a stored delta (out - in). skipped: layers that
     neither run nor are read. stored: what this step puts into the store because a later step reads it.
     """
 
@@ -113,7 +113,7 @@ def explain(graph: BlockGraph, plan: Plan, index: int) -> StepExplanation:
     step = schedule.steps[index]
     alive = live(graph, step, lossless=schedule.lossless)
     layers = [la.name for la in graph.layers if la.kind != "join"]
-    reused = alive.read | {DIFFERENCE} if step.difference is not None else alive.read
+    reused = alive.read | {CFG_DELTA} if step.cfg_delta is not None else alive.read
     keep = kept(graph, plan)[index]
     stored = made(graph, step, alive, index).keys() & keep.keys()
     passed = alive.computed | alive.held | alive.added
@@ -143,13 +143,13 @@ def _folded(title: str, names: Iterable[str]) -> list[str]:
 
 def _placed(name: str) -> tuple[str, str]:
     """The block that a name is in, and its kind there."""
-    if name == DIFFERENCE:
+    if name == CFG_DELTA:
         return "unet", "guidance difference"
     if name.startswith(LATENTS):
         return "unet", "latents"
     delta, plain = name.endswith("+"), name.removesuffix("+")
     kind_suffix = " (out - in)" if delta else ""
-    if plain == WHOLE:
+    if plain == PREDICTION:
         return "unet", f"whole prediction{kind_suffix}"
     parts = plain.split(".")
     for i, part in enumerate(parts):

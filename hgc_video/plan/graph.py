@@ -11,7 +11,7 @@ from functools import cached_property
 
 from ..errors import PlanError
 
-WHOLE = "unet"  # names the UNet itself where a step reuses the whole prediction
+PREDICTION = "unet"  # names the UNet itself where a step reuses the whole prediction
 ATTENTION_KINDS = ("spatial", "temporal", "cross")
 
 
@@ -58,20 +58,20 @@ class Layer:
         return self.name.partition(".")[0]
 
     @property
-    def has_contribution(self) -> bool:
+    def has_delta(self) -> bool:
         """Whether the layer adds to its input, so that out - in can be kept instead of the output."""
         return self.kind in ("attention", "motion")
 
 
 @dataclass(frozen=True)
 class BlockGraph:
-    """Layers in execution order; the last one is the prediction. `cuts[d - 1]` is the tensor that
+    """Layers in execution order; the last one is the prediction. `depths[d - 1]` is the tensor that
     a step may take from the store to keep only the last d layers of the up path alive; `blocks` are
     how many of these layers each up block has, outermost first; `frames_axis` is where the UNet's
     input has its frames: 2 of (b c f h w), 1 of (b f c h w)."""
 
     layers: tuple[Layer, ...]
-    cuts: tuple[str, ...]
+    depths: tuple[str, ...]
     branches: int
     num_frames: int
     blocks: tuple[int, ...] = ()

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .graph import WHOLE, BlockGraph
+from .graph import PREDICTION, BlockGraph
 from .schedule import Plan, StepPlan
 
-DIFFERENCE = f"{WHOLE}.guidance_difference"  # the store's name for uncond - cond
-LATENTS = f"{WHOLE}.latents@"  # what its names for the latents at a step begin with
+CFG_DELTA = f"{PREDICTION}.guidance_difference"  # the store's name for uncond - cond
+LATENTS = f"{PREDICTION}.latents@"  # what its names for the latents at a step begin with
 
 
-def contribution(name: str) -> str:
-    """The store's name for a layer's contribution, beside its output's, which is the layer's own."""
+def delta(name: str) -> str:
+    """The store's name for a layer's delta, beside its output's, which is the layer's own."""
     return f"{name}+"
 
 
@@ -27,7 +27,7 @@ def latents_at(index: int) -> str:
 
 @dataclass(frozen=True)
 class Live:
-    """Layers whose modules run; layers whose stored contribution is added to their input; stored
+    """Layers whose modules run; layers whose stored delta is added to their input; stored
     outputs of layers and attentions that are read; attentions that run."""
 
     computed: frozenset[str]
@@ -38,20 +38,20 @@ class Live:
     @property
     def read(self) -> frozenset[str]:
         """The store's names of all that is read."""
-        return self.held | {contribution(name) for name in self.added}
+        return self.held | {delta(name) for name in self.added}
 
 
 def live(graph: BlockGraph, step: StepPlan, *, lossless: bool = True) -> Live:
     """The liveness of one step."""
     computed: set[str] = set()
-    added, held = set(step.contributions & {WHOLE}), set()
+    added, held = set(step.deltas & {PREDICTION}), set()
     waiting = [] if added else [graph.output]
     if not lossless:
         waiting += [name for name in graph.residuals() if name not in step.reuse]
-        waiting += step.also
+        waiting += step.always_compute
     seen: set[str] = set()
     parts: set[str] = set()
-    silent = tuple(f"{net}." for net in step.silent) if lossless else ()
+    silent = tuple(f"{net}." for net in step.inactive_controlnets) if lossless else ()
     while waiting:
         name = waiting.pop()
         if name in seen or (silent and name.startswith(silent)):
@@ -64,7 +64,7 @@ def live(graph: BlockGraph, step: StepPlan, *, lossless: bool = True) -> Live:
             else:
                 held.add(name)
             continue
-        (added if name in step.contributions else computed).add(name)
+        (added if name in step.deltas else computed).add(name)
         waiting.extend(graph.by_name[name].inputs)
     inner = {a.name for name in computed for a in graph.by_name[name].attentions}
     reused = inner & step.reuse
@@ -83,24 +83,24 @@ def made(graph: BlockGraph, step: StepPlan, alive: Live, index: int) -> dict[str
         layer = graph.by_name[name]
         if layer.kind != "join":
             names[name] = step.branches
-        if layer.has_contribution:
-            names[contribution(name)] = step.branches
+        if layer.has_delta:
+            names[delta(name)] = step.branches
     for name in alive.attended:
-        names[name] = 1 if name in step.merge else step.branches
+        names[name] = 1 if name in step.average_branches else step.branches
     if graph.output in alive.computed:
-        names[contribution(WHOLE)] = step.branches
+        names[delta(PREDICTION)] = step.branches
         if step.branches == 2:
-            names[DIFFERENCE] = 1
+            names[CFG_DELTA] = 1
     return names
 
 
 def reads(step: StepPlan, alive: Live) -> dict[str, int]:
     """The store's names that this step reads, with how many of the last values it needs."""
-    sloped = step.extrapolate | {contribution(name) for name in step.extrapolate}
+    sloped = step.extrapolate | {delta(name) for name in step.extrapolate}
     names = {name: 2 if name in sloped else 1 for name in alive.read}
-    if step.difference is not None:
-        names[DIFFERENCE] = 1
-    return names | {latents_at(index): 1 for index in step.follow or ()}
+    if step.cfg_delta is not None:
+        names[CFG_DELTA] = 1
+    return names | {latents_at(index): 1 for index in step.latent_progress or ()}
 
 
 def kept(graph: BlockGraph, plan: Plan) -> tuple[Mapping[str, int], ...]:

@@ -24,35 +24,35 @@ class StepPlan:
     """One denoising step; the default computes everything.
 
     reuse: names of layers and attentions whose stored outputs are used.
-    contributions: names of layers whose stored contribution (out - in) is added to their fresh input
+    deltas: names of layers whose stored delta (out - in) is added to their fresh input
         (Block Caching eq. 5, 2312.03209), or "unet" for the whole prediction (EasyCache 2507.02860).
-    merge: attentions computed here of which the mean over both branches is kept, T-GATE eq. 6
+    average_branches: attentions computed here of which the mean over both branches is kept, T-GATE eq. 6
         (2404.02747): what the steps after the gate use.
     branches: 2 computes the unconditional branch too, 1 does not (or there is no guidance).
-    difference: on a step of one branch, weights of the low and high frequencies of the last guidance
+    cfg_delta: on a step of one branch, weights of the low and high frequencies of the last guidance
         difference (uncond - cond) that is added again (FasterCache 2410.19355); None drops guidance.
     extrapolate, slope: of these names F1 + slope * (F1 - F2) is used, from the last two stored
         values; of all others the last one, F1.
-    follow: the older and the newer step whose values are extrapolated. The slope is then per unit of the
-        distance that the latents go from the one to the other, and how far they have come since is
+    latent_progress: the older and the newer step whose values are extrapolated. The slope is then per unit
+        of the distance that the latents go from the one to the other, and how far they have come since is
         measured at run time (WorldCache's dot product, 2603.22286). None uses the slope as it is.
-    silent: ControlNets ("controlnet", "controlnet.nets.1") that add nothing at this step.
-    also: layers that are computed although nobody reads them, where a method's release does so.
+    inactive_controlnets: ControlNets ("controlnet", "controlnet.nets.1") that add nothing at this step.
+    always_compute: layers that are computed although nobody reads them, where a method's release does so.
     label: a word for the chart.
     reason: why the step is as it is, one clause of each policy that had a say; no part of what is
         executed, so that two steps that do the same are equal.
     """
 
     reuse: frozenset[str] = frozenset()
-    contributions: frozenset[str] = frozenset()
-    merge: frozenset[str] = frozenset()
+    deltas: frozenset[str] = frozenset()
+    average_branches: frozenset[str] = frozenset()
     branches: int = 2
-    difference: tuple[float, float] | None = None
+    cfg_delta: tuple[float, float] | None = None
     extrapolate: frozenset[str] = frozenset()
     slope: float = 0.0
-    follow: tuple[int, int] | None = None
-    silent: frozenset[str] = frozenset()
-    also: frozenset[str] = frozenset()
+    latent_progress: tuple[int, int] | None = None
+    inactive_controlnets: frozenset[str] = frozenset()
+    always_compute: frozenset[str] = frozenset()
     label: str = "full"
     reason: str = field(default="", compare=False)
 
@@ -64,7 +64,9 @@ class StepPlan:
 
     def with_inactive(self, controlnets: Collection[str]) -> StepPlan:
         """The same step with ControlNets that add nothing to it."""
-        return replace(self, silent=self.silent | frozenset(controlnets))
+        return replace(
+            self, inactive_controlnets=self.inactive_controlnets | frozenset(controlnets)
+        )
 
     def because(self, reason: str) -> StepPlan:
         """The same step with one more clause of its reason, once."""
@@ -186,7 +188,7 @@ class Schedule(Plan):
     def from_dict(cls, data: Any) -> Schedule:
         """The schedule that `to_dict` wrote; PlanError says what is wrong with another."""
         try:
-            return _adapter().validate_python(data)
+            return _adapter().validate_python(_renamed(data))
         except ValidationError as error:
             said = one_line(error, "a schedule", cls.__dataclass_fields__)
             raise PlanError(f"this is no schedule: {said}; give what to_yaml wrote") from error
@@ -213,4 +215,21 @@ def _sorted(step: dict[str, Any]) -> dict[str, Any]:
     return told | named
 
 
-_ORDERED = ("difference", "follow")
+_ORDERED = ("cfg_delta", "latent_progress")
+_OLD_NAMES = {  # of files written before 0.2
+    "contributions": "deltas", "merge": "average_branches", "difference": "cfg_delta",
+    "follow": "latent_progress", "silent": "inactive_controlnets", "also": "always_compute",
+}  # fmt: skip
+
+
+def _renamed(data: Any) -> Any:
+    """The data of a schedule with the names of today."""
+    if not isinstance(data, dict) or not isinstance(data.get("steps"), list):
+        return data
+    steps = [
+        {_OLD_NAMES.get(name, name): value for name, value in step.items()}
+        if isinstance(step, dict)
+        else step
+        for step in data["steps"]
+    ]
+    return {**data, "steps": steps}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from ..errors import PlanError, nearest
-from .graph import WHOLE, BlockGraph
-from .liveness import DIFFERENCE, LATENTS, live, made, reads
+from .graph import PREDICTION, BlockGraph
+from .liveness import CFG_DELTA, LATENTS, live, made, reads
 from .schedule import Plan, Schedule, StepPlan
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
@@ -37,7 +37,7 @@ def _check(schedule: Schedule, graph: BlockGraph) -> None:
         for name, depth in sorted(reads(step, alive).items()):
             layer = graph.by_name.get(name)
             hint = layer is not None and layer.kind == "hint"
-            once = hint or name == DIFFERENCE or name.startswith(LATENTS)
+            once = hint or name == CFG_DELTA or name.startswith(LATENTS)
             _check_read(name, depth, stored.get(name, []), 1 if once else step.branches, i)
         for name, branches in made(graph, step, alive, i).items():
             stored.setdefault(name, []).append(branches)
@@ -55,28 +55,32 @@ def _check_read(name: str, depth: int, values: list[int], branches: int, index: 
 
 
 def _check_names(step: StepPlan, graph: BlockGraph, index: int) -> None:
-    for name in step.reuse | step.contributions | step.merge | step.also | step.extrapolate:
-        known = name in graph.by_name or name in graph.attentions or name == WHOLE
+    for name in (
+        step.reuse | step.deltas | step.average_branches | step.always_compute | step.extrapolate
+    ):
+        known = name in graph.by_name or name in graph.attentions or name == PREDICTION
         if not known:
             close = nearest(name, [*graph.by_name, *graph.attentions]).split("(")[0]
             raise PlanError(f"step {index} names {name}, which the model has not; {close}")
-    for name in step.contributions - {WHOLE}:
-        if name not in graph.by_name or not graph.by_name[name].has_contribution:
+    for name in step.deltas - {PREDICTION}:
+        if name not in graph.by_name or not graph.by_name[name].has_delta:
             raise PlanError(
-                f"step {index} reuses the contribution of {name}; only attention and motion layers "
+                f"step {index} reuses the delta of {name}; only attention and motion layers "
                 "add to their input"
             )
-    for name in step.merge:
+    for name in step.average_branches:
         if name not in graph.attentions or step.branches != 2:
             raise PlanError(f"step {index} merges {name}; only attentions of two branches can be")
-    if step.follow is not None and not 0 <= step.follow[0] < step.follow[1] < index:
-        raise PlanError(
-            f"step {index} follows the latents of steps {step.follow}; name an older and a newer step "
-            "before it"
-        )
-    if step.follow is not None and step.extrapolate & graph.attentions.keys():
+    if step.latent_progress is not None:
+        older, newer = step.latent_progress
+        if not 0 <= older < newer < index:
+            raise PlanError(
+                f"step {index} follows the latents of steps {older} and {newer}; name an older and a newer "
+                "step before it"
+            )
+    if step.latent_progress is not None and step.extrapolate & graph.attentions.keys():
         raise PlanError(f"step {index} follows the latents; only whole layers can, not attentions")
-    if step.difference is not None and step.branches != 1:
+    if step.cfg_delta is not None and step.branches != 1:
         raise PlanError(
             f"step {index} adds a guidance difference although it computes both branches"
         )

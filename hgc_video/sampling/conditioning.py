@@ -1,7 +1,7 @@
 """What steers a clip, as the loop asks for it: how the models' inputs are made of latents, and how the
 branches' predictions are joined.
 
-`Guidance` is for models that read a prompt, `ImageGuidance` for those that begin with an image. Neither
+`Guidance` is for models that read a prompt, `ImageConditioning` for those that begin with an image. Neither
 knows steps, windows or caches.
 """
 
@@ -27,7 +27,7 @@ def in_control_window(step_index: int, num_inference_steps: int, start: float, e
     return not before and (step_index + 1) / num_inference_steps <= end
 
 
-class Steering:
+class Conditioning:
     """What both have: the control clips, and two branches where a prompt-free one is computed.
 
     `frames_axis` is where latents have their frames: 2 of (b c f h w), 1 of (b f c h w).
@@ -79,7 +79,7 @@ class Steering:
 
 
 @dataclass(frozen=True)
-class Guidance(Steering):
+class TextConditioning(Conditioning):
     """What steers a clip from a prompt: prompt_embeds (2 n d), uncond first, or (1 n d) without guidance,
     or with a text for every frame (2f n d) or (f n d);
     controlnet_cond (f 3 H W) uint8, or float in 0..1, the same for both branches, one for every
@@ -139,7 +139,7 @@ class Guidance(Steering):
 
 
 @dataclass(frozen=True)
-class ImageGuidance(Steering):
+class ImageConditioning(Conditioning):
     """What steers a clip that begins with an image (Stable Video Diffusion, 2311.15127): image_embeds
     (2 1 d), image_latents (2 1 c h w) and added_time_ids (2 3), uncond first, or (1 ...) without guidance;
     guidance_scale (1 f 1 1 1), one for every frame; the rest as of `Guidance`, with the control's colours

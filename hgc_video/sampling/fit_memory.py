@@ -10,10 +10,10 @@ from typing import Any
 from ..errors import InputError
 from ..measure.device_speed import rates_of
 from ..measure.peak_memory import free_host_memory
-from ..plan.memory.budget import ChunkPlan, Peak, choose_chunks, parse_nbytes
+from ..plan.memory.budget import MemoryPlan, Peak, choose_memory_plan, parse_nbytes
 from ..plan.presets import Preset
 from .predict_peak import PeakModel, Scale
-from .stock_pipeline import host_of
+from .stock_pipeline import adapter_of
 
 _SHARE = 0.9  # of the free memory, where no budget is told: others live there too
 
@@ -39,16 +39,16 @@ def _host_budget(device: str) -> int:
 
 
 class Fit:
-    """The cuts of one run of a loaded pipeline: the cheapest that fits, and smaller ones where a stage ran
+    """The depths of one run of a loaded pipeline: the cheapest that fits, and smaller ones where a stage ran
     out of memory all the same.
 
-    `max_frames` is the longest window, `context` the window's length where that is settled.
+    `max_frames` is the longest window, `context` the window's length where that is as_array.
     """
 
     def __init__(
         self, pipe: Any, preset: Preset, scale: Scale, *, max_frames: int, context: int | None = None
     ) -> None:  # fmt: skip
-        host, self._scale = host_of(pipe), scale
+        host, self._scale = adapter_of(pipe), scale
         self._device, self._dtype = str(pipe.unet.device), pipe.unet.dtype
         self._max_frames, self._context = max_frames, context
         self._decoded = host.decoded_at_once(scale.num_frames)
@@ -57,16 +57,16 @@ class Fit:
         parts = (pipe.unet, pipe.controlnet, pipe.vae)
         self._predict = PeakModel(*parts, others, scale, preset, self._dtype, self._device)
 
-    def cut(self, budget: int | None, *, denoise_budget: int | None = None) -> ChunkPlan:
+    def cut(self, budget: int | None, *, denoise_budget: int | None = None) -> MemoryPlan:
         """The cheapest cut whose predicted peak fits; InputError names the budget that would do."""
-        return choose_chunks(
+        return choose_memory_plan(
             self._predict, num_frames=self._scale.num_frames, max_frames=self._max_frames,
             num_positions=self._scale.num_positions, rates=rates_of(self._device, self._dtype),
             budget=budget, host_budget=_host_budget(self._device), context=self._context,
             decoded=self._decoded, denoise_budget=denoise_budget,
         )  # fmt: skip
 
-    def smaller_denoise(self, failed: ChunkPlan) -> ChunkPlan:
+    def smaller_denoise(self, failed: MemoryPlan) -> MemoryPlan:
         """The next cut after one whose denoising loop ran out of memory: predicted to take less there, while
         decoding, which was not reached, may take what it was to take. InputError where there is none."""
         taken = failed.peak.denoise or self._predict.denoise(failed.context, failed.chunks)[0]
@@ -75,7 +75,7 @@ class Fit:
         except InputError as error:
             raise _no_smaller(failed) from error
 
-    def smaller_decode(self, failed: ChunkPlan) -> ChunkPlan:
+    def smaller_decode(self, failed: MemoryPlan) -> MemoryPlan:
         """The same cut with half as many frames decoded at once, after decoding ran out of memory: the
         latents are made and stay as they are; InputError where it was a single frame."""
         if failed.chunks.decode == 1:
@@ -85,7 +85,7 @@ class Fit:
         return replace(failed, chunks=replace(failed.chunks, decode=frames), peak=peak)
 
 
-def _no_smaller(failed: ChunkPlan) -> InputError:
+def _no_smaller(failed: MemoryPlan) -> InputError:
     return InputError(
         f"memory ran out with {failed}, and there is no smaller cut; make fewer or smaller frames, or "
         "free memory"

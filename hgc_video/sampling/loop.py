@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..plan.memory.windows import Window, Windows
-from .conditioning import Steering
+from .conditioning import Conditioning
 
 _RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
 
@@ -39,7 +39,7 @@ class ControlledUNet:
     """
 
     def __init__(
-        self, unet: Any, controlnet: Any, guidance: Steering, num_inference_steps: int,
+        self, unet: Any, controlnet: Any, guidance: Conditioning, num_inference_steps: int,
         *, windows: Windows | None = None, moves: Sequence[bool] = (), engine: Any = None,
     ) -> None:  # fmt: skip
         self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
@@ -56,9 +56,9 @@ class ControlledUNet:
         axis = self.guidance.frames_axis
         clip = self.windows or Windows(latents.shape[axis], latents.shape[axis])
         windows = clip.at(self._moved(self._step))
-        following = clip.at(self._moved(self._step + 1))[0].number
+        following = clip.at(self._moved(self._step + 1))[0].window_id
         for position in self.positions:
-            position.only_windows({window.number for window in windows}, following)
+            position.only_windows({window.window_id for window in windows}, following)
         if len(windows) == 1:
             return self._window(windows[0], latents, t, None)[0]
         blended, residuals = torch.zeros_like(latents), None
@@ -83,7 +83,7 @@ class ControlledUNet:
         """The guided prediction of a window's latents, and its residuals for the next one."""
         guidance = self.guidance
         for position in self.positions:
-            position.at(self._step, window.number)
+            position.at(self._step, window.window_id)
         sample = guidance.sample(latents, window.frames)
         residuals = self._residuals(window, sample, t, before)
         noise_pred: Tensor = self.unet(

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from ..cache.engine import Engine
-from ..cache.residuals import residual_inputs
+from ..cache.residual_inputs import residual_inputs
 from ..cache.split import split
 from ..measure.live_bytes import FusedAttention, LiveBytes, cpu_scratch
 from ..models.dry_run import added_inputs, on_meta
-from ..models.graph import build_graph
+from ..models.graph_builder import build_graph
 from ..models.layout import controlnets
 from ..models.probe import TEMPORAL_UNET, is_a
 from ..plan.graph import BlockGraph
@@ -26,8 +26,8 @@ from ..plan.memory.placement import (
     DEVICE,
     HOST,
     RECOMPUTE,
-    THERE,
-    Work,
+    RESIDENT_WINDOWS,
+    RunCost,
     carried_out,
     kept_nbytes,
     moved_nbytes,
@@ -37,7 +37,7 @@ from ..plan.memory.placement import (
 from ..plan.memory.windows import Windows
 from ..plan.presets import Preset
 from ..plan.schedule import Plan
-from .conditioning import Guidance, ImageGuidance
+from .conditioning import ImageConditioning, TextConditioning
 from .loop import ControlledUNet
 
 
@@ -92,10 +92,10 @@ class PeakModel:
             return step, 0
         kept = kept_nbytes(plan, graph, self.scale.windows(context))
         if idle == HOST:
-            return step + THERE * moved_nbytes(plan, graph), kept
+            return step + RESIDENT_WINDOWS * moved_nbytes(plan, graph), kept
         return step + kept, 0
 
-    def works(self, context: int) -> dict[str, Work]:
+    def works(self, context: int) -> dict[str, RunCost]:
         """MACs and copies of the run for every place where idle windows' caches could live."""
         plan, graph = self._plan(context), self._graph(context)
         windows = self.scale.windows(context)
@@ -166,19 +166,21 @@ class PeakModel:
         models.at(0)
         models(latents, torch.empty((), dtype=torch.long, device="meta"))
 
-    def _from_text(self, f: int, cond: tuple[torch.Tensor, ...]) -> Guidance:
+    def _from_text(self, f: int, cond: tuple[torch.Tensor, ...]) -> TextConditioning:
         scale = self.scale
         text = self._empty(scale.branches * f, scale.num_tokens, _width(self.unet))
         added = added_inputs(self.unet, scale.branches).get("added_cond_kwargs")
         pull = 2.0 if scale.branches == 2 else 1.0
-        return Guidance(text, cond, pull, (1.0,) * len(cond), added=added and self._typed(added))
+        return TextConditioning(
+            text, cond, pull, (1.0,) * len(cond), added=added and self._typed(added)
+        )
 
-    def _from_image(self, f: int, cond: tuple[torch.Tensor, ...]) -> ImageGuidance:
+    def _from_image(self, f: int, cond: tuple[torch.Tensor, ...]) -> ImageConditioning:
         branches = self.scale.branches
         embeds = self._empty(branches, self.scale.num_tokens, _width(self.unet))
         image = self._latents(1).expand(branches, -1, -1, -1, -1)
         ids, pull = self._empty(branches, 3), self._empty(1, f, 1, 1, 1)
-        return ImageGuidance(embeds, image, ids, cond, pull, (1.0,) * len(cond))
+        return ImageConditioning(embeds, image, ids, cond, pull, (1.0,) * len(cond))
 
     def _latents(self, f: int) -> torch.Tensor:
         frames = (self._channels(), f) if not self._temporal else (f, self._channels())

@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..cache.engine import Engine, attach
-from ..cache.residuals import residual_inputs
+from ..cache.residual_inputs import residual_inputs
 from ..cache.split import split
 from ..measure.peak_memory import PeakMemory
 from ..media.control import ControlClip
 from ..media.frames import Frames
-from ..models.graph import build_graph
+from ..models.graph_builder import build_graph
 from ..options import GenerateOptions
 from ..plan.cost import full_cost
 from ..plan.explain import summaries
 from ..plan.graph import BlockGraph
-from ..plan.memory.budget import ChunkPlan
+from ..plan.memory.budget import MemoryPlan
 from ..plan.memory.placement import carried_out, moves_of
 from ..plan.memory.windows import Windows, padded, windowed
 from ..plan.presets import Preset
 from ..report import Report, Stopwatch
-from .conditioning import Steering, in_control_window
+from .conditioning import Conditioning, in_control_window
 from .loop import ControlledUNet, denoise
-from .stock_pipeline import Take, host_of
+from .stock_pipeline import RunInputs, adapter_of
 
 
 class _AsTensor:
@@ -52,7 +52,7 @@ class Run:
 
     def __init__(
         self, options: GenerateOptions, preset: Preset, controls: Sequence[ControlClip], pipe: Any,
-        clock: Stopwatch, cut: ChunkPlan, overlap: int, image: NDArray[np.uint8] | None = None,
+        clock: Stopwatch, memory_plan: MemoryPlan, overlap: int, image: NDArray[np.uint8] | None = None,
     ) -> None:  # fmt: skip
         self.options, self.preset = options, preset
         self.guidance_scale = float(options.guidance_scale or 0)
@@ -60,16 +60,18 @@ class Run:
         self.asked_steps = options.num_inference_steps or 0
         self.num_inference_steps = preset.num_steps(self.asked_steps)
         self.num_frames, self.height, self.width = controls[0].shape
-        self.device, self.host, self.image = str(pipe.unet.device), host_of(pipe), image
-        self.cut = cut
-        self.windows = Windows(self.num_frames, cut.context, min(overlap, cut.context - 1))
+        self.device, self.adapter, self.image = str(pipe.unet.device), adapter_of(pipe), image
+        self.memory_plan = memory_plan
+        self.windows = Windows(
+            self.num_frames, memory_plan.context, min(overlap, memory_plan.context - 1)
+        )
         # A scheduler of second order evaluates the models twice in most steps.
         pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
         self.num_evaluations = len(pipe.scheduler.timesteps)
         with clock("plan"):
             self.graph = self._graph()
             planned = preset.schedule(self.graph, self.num_evaluations, self._silent())
-            self.schedule = carried_out(planned, cut.chunks.idle)
+            self.schedule = carried_out(planned, memory_plan.chunks.idle)
             self.moves = moves_of(self.schedule, self.graph, self.windows)
         self.engine: Engine | None = None
         self.memory = PeakMemory(self.device)
@@ -85,10 +87,10 @@ class Run:
                 unet, controlnet = self.pipe.unet, self.pipe.controlnet
                 models = {"graph": self.graph, "unet": unet, "controlnet": controlnet}
                 stack.enter_context(residual_inputs(unet))
-                if self.cut.chunks.split:
-                    stack.enter_context(split(self.cut.chunks, **models))
+                if self.memory_plan.chunks.split:
+                    stack.enter_context(split(self.memory_plan.chunks, **models))
                 if not self.schedule.is_stock:
-                    attached = attach(self.schedule, **models, spill=self.cut.chunks.spill)
+                    attached = attach(self.schedule, **models, spill=self.memory_plan.chunks.spill)
                     self.engine = stack.enter_context(attached)
                 steered = ControlledUNet(
                     unet, controlnet, guidance, len(timesteps), windows=self.windows,
@@ -101,22 +103,22 @@ class Run:
 
     def decoded(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:
         """The clip's frames (n H W 3) uint8, a few at a time, decoded when they are asked for."""
-        for chunk in latents.split(self.cut.chunks.decode, dim=self.host.frames_axis):
+        for chunk in latents.split(self.memory_plan.chunks.decode, dim=self.adapter.frames_axis):
             with self.memory, torch.no_grad(), self.clock("decode"):
                 frames = self.decode(chunk)
             yield frames
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Frames (f H W 3) uint8 of latents, few at a time."""
-        return self.host.decode(latents, self.cut.chunks.decode)
+        return self.adapter.decode(latents, self.memory_plan.chunks.decode)
 
     def report(self) -> Report:
         """What the run took; call it after `frames`."""
-        options, shared = self.options, self.host.other_macs(self._take())
+        options, shared = self.options, self.adapter.other_macs(self._take())
         baseline = self._uncached(self._baseline_evaluations())
         uncached = self._uncached(self.num_evaluations)
-        spent = self.engine.account.macs_by_part() if self.engine else uncached
-        executed = self.engine.account.record() if self.engine else self.schedule.upper_bound()
+        spent = self.engine.log.macs_by_part() if self.engine else uncached
+        executed = self.engine.log.record() if self.engine else self.schedule.upper_bound()
         return Report(
             prompt=options.prompt_line, negative_prompt=options.negative_prompt,
             image=options.to_dict()["image"] or "", model=options.model,
@@ -131,7 +133,7 @@ class Run:
             seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,
             **self._cache_nbytes(),
             schedule=executed, steps=summaries(self.graph, executed),
-            memory=str(self.cut), predicted_peak_nbytes=self.cut.peak.nbytes,
+            memory=str(self.memory_plan), predicted_peak_nbytes=self.memory_plan.peak.nbytes,
             options=options.to_dict(), versions=_versions(),
         )  # fmt: skip
 
@@ -146,15 +148,15 @@ class Run:
             "copied_to_host_nbytes": store.to_host, "copied_to_device_nbytes": store.to_device,
         }  # fmt: skip
 
-    def encode(self) -> tuple[Steering, Tensor, Tensor, dict[str, Any]]:
+    def encode(self) -> tuple[Conditioning, Tensor, Tensor, dict[str, Any]]:
         """What steers the clip, noise, timesteps and the scheduler's options."""
         scheduler = self.pipe.scheduler
         scheduler.set_timesteps(self.num_inference_steps, device=self.pipe.device)
-        steering, latents, options = self.host.encode(self._take())
+        steering, latents, options = self.adapter.encode(self._take())
         return steering, latents, scheduler.timesteps, options
 
-    def _take(self) -> Take:
-        return Take(
+    def _take(self) -> RunInputs:
+        return RunInputs(
             self.options,
             self.num_frames,
             self.height,
@@ -179,7 +181,7 @@ class Run:
         return build_graph(
             pipe.unet, pipe.controlnet, num_frames=self.windows.plain[0].length,
             height=self.height // pipe.vae_scale_factor, width=self.width // pipe.vae_scale_factor,
-            num_tokens=self.host.num_tokens, branches=self.options.branches,
+            num_tokens=self.adapter.num_tokens, branches=self.options.branches,
             dtype_nbytes=pipe.unet.dtype.itemsize,
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What our loop needs of a stock pipeline, by the pipeline's own methods: what steers a clip, its first
 latents, its frames, and what the parts beside the loop cost.
 
-`host_of` tells which kind a pipeline is: one that reads a prompt (AnimateDiff), or one that begins with
+`adapter_of` tells which kind a pipeline is: one that reads a prompt (AnimateDiff), or one that begins with
 an image (Stable Video Diffusion). Neither runs the loop.
 """
 
@@ -22,12 +22,12 @@ from torch import Tensor
 
 from ..measure.macs import module_macs
 from ..options import GenerateOptions, ImageMotion
-from .conditioning import ControlFrames, Guidance, ImageGuidance, Steering
+from .conditioning import Conditioning, ControlFrames, ImageConditioning, TextConditioning
 from .prompts import encode_text
 
 
 @dataclass(frozen=True)
-class Take:
+class RunInputs:
     """What a run is given: its options, frames of height x width pixels, control clips (f 3 H W) uint8, and
     the image that it begins with (H W 3), where it does."""
 
@@ -53,7 +53,7 @@ class Take:
         return torch.Generator(device="cpu").manual_seed(self.options.seed or 0)
 
 
-class Host(ABC):
+class PipelineAdapter(ABC):
     """A stock pipeline that our loop runs the models of.
 
     `frames_axis` is where its latents have their frames; `encoders` are the models that read the prompt
@@ -77,7 +77,7 @@ class Host(ABC):
         """Frames that are decoded together where memory does not matter, as the pipeline's own default."""
 
     @abstractmethod
-    def encode(self, take: Take) -> tuple[Steering, Tensor, dict[str, Any]]:
+    def encode(self, take: RunInputs) -> tuple[Conditioning, Tensor, dict[str, Any]]:
         """What steers the clip, its first latents, and options of the scheduler's step."""
 
     def decode(self, latents: Tensor, at_once: int) -> NDArray[np.uint8]:
@@ -95,11 +95,11 @@ class Host(ABC):
         """Pixels (1 3 f H W) of latents, all at once."""
 
     @abstractmethod
-    def other_macs(self, take: Take) -> dict[str, int]:
+    def other_macs(self, take: RunInputs) -> dict[str, int]:
         """MACs of the parts that no schedule touches."""
 
 
-class TextHost(Host):
+class TextHost(PipelineAdapter):
     """An AnimateDiff pipeline, of SD1.5 or SDXL: latents (b c f h w)."""
 
     frames_axis = 2
@@ -112,7 +112,7 @@ class TextHost(Host):
     def decoded_at_once(self, num_frames: int) -> int:
         return 16
 
-    def encode(self, take: Take) -> tuple[Steering, Tensor, dict[str, Any]]:
+    def encode(self, take: RunInputs) -> tuple[Conditioning, Tensor, dict[str, Any]]:
         pipe, options, generator = self.pipe, take.options, take.generator()
         text = encode_text(
             pipe, options.prompt, options.negative_prompt, take.num_frames, take.height, take.width,
@@ -122,7 +122,7 @@ class TextHost(Host):
             1, pipe.unet.config.in_channels, take.num_frames, take.height, take.width,
             text.prompt_embeds.dtype, pipe.device, generator, None,
         )  # fmt: skip
-        guidance = Guidance(
+        guidance = TextConditioning(
             text.prompt_embeds, take.controlnet_cond, take.guidance_scale, options.scales,
             options.control_guidance_start, options.control_guidance_end, text.added,
         )  # fmt: skip
@@ -135,7 +135,7 @@ class TextHost(Host):
         video: Tensor = decode(latents, latents.shape[2]) if chunked else decode(latents)
         return video
 
-    def other_macs(self, take: Take) -> dict[str, int]:
+    def other_macs(self, take: RunInputs) -> dict[str, int]:
         pipe, factor = self.pipe, self.pipe.vae_scale_factor
         tokens = torch.zeros(1, self.num_tokens, dtype=torch.long, device="meta")
         shape = (1, pipe.unet.config.in_channels, take.height // factor, take.width // factor)
@@ -147,7 +147,7 @@ class TextHost(Host):
         }
 
 
-class ImageHost(Host):
+class ImageHost(PipelineAdapter):
     """Stable Video Diffusion (2311.15127): latents (b f c h w), a first image for the whole clip.
 
     The image is read twice: by CLIP, and by the VAE with a little noise on it, whose latents every frame
@@ -163,7 +163,7 @@ class ImageHost(Host):
     def decoded_at_once(self, num_frames: int) -> int:
         return num_frames  # its decoder mixes the frames that it is given together
 
-    def encode(self, take: Take) -> tuple[Steering, Tensor, dict[str, Any]]:
+    def encode(self, take: RunInputs) -> tuple[Conditioning, Tensor, dict[str, Any]]:
         pipe, options, generator = self.pipe, take.options, take.generator()
         assert take.image is not None  # the options were checked
         image, motion = Image.fromarray(take.image), options.image_motion
@@ -178,13 +178,15 @@ class ImageHost(Host):
             pipe.device, generator,
         )  # fmt: skip
         pull = _growing(motion, take.guidance_scale, take.num_frames).to(latents)
-        guidance = ImageGuidance(
+        guidance = ImageConditioning(
             embeds, image_latents[:, None], ids, take.controlnet_cond, pull, options.scales,
             options.control_guidance_start, options.control_guidance_end,
         )  # fmt: skip
         return guidance, latents, {}
 
-    def _image_latents(self, image: Image.Image, take: Take, generator: torch.Generator) -> Tensor:
+    def _image_latents(
+        self, image: Image.Image, take: RunInputs, generator: torch.Generator
+    ) -> Tensor:
         """Latents (2 c h w) of the image with noise on it, zeros for the first branch."""
         from diffusers.utils.torch_utils import randn_tensor
 
@@ -204,7 +206,7 @@ class ImageHost(Host):
         video: Tensor = self.pipe.decode_latents(latents, count, count)
         return video
 
-    def other_macs(self, take: Take) -> dict[str, int]:
+    def other_macs(self, take: RunInputs) -> dict[str, int]:
         pipe, factor, f = self.pipe, self.pipe.vae_scale_factor, take.num_frames
         side = pipe.image_encoder.config.image_size
         channels = pipe.vae.config.latent_channels
@@ -217,7 +219,7 @@ class ImageHost(Host):
         }
 
 
-def host_of(pipe: Any) -> Host:
+def adapter_of(pipe: Any) -> PipelineAdapter:
     """The kind that a pipeline is."""
     return TextHost(pipe) if hasattr(pipe, "text_encoder") else ImageHost(pipe)
 

@@ -10,19 +10,19 @@ from pathlib import Path
 import yaml
 
 from ..errors import InputError, nearest
-from ..evaluate.trials import Sample, Source, kept_trials, model_hash
+from ..evaluate.trials import Sample, SampleSet, kept_trials, model_hash
 from ..files import shipped_schedule, user_path, write_text
 from ..plan.policies.searched import Searched, load_coded_schedule
 from ..plan.presets import SEARCHED, Preset, resolve
 from .calibrate import calibrate
-from .search import Task, search, told
+from .search import SearchConfig, search, told
 
 _JUDGEMENTS = 24
 _FRAMES = 8
 
 
 def own_schedule(
-    source: Source, sample: Sample, preset: str, num_inference_steps: int, *, folder: Path,
+    source: SampleSet, sample: Sample, preset: str, num_inference_steps: int, *, folder: Path,
     log: Callable[[str], None],
 ) -> Preset:  # fmt: skip
     """The preset to run: the model's own schedule for a preset's budget.
@@ -35,7 +35,7 @@ def own_schedule(
         raise InputError(f'"{preset}" is not searched: {nearest(preset, SEARCHED)}')
     model = source.model
     shipped = load_coded_schedule(shipped_schedule(preset))
-    if shipped.told.get("model_hash") == model_hash(model):
+    if shipped.metadata.get("model_hash") == model_hash(model):
         return resolve(preset, model)
     kept = folder / f"{model_hash(model)}-{num_inference_steps}-{preset}.yaml"
     if not kept.is_file():
@@ -43,10 +43,10 @@ def own_schedule(
             source, listed=_listed(model, sample, folder), first=0, count=1, num_frames=_FRAMES
         )
         stretch = (resolve(preset).num_steps(num_inference_steps) / num_inference_steps,)
-        budget = float(shipped.told["budget"])
+        budget = float(shipped.metadata["budget"])
         with kept_trials():
             measured = calibrate(source, num_inference_steps, folder=folder, log=log)
-            task = Task(
+            task = SearchConfig(
                 source, num_inference_steps, budget, lengths=stretch, judgements=_JUDGEMENTS
             )
             found = search(task, measured, memory=folder / "judgements.jsonl", log=log)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..evaluate.jobs import workers
-from ..evaluate.trials import Source, kept_trials, model_hash, trials
+from ..evaluate.trials import SampleSet, kept_trials, model_hash, trials
 from ..plan.calibration import Calibration, load_calibration, mean
 from .record import record
 
@@ -18,12 +18,12 @@ _GAINS_EVERY = 4  # steps; with four clips and as many offsets every step is mea
 
 
 def calibrate(
-    source: Source, num_inference_steps: int, *, folder: Path, jobs: int = 1,
-    cuts: tuple[int, ...] = (0, 1), log: Callable[[str], None] = print,
+    source: SampleSet, num_inference_steps: int, *, folder: Path, jobs: int = 1,
+    depths: tuple[int, ...] = (0, 1), log: Callable[[str], None] = print,
 ) -> Calibration:  # fmt: skip
     """The mean over all samples; each one's is a file in `folder`, so that a stopped run goes on."""
     model = f"{model_hash(source.model)}{source.scheduler}"
-    name = f"{model}-{num_inference_steps}-{source.num_frames}-{'.'.join(map(str, cuts))}"
+    name = f"{model}-{num_inference_steps}-{source.num_frames}-{'.'.join(map(str, depths))}"
     todo = [
         (index, folder / f"{name}-{source.first + index}.yaml") for index in range(source.count)
     ]
@@ -31,25 +31,25 @@ def calibrate(
     folder.mkdir(parents=True, exist_ok=True)
     log(f"{source.count - len(missing)} of {source.count} samples are measured already")
     with kept_trials(), workers(jobs) as each:
-        each(partial(_measure, source, num_inference_steps, cuts), missing)
+        each(partial(_measure, source, num_inference_steps, depths), missing)
     parts = [load_calibration(path) for _, path in todo]
     return _with_all_gains(parts)
 
 
 def _measure(
-    source: Source, num_inference_steps: int, cuts: tuple[int, ...], job: tuple[int, Path]
+    source: SampleSet, num_inference_steps: int, depths: tuple[int, ...], job: tuple[int, Path]
 ) -> None:
     index, path = job
     trial = trials(source)(index, num_inference_steps)
     with torch.no_grad():
-        found = record(trial, cuts, every=_GAINS_EVERY, offset=index)
+        found = record(trial, depths, every=_GAINS_EVERY, offset=index)
     part = path.with_suffix(".part")
     found.save(part)
     part.replace(path)
 
 
 def _with_all_gains(parts: list[Calibration]) -> Calibration:
-    """The mean of all; gains, which differ by factors between clips, by their geometric mean."""
+    """The mean of all; sensitivity, which differ by factors between clips, by their geometric mean."""
     whole = mean(parts)
-    rows = [torch.tensor(part.gains).log() for part in parts]
-    return replace(whole, gains=tuple(torch.stack(rows).mean(0).exp().tolist()))
+    rows = [torch.tensor(part.sensitivity).log() for part in parts]
+    return replace(whole, sensitivity=tuple(torch.stack(rows).mean(0).exp().tolist()))

@@ -53,20 +53,20 @@ class Pinned:
 
 @torch.no_grad()
 def record(
-    trial: Trial, cuts: tuple[int, ...] = (0, 1), every: int = 2, offset: int = 0
+    trial: Trial, depths: tuple[int, ...] = (0, 1), every: int = 2, offset: int = 0
 ) -> Calibration:
     """The calibration of one trial.
 
-    cuts: what can be reused: 0 the whole prediction, d the input of the last d up layers.
-    every, offset: gains are measured at every so many steps and interpolated between them.
+    depths: what can be reused: 0 the whole prediction, d the input of the last d up layers.
+    every, offset: the sensitivity is measured at every so many steps and interpolated between them.
     """
     moments = list(moments_of(trial))
-    reused = {cut: _whole(moments) if cut == 0 else _reused(trial, cut, moments) for cut in cuts}
+    reused = {cut: _whole(moments) if cut == 0 else _reused(trial, cut, moments) for cut in depths}
     changes = _changes(trial)
     return Calibration(
         setting(trial.model, trial.num_inference_steps, trial.guidance_scale, trial.pipe.scheduler),
-        clips=1, num_frames=trial.graph.num_frames, gains=_gains(trial, moments, every, offset),
-        gate=tuple(_mean_square(m.difference) for m in moments), reused=reused, changes=changes,
+        clips=1, num_frames=trial.graph.num_frames, sensitivity=_gains(trial, moments, every, offset),
+        cfg_drop_error=tuple(_mean_square(m.difference) for m in moments), reused=reused, changes=changes,
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def _reused(
 ) -> dict[Segment, tuple[float, float, float]]:
     """Errors of the prediction where the cut's tensor is reused and the rest is fresh."""
     plan = CodedSchedule(f"F{cut}", 2, (0.0, 0.0))
-    name = trial.graph.cuts[cut - 1]
+    name = trial.graph.depths[cut - 1]
     found = {}
     held = moments[0].prediction  # of the segment without an older key, which comes first
     with _attached(trial, plan) as (models, pinned):

@@ -18,7 +18,7 @@ import torch
 
 from ..errors import InputError
 from ..evaluate.jobs import Map, workers
-from ..evaluate.trials import Source, kept_trials, setting, trials
+from ..evaluate.trials import SampleSet, kept_trials, setting, trials
 from ..plan.calibration import Calibration
 from ..plan.graph import BlockGraph
 from ..plan.policies.searched import FULL, CodedSchedule
@@ -29,7 +29,7 @@ _GATES = (1.0, 0.94, 0.88, 0.8, 0.72, 0.64, 0.56, 0.48)  # shares of the run
 
 
 @dataclass(frozen=True)
-class Task:
+class SearchConfig:
     """What is looked for.
 
     budget: MACs as a share of an uncached run of `num_inference_steps`.
@@ -38,7 +38,7 @@ class Task:
     starts: plans found before, which the climb may go on from.
     """
 
-    source: Source
+    source: SampleSet
     num_inference_steps: int
     budget: float
     converged_steps: int = 0
@@ -63,14 +63,16 @@ class Found:
 
 
 def search(
-    task: Task, measured: Calibration, *, memory: Path, log: Callable[[str], None] = print
+    task: SearchConfig, measured: Calibration, *, memory: Path, log: Callable[[str], None] = print
 ) -> Found:
     """The plan for a task; `memory` is the file of judgements made so far."""
     with kept_trials():
         return _searched(task, measured, memory, log)
 
 
-def _searched(task: Task, measured: Calibration, memory: Path, log: Callable[[str], None]) -> Found:
+def _searched(
+    task: SearchConfig, measured: Calibration, memory: Path, log: Callable[[str], None]
+) -> Found:
     with torch.no_grad():
         first = trials(task.source)(0, task.num_inference_steps)
     measured.setting.check(
@@ -82,7 +84,7 @@ def _searched(task: Task, measured: Calibration, memory: Path, log: Callable[[st
     price = partial(_price, graph, task.num_inference_steps)
     planned, uniform = list(_planned(task, measured, graph)), list(_uniform(task, graph))
     with workers(task.jobs) as each:
-        judge = Judge(task, memory, each)
+        judge = PlanEvaluator(task, memory, each)
         best = None
         for step in climb(
             [*task.starts, *planned, *uniform], price, task.budget, judge, judgements=task.judgements,
@@ -99,7 +101,7 @@ def _searched(task: Task, measured: Calibration, memory: Path, log: Callable[[st
         )
     stretch = len(best.plan.actions) / task.num_inference_steps
     return Found(
-        replace(best.plan, stretch=stretch), price(best.plan), -best.error,
+        replace(best.plan, step_ratio=stretch), price(best.plan), -best.error,
         *(max((-e for e in judge.known(plans)), default=math.nan) for plans in (planned, uniform)),
     )  # fmt: skip
 
@@ -109,7 +111,9 @@ def _price(graph: BlockGraph, asked: int, plan: CodedSchedule) -> float:
     return share(graph, plan(graph, steps)) * steps / asked
 
 
-def _planned(task: Task, measured: Calibration, graph: BlockGraph) -> Iterator[CodedSchedule]:
+def _planned(
+    task: SearchConfig, measured: Calibration, graph: BlockGraph
+) -> Iterator[CodedSchedule]:
     """The best plan for each gate by dynamic programming, the best three gates of each objective."""
     steps = task.num_inference_steps
     for length in task.lengths:
@@ -137,7 +141,7 @@ def _spread(plans: Sequence[CodedSchedule]) -> Sequence[CodedSchedule]:
     return plans if len(plans) <= 3 else (plans[len(plans) // 2], plans[-2], plans[-1])
 
 
-def _uniform(task: Task, graph: BlockGraph) -> Iterator[CodedSchedule]:
+def _uniform(task: SearchConfig, graph: BlockGraph) -> Iterator[CodedSchedule]:
     """Key steps at equal and at growing intervals, half of the last slope, one branch late in the run."""
     for length in task.lengths:
         steps = round(length * task.num_inference_steps)
@@ -149,7 +153,7 @@ def _uniform(task: Task, graph: BlockGraph) -> Iterator[CodedSchedule]:
 
 
 def _intervals(
-    steps: int, gate: int, growth: float, task: Task, graph: BlockGraph
+    steps: int, gate: int, growth: float, task: SearchConfig, graph: BlockGraph
 ) -> CodedSchedule | None:
     """The shortest first interval within the budget; the next ones grow by `growth` each."""
     for tenths in range(10, 10 * steps):
@@ -164,11 +168,11 @@ def _intervals(
     return None
 
 
-class Judge:
+class PlanEvaluator:
     """The mean error of plans over the task's samples, in dB: the mean over samples of ten times the
     logarithm of the mean square, as PSNR takes it. Judgements are kept in a file."""
 
-    def __init__(self, task: Task, memory: Path, each: Map) -> None:
+    def __init__(self, task: SearchConfig, memory: Path, each: Map) -> None:
         self.task, self.memory, self._each = task, memory, each
         memory.parent.mkdir(parents=True, exist_ok=True)
         lines = memory.read_text().splitlines() if memory.is_file() else []
@@ -192,16 +196,17 @@ class Judge:
         return [self._known[self._key(plan)] for plan in plans if self._key(plan) in self._known]
 
     def _key(self, plan: CodedSchedule) -> str:
-        source, damping = self.task.source, " ".join(f"{d:g}" for d in plan.damping)
+        source, extrapolation = self.task.source, " ".join(f"{d:g}" for d in plan.extrapolation)
         clips = f"{source.model} {source.listed} {source.first} {source.count} {source.num_frames}"
         clips = f"{clips} {source.scheduler}".rstrip()
         target = f"{self.task.num_inference_steps} {self.task.converged_steps}"
         return (
-            f"{clips} | {target} | {plan.actions} {plan.gate} {damping}" + " online" * plan.online
+            f"{clips} | {target} | {plan.actions} {plan.gate} {extrapolation}"
+            + " online" * plan.online
         )
 
 
-def _error(task: Task, job: tuple[CodedSchedule, int]) -> float:
+def _error(task: SearchConfig, job: tuple[CodedSchedule, int]) -> float:
     """One plan on one sample, in a worker."""
     plan, index = job
     steps = len(plan.actions)
@@ -212,7 +217,7 @@ def _error(task: Task, job: tuple[CodedSchedule, int]) -> float:
         return trial.error(plan(trial.graph, steps), target)
 
 
-def told(found: Found, task: Task, measured: Calibration, name: str) -> CodedSchedule:
+def told(found: Found, task: SearchConfig, measured: Calibration, name: str) -> CodedSchedule:
     """The plan under a name, with what it was found from, as its file tells."""
     origin = {
         "model": measured.setting.model, "model_hash": measured.setting.model_hash,
@@ -224,4 +229,4 @@ def told(found: Found, task: Task, measured: Calibration, name: str) -> CodedSch
         "samples": f"{task.source.count} of {task.source.num_frames} frames from {task.source.first}",
         "seed": task.seed,
     }  # fmt: skip
-    return replace(found.plan, name=name, told=origin)
+    return replace(found.plan, name=name, metadata=origin)

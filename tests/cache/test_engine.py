@@ -49,7 +49,7 @@ def test_lossless_is_equal_within_rounding(clip):
     outputs, engine = accelerated(clip, Lossless()(graph_of(clip), STEPS))
     for ours, stock in zip(outputs, clip.run(), strict=True):
         torch.testing.assert_close(ours, stock, rtol=1e-5, atol=1e-5)
-    assert sum(engine.account.macs_by_part().values()) < full_cost(graph_of(clip), STEPS).total
+    assert sum(engine.log.macs_by_part().values()) < full_cost(graph_of(clip), STEPS).total
 
 
 def test_per_frame_prompts_are_honoured(motion_clip):
@@ -86,11 +86,11 @@ def test_executed_macs_are_the_planned_ones_and_the_counted_ones(clip, name):
     with attach(schedule, graph=graph, unet=clip.unet, controlnet=clip.controlnet) as engine:
         with MacCounter() as counter:
             clip.run(engine)
-        planned = cost(graph, engine.account.record())
-        assert engine.account.macs_by_part() == planned.by_part()
+        planned = cost(graph, engine.log.record())
+        assert engine.log.macs_by_part() == planned.by_part()
         assert counter.macs == pytest.approx(planned.total, rel=1e-9)
     if isinstance(schedule, Schedule):
-        assert engine.account.record() == schedule
+        assert engine.log.record() == schedule
     assert planned.total <= full_cost(graph, STEPS).total
 
 
@@ -103,7 +103,7 @@ def test_full_cost_is_what_the_host_runs(clip):
 def test_a_held_output_is_the_one_of_the_key_step(motion_clip):
     """Against a reference made by plain torch hooks: the cut's tensor is replaced by the key step's."""
     graph = graph_of(motion_clip)
-    cut = graph.cuts[0]
+    cut = graph.depths[0]
     schedule = Schedule("test", (StepPlan(), StepPlan(frozenset({cut}))))
     module = motion_clip.unet.get_submodule(cut.removeprefix("unet."))
     motion_clip.timesteps = motion_clip.timesteps[:2]
@@ -114,13 +114,13 @@ def test_a_held_output_is_the_one_of_the_key_step(motion_clip):
     handle.remove()
     assert same(outputs, reference)
     assert not torch.equal(outputs[1], motion_clip.run()[1])
-    assert engine.account.executed[1]["controlnet"] < engine.account.executed[0]["controlnet"]
+    assert engine.log.executed[1]["controlnet"] < engine.log.executed[0]["controlnet"]
 
 
 def test_the_truncated_controlnet_gives_the_residuals_that_are_read(motion_clip):
     """With only the outermost cut alive, residual 0 alone is read: the others may be anything."""
     graph = graph_of(motion_clip)
-    schedule = Schedule("test", (StepPlan(), StepPlan(frozenset({graph.cuts[0]}))))
+    schedule = Schedule("test", (StepPlan(), StepPlan(frozenset({graph.depths[0]}))))
     alive = live(graph, schedule.steps[1]).computed
     assert [n for n in graph.names("zero_conv") if n in alive] == [
         "controlnet.controlnet_down_blocks.0"
@@ -133,7 +133,7 @@ def test_the_truncated_controlnet_gives_the_residuals_that_are_read(motion_clip)
         engine.at(1)
         with_all = motion_clip.step(motion_clip.timesteps[1])
     assert torch.isfinite(with_all).all()
-    assert engine.account.executed[1]["controlnet"] < 0.3 * engine.account.executed[0]["controlnet"]
+    assert engine.log.executed[1]["controlnet"] < 0.3 * engine.log.executed[0]["controlnet"]
 
 
 def test_after_the_gate_one_branch_is_left_and_guidance_gives_it_back(motion_clip):
@@ -142,7 +142,7 @@ def test_after_the_gate_one_branch_is_left_and_guidance_gives_it_back(motion_cli
     for i, output in enumerate(outputs):
         uncond, cond = output.chunk(2)
         assert torch.equal(uncond, cond) == (i >= 3)
-    assert engine.account.executed[4]["unet"] < 0.5 * engine.account.executed[1]["unet"]
+    assert engine.log.executed[4]["unet"] < 0.5 * engine.log.executed[1]["unet"]
 
 
 def test_the_gate_fuses_cross_attention_as_published(motion_clip):
@@ -264,4 +264,4 @@ def test_without_guidance_and_without_controlnet():
     graph = graph_of(clip)
     outputs, engine = accelerated(clip, HGC(interval=2)(graph, STEPS), graph)
     assert same(outputs[:1], clip.run()[:1])
-    assert engine.account.macs_by_part()["controlnet"] == 0
+    assert engine.log.macs_by_part()["controlnet"] == 0

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hgc_video.cache.anchors import anchor_rows
+from hgc_video.cache.cfg import both_branches, low_frequencies
 from hgc_video.cache.engine import attach
-from hgc_video.cache.guidance import both_branches, low_frequencies
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
 from tests.tiny_models import FRAMES, Clip, ImageClip, controlnet, graph_of, motion_unet, svd_unet
@@ -83,7 +83,7 @@ def close(a, b):
 
 def test_a_contribution_is_added_to_the_fresh_input(clip):
     names = frozenset({MOTION})
-    output = ours(clip, StepPlan(), StepPlan(contributions=names))[1]
+    output = ours(clip, StepPlan(), StepPlan(deltas=names))[1]
     before, after = seen(clip, MOTION, clip.timesteps[0])
     close(output, replaced(clip, MOTION, clip.timesteps[1], lambda x: x + (after - before)))
     assert not torch.equal(output, clip.step(clip.timesteps[1]))
@@ -103,7 +103,7 @@ def test_extrapolation_goes_along_the_last_two_values(clip):
 
 
 def test_the_kept_guidance_difference_is_added_to_the_fresh_prompt_branch(clip):
-    outputs = ours(clip, StepPlan(), StepPlan(branches=1, difference=(1.0, 1.0)))
+    outputs = ours(clip, StepPlan(), StepPlan(branches=1, cfg_delta=(1.0, 1.0)))
     stock = [clip.step(t) for t in clip.timesteps[:2]]
     uncond, cond = stock[0].chunk(2)
     fresh = stock[1].chunk(2)[1]
@@ -169,7 +169,7 @@ def test_attention_to_one_token_is_computed_once_and_exact():
         outputs = clip.run(engine)
     for output, stock in zip(outputs, clip.run(), strict=True):
         close(output, stock)
-    assert engine.account.executed[1]["unet"] < engine.account.executed[0]["unet"]
+    assert engine.log.executed[1]["unet"] < engine.log.executed[0]["unet"]
     other = ImageClip(clip.unet)
     other.text = other.text.flip(-1)
     expected = other.run()[-1]
@@ -187,7 +187,7 @@ def test_easycache_is_the_released_algorithm(clip):
     plan = resolve("easycache:threshold=0.4,warm_up=3").schedule(graph, steps)
     with attach(plan, graph=graph, unet=clip.unet, controlnet=clip.controlnet) as engine:
         outputs = clip.run(engine)
-    taken = [step.label == "skipped" for step in engine.account.record().steps]
+    taken = [step.label == "skipped" for step in engine.log.record().steps]
     expected, skipped = released_easycache(clip, threshold=0.4, warm_up=3)
     assert taken == skipped and 0 < sum(skipped) < steps - 3
     for a, b in zip(outputs, expected, strict=True):
@@ -228,7 +228,7 @@ def test_online_moments_follow_the_drift(clip):
         plan = resolve(text).schedule(graph, 5)
         with attach(plan, graph=graph, unet=clip.unet, controlnet=clip.controlnet) as engine:
             clip.run(engine)
-        return [step.label.startswith("cut") for step in engine.account.record().steps]
+        return [step.label.startswith("cut") for step in engine.log.record().steps]
 
     always = "hgc-online:dense=0.2,threshold=99,max_consecutive="
     assert partial(f"{always}9") == [False, True, True, True, True]

@@ -9,7 +9,7 @@ import torch
 from hgc_video.cache.engine import Engine, attach
 from hgc_video.errors import CacheStateError
 from hgc_video.plan.presets import resolve
-from hgc_video.sampling.conditioning import Guidance
+from hgc_video.sampling.conditioning import TextConditioning
 from hgc_video.sampling.loop import ControlledUNet, denoise
 from tests.tiny_models import (
     FRAMES,
@@ -44,7 +44,7 @@ def sample(clip, scheduler, policy=None):
     scheduler.set_timesteps(4)
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(1, 4, FRAMES, SIZE, SIZE, generator=generator) * scheduler.init_noise_sigma
-    guidance = Guidance(clip.text, (clip.hint.chunk(2)[0],), 2.0, (0.7,))
+    guidance = TextConditioning(clip.text, (clip.hint.chunk(2)[0],), 2.0, (0.7,))
     timesteps = scheduler.timesteps
     count = len(timesteps)
     takes_noise = type(scheduler).__name__ in ("EulerAncestralDiscreteScheduler", "LCMScheduler")
@@ -68,7 +68,7 @@ def test_schedulers_of_first_and_second_order(clip, name):
     assert torch.equal(whole, stock)
     cached, engine = sample(clip, make(), POLICY)
     assert torch.isfinite(cached).all() and not torch.equal(cached, stock)
-    assert len(engine.account.executed) == (7 if "Heun" in name else 4)
+    assert len(engine.log.executed) == (7 if "Heun" in name else 4)
 
 
 def test_a_compiled_model_stays_compiled_in_few_graphs(clip):
@@ -87,7 +87,7 @@ def test_a_compiled_model_stays_compiled_in_few_graphs(clip):
     for a, b, c in zip(first, again, expected, strict=True):
         torch.testing.assert_close(a, c, rtol=1e-5, atol=1e-5)
         assert torch.equal(a, b)
-    kinds = len(set(engine.account.record().steps))
+    kinds = len(set(engine.log.record().steps))
     assert graphs <= 4 * kinds and counter.frame_count == graphs
     torch._dynamo.reset()
 

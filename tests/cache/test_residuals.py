@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hgc_video.cache.engine import attach
-from hgc_video.cache.residuals import residual_inputs
+from hgc_video.cache.residual_inputs import residual_inputs
 from hgc_video.errors import CacheStateError
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.schedule import Schedule, StepPlan
@@ -97,7 +97,7 @@ def test_residuals_of_another_unet_are_refused_and_undo_is_exact_after_an_except
 
 def test_a_cut_runs_the_controlnets_first_residual_alone(clip):
     graph = graph_of(clip)
-    schedule = Schedule("test", (StepPlan(), StepPlan(frozenset({graph.cuts[0]}))))
+    schedule = Schedule("test", (StepPlan(), StepPlan(frozenset({graph.depths[0]}))))
     ran = []
     deep = clip.controlnet.mid_block.resnets[0].spatial_res_block
     tail = clip.controlnet.controlnet_mid_block
@@ -109,13 +109,13 @@ def test_a_cut_runs_the_controlnets_first_residual_alone(clip):
     [handle.remove() for handle in handles]
     assert ran.count(deep) == 1, "the dead ControlNet tail runs at the first step alone"
     assert torch.equal(outputs[0], stock[0]) and torch.isfinite(outputs[1]).all()
-    assert engine.account.executed[1]["controlnet"] < 0.5 * engine.account.executed[0]["controlnet"]
+    assert engine.log.executed[1]["controlnet"] < 0.5 * engine.log.executed[0]["controlnet"]
 
 
 def test_the_first_residual_is_what_a_cut_still_hears(clip):
     """With the outermost cut residual 0 is heard at the second step, and those behind the cut are not."""
     graph = graph_of(clip)
-    plan = Schedule("test", (StepPlan(), StepPlan(frozenset({graph.cuts[0]}))), lossless=False)
+    plan = Schedule("test", (StepPlan(), StepPlan(frozenset({graph.depths[0]}))), lossless=False)
 
     def second(louder=None):
         """The second step's prediction, with one of the zero convolutions louder from then on."""
@@ -144,7 +144,7 @@ def test_held_residuals_are_those_of_the_key_step(clip):
     clip.timesteps = clip.timesteps[:2]
     with attach(schedule, graph=graph, unet=clip.unet, controlnet=clip.controlnet) as engine:
         outputs = clip.run(engine)
-        assert engine.account.executed[1]["controlnet"] == 0
+        assert engine.log.executed[1]["controlnet"] == 0
     kept = []
     net, plain = clip.controlnet, type(clip.controlnet).forward
 

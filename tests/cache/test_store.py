@@ -7,7 +7,7 @@ import gc
 import pytest
 import torch
 
-from hgc_video.cache.host import MappedHost
+from hgc_video.cache.offload import MappedHost
 from hgc_video.cache.store import Key, Store, Value
 from hgc_video.errors import CacheStateError
 

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from hgc_video.cli import app
 from hgc_video.errors import PresetError
-from hgc_video.evaluate.measure import Task, measure
+from hgc_video.evaluate.measure import CompareConfig, measure
 from hgc_video.evaluate.methods import controls, make_method, split_methods
 from hgc_video.evaluate.quality import flicker, psnr, ssim, structure_distance
 from hgc_video.evaluate.table import at_saving, markdown, rows
-from hgc_video.evaluate.trials import Source
+from hgc_video.evaluate.trials import SampleSet
 from hgc_video.plan.policies.searched import CodedSchedule
 from tests.plan.policies.test_policies import tower
 
@@ -111,7 +111,7 @@ def test_a_solver_of_order_one_at_the_runs_own_timesteps_is_ddim(tmp_path):
     words = {"all": "FFFFF", "some": "FHFHF"}
     for name, word in words.items():
         CodedSchedule(word, 5, (0.0,) * 5).save(tmp_path / f"{name}.yaml")
-    task = Task(Source("puppet", None, 3000, 1, 1), 5, converged_steps=0)
+    task = CompareConfig(SampleSet("puppet", None, 3000, 1, 1), 5, converged_steps=0)
     methods = [
         f"dpm++:order={order},at={tmp_path / name}.yaml"
         for name, order in (("all", 1), ("all", 2), ("some", 1))

@@ -39,14 +39,14 @@ def test_skeletons_agree_where_their_lines_meet():
 
 @needs_data
 def test_a_real_clip_keeps_to_its_own_control_and_not_to_another(detector):
-    from hgc_video.evaluate.trials import Source
+    from hgc_video.evaluate.trials import SampleSet
     from hgc_video.media.pose import extract_control
     from hgc_video.media.video import read_frames
 
     class Given:
         control = extract_control(DATA / "dance.mp4", num_frames=3, height=256, width=160)
 
-    source = Source("/models/other", DATA / "samples.yaml", 0, 1, 3)
+    source = SampleSet("/models/other", DATA / "samples.yaml", 0, 1, 3)
     own = read_frames(DATA / "dance.mp4", indices=range(0, 6, 2))
     other = read_frames(DATA / "moonwalk.mp4", indices=range(0, 6, 2))
     kept = fidelity(source, 0, Given, own)
@@ -62,13 +62,13 @@ def detector():
 
 
 def test_other_controls_are_not_guessed():
-    from hgc_video.evaluate.trials import Source
+    from hgc_video.evaluate.trials import SampleSet
 
     class Given:
         class control:
             kind = "depth"
 
-    assert fidelity(Source("/models/other", None, 0, 1, 1), 0, Given, drawn([3])) == Fidelity()
+    assert fidelity(SampleSet("/models/other", None, 0, 1, 1), 0, Given, drawn([3])) == Fidelity()
 
 
 def test_the_frechet_distance_of_gaussians():

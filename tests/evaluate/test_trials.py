@@ -7,8 +7,8 @@ import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
 from hgc_video.errors import InputError
-from hgc_video.evaluate.trials import Source, Trials, make_scheduler, model_hash
-from hgc_video.models.model_presets import model_presets
+from hgc_video.evaluate.trials import SampleSet, Trials, make_scheduler, model_hash
+from hgc_video.models.catalog import model_presets
 from hgc_video.plan.presets import resolve
 
 
@@ -24,7 +24,7 @@ def test_a_scheduler_takes_over_the_models_own_settings():
 
 @pytest.mark.slow
 def test_another_noise_is_another_run_and_the_same_one_the_same():
-    trials = Trials(Source("puppet", None, 6600, 1, 1, "EulerAncestralDiscreteScheduler"))
+    trials = Trials(SampleSet("puppet", None, 6600, 1, 1, "EulerAncestralDiscreteScheduler"))
     one, other = trials(0, 2), trials(0, 2, variant=1)
     assert isinstance(one.pipe.scheduler, EulerAncestralDiscreteScheduler)
     assert not torch.allclose(one.uncached, other.uncached)
@@ -35,4 +35,4 @@ def test_a_model_by_name_is_told_by_its_parts_and_a_folder_by_its_weights():
     hashes = [model_hash(name) for name in ("puppet", *model_presets())]
     assert len(set(hashes)) == len(hashes)
     assert all(len(h) == 16 for h in hashes)
-    assert hashes[0] == resolve("fast").policies[0].plan.told["model_hash"]
+    assert hashes[0] == resolve("fast").policies[0].plan.metadata["model_hash"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hgc_video.errors import VideoError
 from hgc_video.media.control import load_control
-from hgc_video.media.frames import LazyFrames, gathered
+from hgc_video.media.frames import LazyFrames, collect_frames
 from hgc_video.media.video import write_video
 
 CLIP = np.random.default_rng(0).integers(0, 256, (9, 4, 6, 3), np.uint8)
@@ -34,14 +34,14 @@ def lazily(hold):
 
 @pytest.mark.parametrize("hold", [True, False])
 @given(
-    cuts=st.lists(
+    depths=st.lists(
         st.one_of(st.slices(9), st.integers(-9, 8), st.lists(st.integers(0, 8), min_size=1)),
         max_size=6,
     )
 )
-def test_whatever_is_asked_for_in_whatever_order_is_the_arrays(hold, cuts):
+def test_whatever_is_asked_for_in_whatever_order_is_the_arrays(hold, depths):
     frames, _ = lazily(hold)
-    for at in cuts:
+    for at in depths:
         assert np.array_equal(frames[at], CLIP[at])
     assert np.array_equal(np.asarray(frames), CLIP)
     assert np.array_equal(list(frames), CLIP)
@@ -54,7 +54,7 @@ def test_windows_read_forwards_only_what_they_need():
     for start in (0, 2, 4):
         assert np.array_equal(frames[start : start + 4], CLIP[start : start + 4])
         assert read == list(range(start + 4))
-    assert np.shares_memory(frames.settled(), frames[0:3])
+    assert np.shares_memory(frames.as_array(), frames[0:3])
     assert read == list(range(9))
 
 
@@ -64,7 +64,7 @@ def test_what_is_not_held_is_read_again_from_where_it_is_wanted():
         for start in (3, 5, 7):
             assert np.array_equal(frames[start : start + 2], CLIP[start : start + 2])
     assert read == [*range(3, 9)] * 2
-    assert frames.settled() is frames
+    assert frames.as_array() is frames
 
 
 def test_a_clip_shorter_than_it_says_is_an_error():
@@ -75,7 +75,9 @@ def test_a_clip_shorter_than_it_says_is_an_error():
 
 
 def test_chunks_are_gathered_in_order():
-    assert np.array_equal(gathered((CLIP[i : i + 4] for i in (0, 4, 8)), *CLIP.shape[:3]), CLIP)
+    assert np.array_equal(
+        collect_frames((CLIP[i : i + 4] for i in (0, 4, 8)), *CLIP.shape[:3]), CLIP
+    )
 
 
 @pytest.mark.parametrize("held_nbytes", [0, 2**30])

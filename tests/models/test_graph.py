@@ -8,8 +8,8 @@ from diffusers import ControlNetModel, UNetMotionModel
 
 from hgc_video.errors import AdapterError, ModelError, PlanError
 from hgc_video.measure.macs import MacCounter
-from hgc_video.models.graph import build_graph
-from hgc_video.models.known_models import known_model, known_models
+from hgc_video.models.configurations import known_model, known_models
+from hgc_video.models.graph_builder import build_graph
 from hgc_video.models.layout import read_layout
 from hgc_video.plan.cost import full_cost
 from hgc_video.plan.liveness import live
@@ -41,13 +41,13 @@ def test_animatediff_sd15_with_controlnet_at_full_size():
     assert step["unet"] == pytest.approx(17.749e12, rel=1e-4)
     assert step["controlnet"] == pytest.approx(4.533e12, rel=1e-4)
     shares = []
-    for cut in graph.cuts[:3]:
+    for cut in graph.depths[:3]:
         alive = live(graph, StepPlan(frozenset({cut, *graph.names("hint")}))).computed
         shares.append(2 * sum(graph.by_name[n].macs for n in alive) / sum(step.values()))
     assert shares == pytest.approx([0.0595, 0.2094, 0.3654], abs=1e-3)
     assert len(graph.names("zero_conv")) == 13
     assert len(graph.names("motion")) == 21
-    assert graph.by_name[graph.cuts[0]].nbytes * 2 == 80 * 2**20
+    assert graph.by_name[graph.depths[0]].nbytes * 2 == 80 * 2**20
 
 
 def test_a_mid_block_without_motion():
@@ -67,7 +67,7 @@ def test_shares_of_the_embedded_model():
     )
     step = full_cost(graph, 1).by_part()
     total = sum(step.values())
-    held = StepPlan(frozenset({graph.cuts[0], *graph.names("hint")}))
+    held = StepPlan(frozenset({graph.depths[0], *graph.names("hint")}))
     outermost = live(graph, held).computed
     assert 2 * sum(graph.by_name[n].macs for n in outermost) / total <= 0.12
     assert 0.15 <= step["controlnet"] / total <= 0.25
@@ -159,7 +159,7 @@ def test_svd_with_a_controlnet_at_full_size():
 
     inner = ("conv_in", "time", "add", "down_blocks", "mid_block")
     assert macs(*(f"controlnet.{n}" for n in inner)) == macs(*(f"unet.{n}" for n in inner))
-    alive = live(graph, StepPlan(frozenset({graph.cuts[0], *graph.names("hint")}))).computed
+    alive = live(graph, StepPlan(frozenset({graph.depths[0], *graph.names("hint")}))).computed
     heard = 2 * sum(graph.by_name[n].macs for n in alive if n.startswith("controlnet."))
     assert heard / step["controlnet"] == pytest.approx(0.0019, abs=1e-4)
 

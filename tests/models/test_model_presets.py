@@ -12,9 +12,9 @@ import yaml
 import hgc_video
 from hgc_video.errors import InputError, ModelError
 from hgc_video.models import load
+from hgc_video.models.catalog import load_preset, model_preset, model_presets
 from hgc_video.models.hub import Part, fetch
 from hgc_video.models.load import load_pipeline, read_facts
-from hgc_video.models.model_presets import load_preset, model_preset, model_presets
 from tests import tiny_pipelines as tiny
 
 
@@ -74,7 +74,7 @@ def test_generate_runs_a_preset_with_two_controls(local, monkeypatch, tmp_path):
     (tmp_path / "tiny.yaml").write_text(
         yaml.safe_dump({k: v for k, v in told.items() if k not in ("name", "lora", "lora_scale")})
     )
-    monkeypatch.setattr("hgc_video.models.model_presets.package_data", lambda kind: tmp_path)
+    monkeypatch.setattr("hgc_video.models.catalog.package_data", lambda kind: tmp_path)
     clip = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     made = hgc_video.generate(
         prompt="a dancer", control={"pose": clip, "depth": clip[::-1]}, model="tiny",

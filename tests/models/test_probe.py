@@ -6,7 +6,7 @@ import pytest
 
 from hgc_video.errors import AdapterError
 from hgc_video.models.layout import read_layout
-from hgc_video.models.pipelines import probe_pipeline
+from hgc_video.models.supported_pipelines import probe_pipeline
 from tests import tiny_models as models
 from tests import tiny_pipelines as tiny
 

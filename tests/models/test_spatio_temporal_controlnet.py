@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from hgc_video.errors import AdapterError, InputError
 from hgc_video.models.layout import read_layout
-from hgc_video.models.spatio_temporal_controlnet import SpatioTemporalControlNetModel
+from hgc_video.models.svd_controlnet import SpatioTemporalControlNetModel
 from tests.tiny_models import (
     FRAMES,
     SIZE,

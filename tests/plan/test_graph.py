@@ -21,7 +21,7 @@ def ladder() -> BlockGraph:
         Layer("unet.deep", "attention", ("unet.in",), 100, 16, (SELF, CROSS)),
         Layer("unet.up", "resnet", ("unet.deep", "unet.skip"), macs=10, nbytes=8),
     )
-    return BlockGraph(layers, cuts=("unet.deep",), branches=2, num_frames=4, blocks=(1,))
+    return BlockGraph(layers, depths=("unet.deep",), branches=2, num_frames=4, blocks=(1,))
 
 
 def test_names_by_kind_and_part():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hgc_video.plan.graph import WHOLE
-from hgc_video.plan.liveness import DIFFERENCE, contribution, kept, latents_at, live, made, reads
+from hgc_video.plan.graph import PREDICTION
+from hgc_video.plan.liveness import CFG_DELTA, delta, kept, latents_at, live, made, reads
 from hgc_video.plan.schedule import Schedule, StepPlan
 from hgc_video.plan.validate import check
 from tests.plan.test_graph import ladder
@@ -54,16 +54,16 @@ def test_a_reused_attention_leaves_its_layer_alive():
 
 
 def test_a_contribution_keeps_its_input_alive():
-    alive = live(ladder(), StepPlan(frozenset({"controlnet.zero"}), contributions=DEEP))
+    alive = live(ladder(), StepPlan(frozenset({"controlnet.zero"}), deltas=DEEP))
     assert alive.added == DEEP
     assert alive.computed == {"unet.up", "unet.in", "unet.skip"}
-    assert alive.read == {"controlnet.zero", contribution("unet.deep")}
+    assert alive.read == {"controlnet.zero", delta("unet.deep")}
 
 
 def test_the_whole_prediction_leaves_nothing():
-    step = StepPlan(frozenset({"controlnet.zero"}), contributions=frozenset({WHOLE}))
+    step = StepPlan(frozenset({"controlnet.zero"}), deltas=frozenset({PREDICTION}))
     alive = live(ladder(), step, lossless=False)
-    assert not alive.computed and alive.read >= {contribution(WHOLE)}
+    assert not alive.computed and alive.read >= {delta(PREDICTION)}
 
 
 def test_a_published_method_runs_the_controlnet_that_nobody_reads():
@@ -74,17 +74,17 @@ def test_a_published_method_runs_the_controlnet_that_nobody_reads():
 
 def test_a_silent_controlnet_is_dead_where_savings_are_exact():
     silent = frozenset({"controlnet"})
-    assert not any(n.startswith("controlnet") for n in computed(silent=silent))
-    assert "controlnet.hint" in computed(lossless=False, silent=silent)
+    assert not any(n.startswith("controlnet") for n in computed(inactive_controlnets=silent))
+    assert "controlnet.hint" in computed(lossless=False, inactive_controlnets=silent)
 
 
 def test_what_a_step_makes_and_for_which_branches():
-    step = StepPlan(merge=frozenset({"unet.deep.attn2"}))
+    step = StepPlan(average_branches=frozenset({"unet.deep.attn2"}))
     names = made(ladder(), step, live(ladder(), step), 7)
     assert names[latents_at(7)] == 1  # both branches have the same
-    assert names["unet.deep"] == names[contribution("unet.deep")] == 2
+    assert names["unet.deep"] == names[delta("unet.deep")] == 2
     assert names["unet.deep.attn1"] == 2 and names["unet.deep.attn2"] == 1
-    assert names[DIFFERENCE] == 1 and contribution(WHOLE) in names
+    assert names[CFG_DELTA] == 1 and delta(PREDICTION) in names
     assert "unet.skip" not in names
 
 
@@ -98,8 +98,8 @@ def test_an_extrapolated_value_needs_the_one_before_it():
 
 NAMES = ["unet.deep", "unet.in", "unet.up", "controlnet.hint", "controlnet.zero", "unet.deep.attn2"]
 steps = st.builds(
-    lambda reuse, contributions, slope: StepPlan(
-        frozenset(reuse), frozenset(contributions), extrapolate=frozenset(reuse), slope=slope
+    lambda reuse, deltas, slope: StepPlan(
+        frozenset(reuse), frozenset(deltas), extrapolate=frozenset(reuse), slope=slope
     ),
     st.sets(st.sampled_from(NAMES)),
     st.sets(st.sampled_from(["unet.deep"])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hgc_video.errors import PresetError
-from hgc_video.models.model_presets import model_preset, model_presets
+from hgc_video.models.catalog import model_preset, model_presets
 from hgc_video.plan.policies.hgc import HGC
 from hgc_video.plan.presets import PRESETS, SEARCHED, Preset, resolve
 from hgc_video.plan.search.transfer import transferred
@@ -22,7 +22,7 @@ def test_every_name_makes_a_valid_schedule_of_every_length(name, steps):
     import dataclasses
 
     graph = ladder()
-    graph = dataclasses.replace(graph, cuts=("unet.deep",) * 3)
+    graph = dataclasses.replace(graph, depths=("unet.deep",) * 3)
     schedule = resolve(name).schedule(graph, steps)
     assert len(schedule) == steps and schedule.is_stock == name.endswith("off")
 
@@ -69,7 +69,7 @@ def test_the_gate_is_between_two_key_steps():
     schedule = HGC(dense=0.1, interval=4, depth=1, gate=0.5)(ladder(), 12)
     assert [s.label for s in schedule.steps][5:7] == ["key", "key gated"]
     assert [s.branches for s in schedule.steps] == [2] * 6 + [1] * 6
-    assert schedule.steps[5].merge == {"unet.deep.attn2"}
+    assert schedule.steps[5].average_branches == {"unet.deep.attn2"}
 
 
 @pytest.mark.parametrize("model", model_presets())
@@ -80,9 +80,9 @@ def test_models_by_name_have_schedules_that_say_where_they_come_from(model, name
     assert own == transferred(
         resolve(name).policies[0].plan, model=model, source="puppet", num_inference_steps=steps
     )
-    assert own.told["transferred_from"] == "puppet"
-    assert own.told["measured"] == "not on pretrained weights"
-    assert "closeness_db" not in own.told
+    assert own.metadata["transferred_from"] == "puppet"
+    assert own.metadata["measured"] == "not on pretrained weights"
+    assert "closeness_db" not in own.metadata
     made = resolve(name, model)
     check(own(tower(), made.num_steps(steps)), tower())
     assert resolve(name, model).num_steps(steps) == len(own.actions)

@@ -8,7 +8,7 @@ from hgc_video.errors import PlanError
 from hgc_video.plan.compose import compose
 from hgc_video.plan.cost import cost, full_cost
 from hgc_video.plan.explain import explain, summaries
-from hgc_video.plan.graph import WHOLE
+from hgc_video.plan.graph import PREDICTION
 from hgc_video.plan.policies.lossless import add_lossless
 from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
 from hgc_video.plan.validate import check
@@ -25,8 +25,8 @@ def refused(*steps, says, lossless=True):
 
 def test_reuse_before_anything_was_computed_is_refused():
     refused(StepPlan(DEEP), says=r"step 0 reuses unet\.deep")
-    refused(StepPlan(contributions=frozenset({WHOLE})), says="step 0 reuses")
-    refused(StepPlan(branches=1, difference=(1, 1)), says="guidance_difference")
+    refused(StepPlan(deltas=frozenset({PREDICTION})), says="step 0 reuses")
+    refused(StepPlan(branches=1, cfg_delta=(1, 1)), says="guidance_difference")
 
 
 def test_unknown_names_name_the_nearest():
@@ -36,7 +36,7 @@ def test_unknown_names_name_the_nearest():
 def test_what_was_made_for_one_branch_does_not_do_for_both():
     check(Schedule("x", (StepPlan(), StepPlan(DEEP, branches=1))), ladder())
     refused(StepPlan(branches=1), StepPlan(DEEP), says="made for one")
-    refused(StepPlan(merge=CROSS), StepPlan(CROSS), says="made for one")
+    refused(StepPlan(average_branches=CROSS), StepPlan(CROSS), says="made for one")
     refused(StepPlan(branches=3), says="this run has 2")
 
 
@@ -47,14 +47,12 @@ def test_extrapolation_needs_two_values():
 
 
 def test_what_does_not_add_to_its_input_has_no_contribution():
-    refused(
-        StepPlan(), StepPlan(contributions=frozenset({"unet.up"})), says="only attention and motion"
-    )
+    refused(StepPlan(), StepPlan(deltas=frozenset({"unet.up"})), says="only attention and motion")
 
 
 def test_merging_and_differences_have_their_steps():
-    refused(StepPlan(merge=CROSS, branches=1), says="only attentions of two branches")
-    refused(StepPlan(), StepPlan(difference=(1, 1)), says="computes both branches")
+    refused(StepPlan(average_branches=CROSS, branches=1), says="only attentions of two branches")
+    refused(StepPlan(), StepPlan(cfg_delta=(1, 1)), says="computes both branches")
 
 
 def test_cost_by_hand():
@@ -62,7 +60,7 @@ def test_cost_by_hand():
     steps = (
         StepPlan(),
         StepPlan(DEEP),
-        StepPlan(merge=CROSS),
+        StepPlan(average_branches=CROSS),
         StepPlan(CROSS, branches=1),
     )
     plain = cost(graph, Schedule("x", steps, lossless=False))
@@ -142,7 +140,7 @@ def test_contradictions_are_refused():
         compose([held, Schedule("b", (StepPlan(CROSS, extrapolate=CROSS, slope=1.0),))])
     dropped = Schedule("a", (StepPlan(branches=1),))
     with pytest.raises(PlanError, match="treat guidance differently"):
-        compose([dropped, Schedule("b", (StepPlan(branches=1, difference=(1.0, 1.0)),))])
+        compose([dropped, Schedule("b", (StepPlan(branches=1, cfg_delta=(1.0, 1.0)),))])
 
 
 def test_the_text_forms():

@@ -17,7 +17,7 @@ from hgc_video.forecast import forecast
 from hgc_video.measure.live_bytes import LiveBytes
 from hgc_video.media.control import load_control
 from hgc_video.models.load import load_pipeline
-from hgc_video.plan.memory.budget import GIB, ChunkPlan, Chunks, Peak
+from hgc_video.plan.memory.budget import GIB, Chunks, MemoryPlan, Peak
 from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE
 from hgc_video.plan.presets import resolve
 from hgc_video.puppet.evaluation import held_out
@@ -89,8 +89,8 @@ def test_where_idle_caches_live_changes_the_bill_and_not_the_clip():
     clips, preset = [load_control(pose)], resolve("deepcache:interval=2")
     reports, latents = {}, {}
     for idle in (DEVICE, HOST, RECOMPUTE):
-        cut = ChunkPlan(1, 5, Chunks(idle=idle), Peak(0, 0), None)
-        made = Run(request, preset, 2.0, clips, pipe, Stopwatch(), cut, 2)
+        memory_plan = MemoryPlan(1, 5, Chunks(idle=idle), Peak(0, 0), None)
+        made = Run(request, preset, 2.0, clips, pipe, Stopwatch(), memory_plan, 2)
         latents[idle] = made.latents(lambda *_: None)
         reports[idle] = made.report()
     assert torch.equal(latents[HOST], latents[DEVICE])
@@ -148,7 +148,7 @@ def test_the_stage_that_ran_out_of_memory_is_the_one_that_is_cut():
     assert decode.peak.decode < first.peak.decode and decode.chunks.decode == 8
     assert decode.peak.denoise == first.peak.denoise and not decode.chunks.split
     # A run on the CPU that nothing was predicted of has a smaller cut too.
-    unknown = ChunkPlan(1, 16, Chunks(decode=16), Peak(0, 0), None)
+    unknown = MemoryPlan(1, 16, Chunks(decode=16), Peak(0, 0), None)
     assert fit.smaller_denoise(unknown).peak.denoise < first.peak.denoise
     for _ in range(4):
         decode = fit.smaller_decode(decode) if decode.chunks.decode > 1 else decode
@@ -192,8 +192,8 @@ def test_without_a_told_budget_it_is_what_is_free():
 def test_512_frames_at_full_size_fit_eight_gib():
     """AnimateDiff SD1.5 with a ControlNet, 512x512, half precision, weights included, no files."""
     told = forecast(model="animatediff-sd15", num_frames=512, memory="8GiB")
-    assert told.cut is not None and told.cut.peak.nbytes <= 8 * GIB
-    assert told.cut.peak.spilled > 0 and "host memory" in str(told)
+    assert told.memory_plan is not None and told.memory_plan.peak.nbytes <= 8 * GIB
+    assert told.memory_plan.peak.spilled > 0 and "host memory" in str(told)
     one = forecast(model="animatediff-sd15", num_frames=16)
     counts = [len(told.windows.at(moved)) for moved in told.moves]
     assert counts[0] == (512 - 16) // 12 + 2 and {0, 1} >= {c - counts[0] for c in counts}
@@ -202,10 +202,13 @@ def test_512_frames_at_full_size_fit_eight_gib():
     assert told.macs_by_part["controlnet"] == pytest.approx(32 * one.macs_by_part["controlnet"])
     assert "copied there" in str(told) and "recomputed" in str(told) and "assumed" in str(told)
     fast = forecast(model="animatediff-sd15", num_frames=512, memory="8GiB", throughput="100,10")
-    assert (fast.cut.rates.macs_per_s, fast.cut.rates.bus_nbytes_per_s) == (1e14, 1e10)
+    assert (fast.memory_plan.rates.macs_per_s, fast.memory_plan.rates.bus_nbytes_per_s) == (
+        1e14,
+        1e10,
+    )
     assert "100 TMACs/s and 10 GB/s, as told" in str(fast)
     works = json.loads(told.to_json())["works"]
-    assert works["host"]["to_device"] > works["host"]["to_host"] > told.cut.peak.spilled
+    assert works["host"]["to_device"] > works["host"]["to_host"] > told.memory_plan.peak.spilled
     assert works["recompute"]["macs"] > works["device"]["macs"] == works["host"]["macs"]
     assert sum(told.macs_by_part.values()) == pytest.approx(works["host"]["macs"], rel=1e-3)
     with pytest.raises(InputError, match="give at least"):

@@ -13,7 +13,7 @@ import hgc_video
 from hgc_video.clip import Clip
 from hgc_video.errors import InputError, VideoError
 from hgc_video.evaluate.trials import Sample, Trial
-from hgc_video.media.frames import LazyFrames, gathered
+from hgc_video.media.frames import LazyFrames, collect_frames
 from hgc_video.media.video import read_frames, write_video
 from hgc_video.models.load import load_pipeline
 from hgc_video.puppet.evaluation import held_out
@@ -118,7 +118,7 @@ def test_memory_does_not_grow_with_the_frames_that_are_written(trial, tmp_path):
         return write_video(tmp_path / "clip", (frame for chunk in chunks for frame in chunk), 8)
 
     def gather(num_frames):
-        return lambda chunks: gathered(chunks, num_frames, 64, 64)
+        return lambda chunks: collect_frames(chunks, num_frames, 64, 64)
 
     frame = 64 * 64 * 3
     few, many = (held_nbytes(trial, n, write) for n in (32, 64))

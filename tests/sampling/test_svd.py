@@ -245,7 +245,7 @@ def test_a_plan_needs_no_weights(folder, off):
 def test_memory_is_planned_at_full_size():
     """UNet, ControlNet, VAE and CLIP have 5.47 GiB of weights in half precision; a clip is never
     windowed, and decoded as a whole where there is room."""
-    told = forecast(model="svd", preset="off", num_inference_steps=2, memory="60GiB").cut
+    told = forecast(model="svd", preset="off", num_inference_steps=2, memory="60GiB").memory_plan
     assert told is not None and (told.context, told.chunks.decode) == (25, 25)
     assert 5.47 * GIB < told.peak.denoise < told.peak.decode < 60 * GIB
 

@@ -11,7 +11,7 @@ import hgc_video
 from hgc_video.cache.engine import attach
 from hgc_video.errors import AdapterError, InputError, PromptError
 from hgc_video.measure.macs import MacCounter
-from hgc_video.models.graph import build_graph
+from hgc_video.models.graph_builder import build_graph
 from hgc_video.models.load import load_pipeline
 from hgc_video.plan.cost import cost, full_cost
 from hgc_video.plan.memory.placement import (
@@ -27,7 +27,7 @@ from hgc_video.plan.memory.placement import (
 from hgc_video.plan.memory.windows import Windows, shifts, windowed
 from hgc_video.plan.presets import resolve
 from hgc_video.puppet.evaluation import held_out
-from hgc_video.sampling.conditioning import Guidance
+from hgc_video.sampling.conditioning import TextConditioning
 from hgc_video.sampling.loop import ControlledUNet, denoise
 from hgc_video.sampling.prompts import travelling
 from tests.tiny_models import SIZE, TEXT_WIDTH, TOKENS, controlnet, motion_unet
@@ -56,7 +56,7 @@ class LongClip:
     def run(self, windows=None, policy=None, moves=(), idle=DEVICE):
         scheduler = DDIMScheduler()
         scheduler.set_timesteps(STEPS)
-        guidance = Guidance(self.text, (self.cond,), self.scale, (0.7,))
+        guidance = TextConditioning(self.text, (self.cond,), self.scale, (0.7,))
 
         def loop(engine=None):
             models = ControlledUNet(
@@ -103,7 +103,7 @@ def test_shared_controlnet_frames_are_those_of_each_window_alone(same, branches)
     for t in scheduler.timesteps:
         blended = torch.zeros_like(latents)
         for window, weights in zip(windows.plain, windows.weights(windows.plain), strict=True):
-            part = Guidance(
+            part = TextConditioning(
                 text[:, window.frames].flatten(0, 1),
                 (clip.cond[window.frames],),
                 clip.scale,
@@ -124,7 +124,7 @@ def test_lossless_in_windows_is_exact(same, moves):
     stock, _ = clip.run(windows, moves=moves)
     found, engine = clip.run(windows, "lossless", moves)
     torch.testing.assert_close(found, stock, rtol=1e-4, atol=1e-4)
-    assert sum(engine.account.macs_by_part().values()) < sum(
+    assert sum(engine.log.macs_by_part().values()) < sum(
         windowed(full_cost(clip.graph, STEPS), windows, moves).values()
     )
 
@@ -144,7 +144,7 @@ def test_caches_of_windows_are_kept_apart_and_counted(policy):
         found, engine = clip.run(windows, policy)
     assert torch.isfinite(found).all()
     planned = windowed(cost(clip.graph, engine.schedule), windows)
-    executed = engine.account.macs_by_part()
+    executed = engine.log.macs_by_part()
     assert counter.macs == pytest.approx(sum(executed.values()), rel=1e-3)
     assert sum(executed.values()) == pytest.approx(sum(planned.values()), rel=1e-3)
     assert engine.nbytes == 0
@@ -209,7 +209,7 @@ def test_caches_that_wait_beside_the_device_change_nothing_and_are_counted(polic
     assert torch.equal(found, here)
     assert (store.to_host, store.to_device) == (work.to_host, work.to_device)
     assert store.host.peak <= kept and stayed.store.to_host == stayed.store.host.peak == 0
-    assert sum(engine.account.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
+    assert sum(engine.log.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
     assert store.device.peak < stayed.store.device.peak
     assert engine.nbytes == store.host.now == 0
 
@@ -223,7 +223,7 @@ def test_caches_that_are_dropped_cost_what_the_plan_says_and_reuse_nothing(polic
     found, engine = clip.run(windows, policy, moves, RECOMPUTE)
     stock, _ = clip.run(windows, moves=moves)
     torch.testing.assert_close(found, stock, rtol=1e-4, atol=1e-4)
-    assert sum(engine.account.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
+    assert sum(engine.log.macs_by_part().values()) == pytest.approx(work.macs, rel=1e-3)
     assert work.macs > planned(clip, policy, windows, DEVICE)[0].macs
     assert engine.store.device.peak == 0
 

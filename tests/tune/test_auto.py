@@ -10,7 +10,7 @@ from diffusers import AnimateDiffControlNetPipeline
 
 import hgc_video
 from hgc_video.errors import InputError
-from hgc_video.evaluate.trials import Sample, Source, kept_trials, trials
+from hgc_video.evaluate.trials import Sample, SampleSet, kept_trials, trials
 from hgc_video.plan.presets import resolve
 from hgc_video.tune.auto import own_schedule
 from tests import tiny_pipelines as tiny
@@ -53,7 +53,7 @@ def test_another_model_gets_its_own_schedule_once(tmp_path, monkeypatch, capsys)
 
 
 def test_the_embedded_model_has_its_own_already(tmp_path):
-    parts = (Source("puppet", None, 0, 1, 1), Sample("clip.mp4", "pose", "a dancer", 0))
+    parts = (SampleSet("puppet", None, 0, 1, 1), Sample("clip.mp4", "pose", "a dancer", 0))
     options = {"folder": tmp_path / "a", "log": print}
     assert own_schedule(*parts, "fast", 25, **options) == resolve("fast", "puppet")
     assert not list(tmp_path.iterdir())
@@ -66,14 +66,14 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     pipe.save_pretrained(tmp_path / "model")
     (tmp_path / "file").touch()
     parts = (
-        Source(str(tmp_path / "model"), None, 0, 1, 1), Sample("clip.mp4", "pose", "a dancer", 0)
+        SampleSet(str(tmp_path / "model"), None, 0, 1, 1), Sample("clip.mp4", "pose", "a dancer", 0)
     )  # fmt: skip
     with pytest.raises(InputError, match="calibration_dir"):
         own_schedule(*parts, "fast", 5, folder=tmp_path / "file" / "under", log=print)
 
 
 def test_trials_are_kept_in_a_block_and_given_up_at_its_end():
-    source = Source("puppet", None, 6000, 1, 1)
+    source = SampleSet("puppet", None, 6000, 1, 1)
     with kept_trials():
         first = trials(source)
         with kept_trials():

@@ -7,16 +7,16 @@ import torch
 import yaml
 
 from hgc_video.errors import InputError, PlanError
-from hgc_video.evaluate.trials import Source, Trials, samples_for
+from hgc_video.evaluate.trials import SampleSet, Trials, samples_for
 from hgc_video.plan.calibration import load_calibration
 from hgc_video.plan.policies.searched import CodedSchedule
 from hgc_video.plan.search.hill_climb import Space
 from hgc_video.tune.calibrate import calibrate
 from hgc_video.tune.record import record
-from hgc_video.tune.search import Task, search
+from hgc_video.tune.search import SearchConfig, search
 
 STEPS = 6
-SOURCE = Source("puppet", None, 6500, 1, 2)
+SOURCE = SampleSet("puppet", None, 6500, 1, 2)
 pytestmark = pytest.mark.slow
 
 
@@ -82,11 +82,11 @@ def test_a_cut_errs_exactly_as_the_engine_does(trial, found):
 
 
 def test_gains_and_drifts_are_told_for_every_step(found):
-    for name in ("gains", "gate", "drift", "magnitude"):
+    for name in ("sensitivity", "gate", "drift", "magnitude"):
         values = getattr(found, name)
         assert len(values) == STEPS
         assert all(v >= 0 for v in values)
-    assert min(found.gains) > 0
+    assert min(found.sensitivity) > 0
     assert found.changes["unet.conv_in"][0] == 0 < found.changes["unet.conv_in"][1]
 
 
@@ -97,7 +97,7 @@ def test_a_stopped_calibration_goes_on_and_search_finds_the_same_again(tmp_path,
     assert said == ["0 of 1 samples are measured already", "1 of 1 samples are measured already"]
     assert first == again
     first.save(tmp_path / "c.yaml")
-    task = Task(SOURCE, STEPS, 0.6, judgements=6, seed=1)
+    task = SearchConfig(SOURCE, STEPS, 0.6, judgements=6, seed=1)
     results = [
         search(task, load_calibration(tmp_path / "c.yaml"), memory=tmp_path / name, log=said.append)
         for name in ("a.jsonl", "b.jsonl", "a.jsonl")
@@ -113,9 +113,9 @@ def test_a_stopped_calibration_goes_on_and_search_finds_the_same_again(tmp_path,
 
 def test_search_refuses_other_steps_and_impossible_budgets(tmp_path, found):
     with pytest.raises(PlanError, match="made for num_inference_steps"):
-        search(Task(SOURCE, STEPS + 1, 0.5), found, memory=tmp_path / "a")
+        search(SearchConfig(SOURCE, STEPS + 1, 0.5), found, memory=tmp_path / "a")
     with pytest.raises(InputError, match=r"budget=0\.01 is not possible"):
-        search(Task(SOURCE, STEPS, 0.01, space=Space("FH")), found, memory=tmp_path / "a")
+        search(SearchConfig(SOURCE, STEPS, 0.01, space=Space("FH")), found, memory=tmp_path / "a")
 
 
 def test_samples_come_from_a_file_for_other_models(tmp_path):

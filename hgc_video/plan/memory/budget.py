@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from ...errors import InputError
 from ..explain import tera
-from .placement import DEVICE, HOST, RECOMPUTE, Work
-from .throughput import Rates
+from .placement import DEVICE, HOST, RECOMPUTE, RunCost
+from .throughput import Throughput
 
 GIB = 2**30
 _MARGIN = 0.04  # of the budget, for what an allocator rounds up
@@ -70,7 +70,7 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class ChunkPlan:
+class MemoryPlan:
     """The cut that was chosen: `level` 1 leaves layers whole, 2 splits them (the same result); `context`
     is the length of the windows, which a clip longer than the motion modules needs in any case; `works`
     what the run does for every place where idle caches could live, priced at `rates`."""
@@ -80,8 +80,8 @@ class ChunkPlan:
     chunks: Chunks
     peak: Peak
     budget: int | None
-    works: Mapping[str, Work] = field(default_factory=dict)
-    rates: Rates | None = None
+    works: Mapping[str, RunCost] = field(default_factory=dict)
+    rates: Throughput | None = None
 
     def __str__(self) -> str:
         fits = "" if self.budget is None else f" of {self.budget / GIB:.2f} GiB"
@@ -93,9 +93,9 @@ class ChunkPlan:
         )
 
     @property
-    def work(self) -> Work:
+    def work(self) -> RunCost:
         """The MACs and copies of the run; none where nothing was predicted."""
-        return self.works.get(self.chunks.idle, Work())
+        return self.works.get(self.chunks.idle, RunCost())
 
     @property
     def recomputed_macs(self) -> int:
@@ -152,7 +152,7 @@ class Predict(Protocol):
     def decode(self, num_frames: int) -> int:
         """Bytes at the peak of decoding so many frames at once."""
 
-    def works(self, context: int) -> Mapping[str, Work]:
+    def works(self, context: int) -> Mapping[str, RunCost]:
         """What the run does, for every place where idle windows' caches could live."""
 
 
@@ -162,8 +162,8 @@ def _splits(num_positions: int) -> tuple[Chunks, ...]:
     return Chunks(), Chunks(8, half), Chunks(2, few)
 
 
-def _cuts(num_positions: int, works: Mapping[str, Work], rates: Rates) -> Iterator[Chunks]:
-    """All cuts of one window length, those that cost least first. A split costs launches only and copies
+def _cuts(num_positions: int, works: Mapping[str, RunCost], rates: Throughput) -> Iterator[Chunks]:
+    """All depths of one window length, those that cost least first. A split costs launches only and copies
     run beside the compute, so the coarsest split on the device or with copies comes first; computing
     again comes after all splits, and before copies where even those cost more."""
     away = sorted((p for p in works if p != DEVICE), key=lambda p: works[p].seconds(rates))
@@ -179,11 +179,11 @@ def _cuts(num_positions: int, works: Mapping[str, Work], rates: Rates) -> Iterat
 _DECODED = (16, 8, 4, 2, 1)
 
 
-def choose_chunks(
-    predict: Predict, *, num_frames: int, max_frames: int, num_positions: int, rates: Rates,
+def choose_memory_plan(
+    predict: Predict, *, num_frames: int, max_frames: int, num_positions: int, rates: Throughput,
     budget: int | None = None, host_budget: int | None = None, context: int | None = None,
     decoded: int = 16, denoise_budget: int | None = None,
-) -> ChunkPlan:  # fmt: skip
+) -> MemoryPlan:  # fmt: skip
     """The cheapest cut whose predicted peak fits `budget` bytes (None: whatever it takes).
 
     `num_positions` are the positions of the outermost motion module, of both branches; `rates` weigh
@@ -218,7 +218,7 @@ def choose_chunks(
             if peak.nbytes <= limit and denoise <= denoise_limit:
                 chosen = replace(chunks, decode=frames)
                 level = 2 if chunks.split else 1
-                return ChunkPlan(level, length, chosen, peak, budget, works, rates)
+                return MemoryPlan(level, length, chosen, peak, budget, works, rates)
             smallest = min(smallest or peak.nbytes, peak.nbytes)
     budget = budget or denoise_budget
     assert budget is not None

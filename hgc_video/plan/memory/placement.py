@@ -13,15 +13,17 @@ from ..cost import cost, kept_for_any
 from ..graph import BlockGraph, Layer
 from ..liveness import kept, live, reads
 from ..schedule import Plan, Schedule, StepPlan
-from .throughput import Rates
+from .throughput import Throughput
 from .windows import Windows, over_windows, shifts, windowed
 
 DEVICE, HOST, RECOMPUTE = "device", "host", "recompute"
-THERE = 2  # windows whose values are on the device under HOST: the one at work and the next one
+RESIDENT_WINDOWS = (
+    2  # windows whose values are on the device under HOST: the one at work and the next one
+)
 
 
 @dataclass(frozen=True)
-class Work:
+class RunCost:
     """What a run of all windows does beside its peak: MACs of UNet and ControlNet, how many of them the
     frames that windows share add, and bytes copied to host memory and back."""
 
@@ -30,15 +32,15 @@ class Work:
     to_host: int = 0
     to_device: int = 0
 
-    def compute_s(self, rates: Rates) -> float:
+    def compute_s(self, rates: Throughput) -> float:
         """Seconds of the MACs."""
         return self.macs / rates.macs_per_s
 
-    def copy_s(self, rates: Rates) -> float:
+    def copy_s(self, rates: Throughput) -> float:
         """Seconds of the copies; they run beside the compute, so that this is the most they can cost."""
         return (self.to_host + self.to_device) / rates.bus_nbytes_per_s
 
-    def seconds(self, rates: Rates) -> float:
+    def seconds(self, rates: Throughput) -> float:
         """Seconds of both, one after the other."""
         return self.compute_s(rates) + self.copy_s(rates)
 
@@ -46,7 +48,7 @@ class Work:
 def places(plan: Plan, windows: Windows) -> tuple[str, ...]:
     """Where a plan's idle caches could live. Up to two windows nothing idles for long enough; a plan
     that decides at run time is not told what it would have decided without a cache."""
-    if plan.is_stock or len(windows.plain) <= THERE:
+    if plan.is_stock or len(windows.plain) <= RESIDENT_WINDOWS:
         return (DEVICE,)
     return (DEVICE, HOST) if plan.is_adaptive else (DEVICE, HOST, RECOMPUTE)
 
@@ -61,9 +63,9 @@ def recomputed(schedule: Schedule) -> Schedule:
 def _computed(step: StepPlan) -> StepPlan:
     nothing: frozenset[str] = frozenset()
     return replace(
-        step, reuse=nothing, contributions=nothing, merge=nothing, extrapolate=nothing, slope=0.0,
-        follow=None, difference=None, branches=2 if step.difference is not None else step.branches,
-        label="recomputed" if step.reuse or step.contributions else step.label,
+        step, reuse=nothing, deltas=nothing, average_branches=nothing, extrapolate=nothing, slope=0.0,
+        latent_progress=None, cfg_delta=None, branches=2 if step.cfg_delta is not None else step.branches,
+        label="recomputed" if step.reuse or step.deltas else step.label,
     ).because("idle caches are recomputed")  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def moves_of(plan: Plan, graph: BlockGraph, windows: Windows) -> tuple[bool, ...
     return shifts(plan, graph)
 
 
-def work_of(plan: Plan, graph: BlockGraph, windows: Windows, place: str) -> Work:
+def work_of(plan: Plan, graph: BlockGraph, windows: Windows, place: str) -> RunCost:
     """The work of a whole run with idle caches at `place`."""
     plan = carried_out(plan, place)
     spent, moves = cost(graph, plan), moves_of(plan, graph, windows)
@@ -87,12 +89,12 @@ def work_of(plan: Plan, graph: BlockGraph, windows: Windows, place: str) -> Work
     macs = sum(windowed(spent, windows, moves).values()) + sum(la.macs for la in hint)
     alone = spent.total * windows.num_frames // windows.plain[0].length
     if place != HOST:
-        return Work(macs, macs - alone)
+        return RunCost(macs, macs - alone)
     made, read = (
         sum(over_windows(steps, windows, moves).values()) for steps in (spent.made, spent.read)
     )
     first_made = sum(la.nbytes for la in hint)
-    return Work(macs, macs - alone, made + first_made, read - first_made)
+    return RunCost(macs, macs - alone, made + first_made, read - first_made)
 
 
 def _hints_of_the_shifted(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Rates:
+class Throughput:
     """MACs a second in dense layers, bytes a second between device and host, each way; `source` says
     where the numbers come from."""
 
@@ -27,6 +27,6 @@ class Rates:
 
 # What a 2022 desktop GPU reaches in half precision in large layers, half of its peak, and what pinned
 # copies reach on its 16 lanes of PCIe 4.0 (31.5 GB/s by the standard).
-ASSUMED_GPU = Rates(4e13, 2e10, "assumed: a desktop GPU on PCIe 4.0 x16")
+ASSUMED_GPU = Throughput(4e13, 2e10, "assumed: a desktop GPU on PCIe 4.0 x16")
 # One core with AVX2 in single precision, and a file on an SSD: the CPU's second tier is a mapped file.
-ASSUMED_CPU = Rates(3e10, 1e9, "assumed: one CPU core and a file on an SSD")
+ASSUMED_CPU = Throughput(3e10, 1e9, "assumed: one CPU core and a file on an SSD")

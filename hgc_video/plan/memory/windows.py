@@ -11,7 +11,7 @@ from functools import cached_property
 
 from ...errors import InputError
 from ..cost import PARTS, Cost
-from ..graph import WHOLE, BlockGraph
+from ..graph import PREDICTION, BlockGraph
 from ..liveness import kept
 from ..policies.lossless import once_per_run
 from ..schedule import Plan
@@ -19,10 +19,10 @@ from ..schedule import Plan
 
 @dataclass(frozen=True)
 class Window:
-    """Frames start .. start + length; `number` names its cache; `fresh` of them, the last ones, are in
+    """Frames start .. start + length; `window_id` names its cache; `fresh` of them, the last ones, are in
     no window before it, so that the ControlNet runs on these only."""
 
-    number: int
+    window_id: int
     start: int
     length: int
     fresh: int
@@ -92,10 +92,10 @@ class Windows:
         stride = self.length - self.overlap
         return sorted({0, *range(offset, last, stride), last})
 
-    def _made(self, starts: list[int], first_number: int) -> tuple[Window, ...]:
+    def _made(self, starts: list[int], first_id: int) -> tuple[Window, ...]:
         length, done, windows = min(self.length, self.num_frames), 0, []
         for k, start in enumerate(starts):
-            windows.append(Window(first_number + k, start, length, start + length - done))
+            windows.append(Window(first_id + k, start, length, start + length - done))
             done = start + length
         return tuple(windows)
 
@@ -111,7 +111,7 @@ def shifts(plan: Plan, graph: BlockGraph) -> tuple[bool, ...]:
     run, which is made anew for a window that has none yet. Where nothing is cached they move at every step.
     """
     once, moved, shifted = once_per_run(graph), False, []
-    held: set[str] = {WHOLE}
+    held: set[str] = {PREDICTION}
     for keep in kept(graph, plan):
         if not held:
             moved = not moved

@@ -1,4 +1,4 @@
-"""Block Caching (2312.03209): each transformer layer's contribution is kept until the change that was
+"""Block Caching (2312.03209): each transformer layer's delta is kept until the change that was
 measured for it, summed over the steps since, exceeds a threshold. Resnets are always computed."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .base import SchedulePolicy
 
 
 class BlockCaching(SchedulePolicy):
-    """Transformer layers add a stored contribution (out - in) until their calibrated change is too large."""
+    """Transformer layers add a stored delta (out - in) until their calibrated change is too large."""
 
     spelling: ClassVar[str] = "block-caching"
     source: ClassVar[str] = "2312.03209"
@@ -41,7 +41,5 @@ class BlockCaching(SchedulePolicy):
             label = f"held {len(held)}/{len(moments)}" if held else "full"
             why = f"block-caching: {len(held)} of {len(moments)} layers changed less than "
             why += f"{self.threshold:g} since they were computed"
-            steps.append(
-                StepPlan(contributions=held, branches=graph.branches, label=label, reason=why)
-            )
+            steps.append(StepPlan(deltas=held, branches=graph.branches, label=label, reason=why))
         return Schedule("block-caching", tuple(steps), lossless=False)

@@ -27,7 +27,7 @@ class Clockwork(SchedulePolicy):
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
         outermost = graph.blocks[0] if graph.blocks else 1
-        low = frozenset({graph.cuts[outermost - 1]})
+        low = frozenset({graph.depths[outermost - 1]})
         full = StepPlan(
             branches=graph.branches, label="key", reason=f"clockwork: every {self.clock} steps"
         )

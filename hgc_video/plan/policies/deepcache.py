@@ -70,9 +70,9 @@ class DeepCache(SchedulePolicy):
         return _around_center(num_inference_steps, self.interval, self.center, self.pow)
 
     def _check(self, graph: BlockGraph) -> None:
-        if self.branch >= len(graph.cuts):
+        if self.branch >= len(graph.depths):
             raise PresetError(
-                f"deepcache: this model has branches 0 to {len(graph.cuts) - 1}, got {self.branch}"
+                f"deepcache: this model has branches 0 to {len(graph.depths) - 1}, got {self.branch}"
             )
 
 
@@ -97,7 +97,7 @@ def _around_center(steps: int, interval: int, center: float, power: float) -> li
 
 
 def _partial(graph: BlockGraph, branch: int) -> StepPlan:
-    cut = graph.by_name[graph.cuts[branch]]
+    cut = graph.by_name[graph.depths[branch]]
     reuse, also = {cut.name}, set()
     if cut.kind == "motion":  # the plug-in does not wrap motion modules
         reuse = {cut.inputs[0]}
@@ -105,7 +105,8 @@ def _partial(graph: BlockGraph, branch: int) -> StepPlan:
             reuse.add(layer.inputs[0])
             also.add(layer.name)
     return StepPlan(
-        frozenset(reuse), branches=graph.branches, also=frozenset(also), label=f"depth {branch + 1}",
+        frozenset(reuse), branches=graph.branches, always_compute=frozenset(also),
+        label=f"depth {branch + 1}",
         reason=f"deepcache: between key steps, skip branch {branch} is reused",
     )  # fmt: skip
 

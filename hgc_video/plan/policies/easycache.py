@@ -13,7 +13,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from ..adaptive import AdaptivePlan, Decision, Signals
-from ..graph import WHOLE, BlockGraph
+from ..graph import PREDICTION, BlockGraph
 from ..schedule import StepPlan
 from .base import Policy
 
@@ -33,7 +33,7 @@ class EasyCache(Policy):
         """The plan of a run."""
         skipped = StepPlan(
             frozenset(graph.residuals()),
-            frozenset({WHOLE}),
+            frozenset({PREDICTION}),
             branches=graph.branches,
             label="skipped",
         )

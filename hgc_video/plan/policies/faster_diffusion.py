@@ -52,5 +52,5 @@ class FasterDiffusion(SchedulePolicy):
 def _encoder(graph: BlockGraph) -> frozenset[str]:
     """Everything before the up path but the time embedding."""
     names = [layer.name for layer in graph.layers]
-    before = graph.layers[: names.index(graph.cuts[-1]) + 1]
+    before = graph.layers[: names.index(graph.depths[-1]) + 1]
     return frozenset(la.name for la in before if la.kind not in ("time", "join")) - {graph.output}

@@ -59,7 +59,7 @@ class FasterCache(SchedulePolicy):
         late = i > self.turn * num_inference_steps
         weights = (1 + self.boost * late, 1 + self.boost * (not late))
         return StepPlan(
-            names, branches=1, difference=weights, extrapolate=names, slope=slope,
+            names, branches=1, cfg_delta=weights, extrapolate=names, slope=slope,
             label=_label(reusing, True), reason=_reason(reusing, True),
         )  # fmt: skip
 

@@ -51,7 +51,7 @@ class HGC(SchedulePolicy):
     )  # fmt: skip
     lambda_intra: float = Field(
         1.0, ge=0, le=1, description="share of the transformer and motion layers in them that is computed; "
-        "the others add their stored contribution (the paper names the density only)",
+        "the others add their stored delta (the paper names the density only)",
     )  # fmt: skip
     controlnet_interval: int = Field(
         0,
@@ -88,9 +88,9 @@ class HGC(SchedulePolicy):
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
-        if not 1 <= self._depth(graph) <= len(graph.cuts):
+        if not 1 <= self._depth(graph) <= len(graph.depths):
             raise PresetError(
-                f"hgc: depth={self.depth} is not possible; this model has depths 1 to {len(graph.cuts)}"
+                f"hgc: depth={self.depth} is not possible; this model has depths 1 to {len(graph.depths)}"
             )
         gate = self._gate(graph, num_inference_steps)
         keys = self._keys(graph, num_inference_steps, gate)
@@ -132,7 +132,7 @@ class HGC(SchedulePolicy):
 
     def _reused(self, graph: BlockGraph) -> str:
         """The tensor that a partial step takes from the store."""
-        return graph.cuts[self._depth(graph) - 1]
+        return graph.depths[self._depth(graph) - 1]
 
     def _depth(self, graph: BlockGraph) -> int:
         if not self.lambda_inter:
@@ -147,32 +147,30 @@ class HGC(SchedulePolicy):
         reason = f"hgc: key step, {keys[index]}" if key else (
             f"hgc: the last {depth} up layers, the rest is reused from step {last}"
         )  # fmt: skip
-        contributions = frozenset() if key else self._sparse(graph)
+        deltas = frozenset() if key else self._sparse(graph)
         cross = graph.attention_names("cross")
         told: dict[str, Any] = {"label": label, "reason": reason}
         if not gated:
             if index == gate - 1 and not self.difference_interval:
-                return StepPlan(frozenset(reuse), contributions, merge=cross, **told)
+                return StepPlan(frozenset(reuse), deltas, average_branches=cross, **told)
             if index % self.cross_interval:
                 reuse |= cross
-            return StepPlan(frozenset(reuse), contributions, branches=graph.branches, **told)
+            return StepPlan(frozenset(reuse), deltas, branches=graph.branches, **told)
         if self.difference_interval and (index - gate) % self.difference_interval == 0:
             told["label"] = f"{label} guided"
-            return StepPlan(frozenset(reuse), contributions, **told)
+            return StepPlan(frozenset(reuse), deltas, **told)
         difference = (1.0, 1.0) if self.difference_interval else None
         kept = frozenset(reuse) if self.difference_interval else frozenset(reuse | cross)
         told["label"] = f"{label} gated"
-        step = StepPlan(kept, contributions, branches=1, difference=difference, **told)
+        step = StepPlan(kept, deltas, branches=1, cfg_delta=difference, **told)
         return step.because(f"after the gate at step {gate}: one branch")
 
     def _sparse(self, graph: BlockGraph) -> frozenset[str]:
-        """The layers of a refreshed block that add their stored contribution, the earlier ones first."""
+        """The layers of a refreshed block that add their stored delta, the earlier ones first."""
         if self.lambda_intra >= 1:
             return frozenset()
         names = [layer.name for layer in graph.layers]
-        inside = [
-            la for la in graph.layers[names.index(self._reused(graph)) + 1 :] if la.has_contribution
-        ]
+        inside = [la for la in graph.layers[names.index(self._reused(graph)) + 1 :] if la.has_delta]
         fresh = round(self.lambda_intra * len(inside))
         return frozenset(la.name for la in inside[: len(inside) - fresh])
 
@@ -206,11 +204,11 @@ class HGC(SchedulePolicy):
                 continue
             older, newer = past[-2:]
             ahead = 1.0 if self.online else (i - newer) / (newer - older)
-            sloped = frozenset({self._reused(graph)}) | step.contributions
+            sloped = frozenset({self._reused(graph)}) | step.deltas
             follow = (older, newer) if self.online else None
             slope = round(self.slope * ahead, 6)
             sloped_steps.append(
-                replace(step, extrapolate=sloped, slope=slope, follow=follow).because(
+                replace(step, extrapolate=sloped, slope=slope, latent_progress=follow).because(
                     f"extrapolated from steps {older} and {newer} with weight {slope:g}"
                 )
             )

@@ -40,10 +40,10 @@ class HGCOnline(Policy):
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> AdaptivePlan:
         """The plan of a run."""
-        if self.depth > len(graph.cuts):
+        if self.depth > len(graph.depths):
             raise PresetError(
                 f"hgc-online: depth={self.depth} is not possible; this model has depths 1 to "
-                f"{len(graph.cuts)}"
+                f"{len(graph.depths)}"
             )
         gated = graph.branches == 2 and self.gate < 1
         gate = max(1, round(self.gate * num_inference_steps)) if gated else num_inference_steps + 1
@@ -60,7 +60,7 @@ class HGCOnline(Policy):
         self, graph: BlockGraph, i: int, num_inference_steps: int, gate: int
     ) -> tuple[StepPlan, ...]:
         cross = graph.attention_names("cross")
-        reused = frozenset({graph.cuts[self.depth - 1]})
+        reused = frozenset({graph.depths[self.depth - 1]})
         label, dense = f"depth {self.depth}", max(1, round(self.dense * num_inference_steps))
         if i >= gate:
             why = f"after the gate at step {gate}: one branch"
@@ -68,7 +68,7 @@ class HGCOnline(Policy):
             partial = StepPlan(reused | cross, branches=1, label=f"{label} gated", reason=why)
         else:
             merge = cross if i == gate - 1 else frozenset()
-            key = StepPlan(merge=merge, branches=graph.branches, label="key")
+            key = StepPlan(average_branches=merge, branches=graph.branches, label="key")
             partial = StepPlan(reused, branches=graph.branches, label=label)
         if i < dense:
             return (key.because(f"hgc-online: one of the first {dense} steps"),)

@@ -62,23 +62,23 @@ class CodedSchedule:
         prediction comes from the store.
     gate: the first step of one branch; the number of steps, or more, keeps both branches to the end.
         Cross-attention is computed all the same: fusing it saves 1 % and keeps a gigabyte at full size.
-    damping: per step the extrapolation weight, the share of the last change that is added to what is
+    extrapolation: per step the extrapolation weight, the share of the last change that is added to what is
         reused: 0 holds, 1 is linear extrapolation (TaylorSeer order 1, 2503.06923), 0.5 is HiCache's
         (2508.16984).
-    stretch: steps to run for every step asked for; more, cheaper steps can lie closer to the
+    step_ratio: steps to run for every step asked for; more, cheaper steps can lie closer to the
         converged result than fewer full ones.
     online: how far what is reused is extrapolated is measured at run time, by how far the latents have
         come, instead of counted in steps; steps of a noisy or another scheduler are not alike.
-    told: where the codes come from, for the reader of the file.
+    metadata: where the codes come from, for the reader of the file.
     """
 
     actions: str
     gate: int
-    damping: tuple[float, ...]
-    stretch: float = 1.0
+    extrapolation: tuple[float, ...]
+    step_ratio: float = 1.0
     name: str = "searched"
     online: bool = False
-    told: dict[str, Any] = field(default_factory=dict, compare=False)
+    metadata: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         wrong = set(self.actions) - set("FTH123456789")
@@ -86,9 +86,9 @@ class CodedSchedule:
             raise PlanError(
                 f'"{self.actions}" is no plan: it begins with F and has only F, T, H and 1 to 9'
             )
-        if len(self.damping) != len(self.actions):
+        if len(self.extrapolation) != len(self.actions):
             raise PlanError(
-                f"{len(self.damping)} dampings for {len(self.actions)} steps; give one a step"
+                f"{len(self.extrapolation)} weights for {len(self.actions)} steps; give one a step"
             )
         if self.gate < 1:
             raise PlanError(f"gate={self.gate} is not possible; the first step has both branches")
@@ -97,9 +97,9 @@ class CodedSchedule:
         """The schedule of a run of any length; of another length than its own, by rule."""
         plan = self.resampled(num_inference_steps)
         deepest = max((depth(a) for a in plan.actions if depth(a) < _WHOLE_DEPTH), default=0)
-        if deepest > len(graph.cuts):
+        if deepest > len(graph.depths):
             raise PlanError(
-                f"the plan computes {deepest} layers of the up path; this model has {len(graph.cuts)} depths"
+                f"the plan computes {deepest} layers of the up path; this model has {len(graph.depths)}"
             )
         steps = [plan._step(graph, i) for i in range(num_inference_steps)]
         return add_lossless(Schedule(self.name, tuple(steps)), graph)
@@ -124,7 +124,7 @@ class CodedSchedule:
             self,
             actions="".join(actions),
             gate=gate,
-            damping=tuple(self.damping[n] for n in nearest),
+            extrapolation=tuple(self.extrapolation[n] for n in nearest),
         )
 
     def _moved_keys(self, steps: int) -> dict[int, str]:
@@ -143,7 +143,7 @@ class CodedSchedule:
     def num_steps(self, asked: int) -> int:
         """The steps to run where so many are asked for: a plan may run more, cheaper ones of a run that is
         not short already."""
-        return asked if asked < _FEW_STEPS else max(1, round(asked * self.stretch))
+        return asked if asked < _FEW_STEPS else max(1, round(asked * self.step_ratio))
 
     def history(self, index: int) -> list[int]:
         """The steps before `index` that made what the step reuses, oldest first."""
@@ -156,7 +156,7 @@ class CodedSchedule:
         if self.actions[index] in (FULL, NO_CONTROLNET) or len(past) < 2:
             return 0.0
         ahead = 1.0 if self.online else (index - past[-1]) / (past[-1] - past[-2])
-        return round(self.damping[index] * ahead, 6)
+        return round(self.extrapolation[index] * ahead, 6)
 
     def _step(self, graph: BlockGraph, index: int) -> StepPlan:
         action = self.actions[index]
@@ -169,7 +169,7 @@ class CodedSchedule:
             branches=1 if gated else graph.branches,
             extrapolate=reuse if slope else frozenset(),
             slope=slope,
-            follow=(older, newer) if slope and self.online else None,
+            latent_progress=(older, newer) if slope and self.online else None,
             label=_label(action) + (" gated" if gated else ""),
             reason=self._reason(index, slope, gated),
         )
@@ -190,13 +190,14 @@ class CodedSchedule:
             return frozenset()
         if action == NO_CONTROLNET:
             return frozenset(graph.residuals())
-        return frozenset({graph.output if action == SKIP else graph.cuts[depth(action) - 1]})
+        return frozenset({graph.output if action == SKIP else graph.depths[depth(action) - 1]})
 
     def save(self, path: Path) -> None:
         """Writes the YAML file that `load_coded_schedule` reads."""
         data = {
-            "name": self.name, "actions": self.actions, "gate": self.gate, "stretch": self.stretch,
-            "damping": [round(d, 3) for d in self.damping], "online": self.online, **self.told,
+            "name": self.name, "actions": self.actions, "gate": self.gate, "step_ratio": self.step_ratio,
+            "extrapolation": [round(d, 3) for d in self.extrapolation], "online": self.online,
+            **self.metadata,
         }  # fmt: skip
         path.write_text(yaml.safe_dump(data, sort_keys=False, width=100, default_flow_style=None))
 
@@ -217,14 +218,18 @@ def _meaning(action: str) -> str:
     }.get(action, f"computes the last {action} up layers")  # fmt: skip
 
 
+_OLD_NAMES = {"damping": "extrapolation", "stretch": "step_ratio"}  # of files written before 0.2
+
+
 def load_coded_schedule(path: Path) -> CodedSchedule:
     """The schedule in a file; PlanError says why it cannot be used."""
     try:
         data = yaml.safe_load(path.expanduser().read_text())
         if not isinstance(data, dict):
             raise PlanError("it holds no fields")
+        data = {_OLD_NAMES.get(name, name): value for name, value in data.items()}
         own = {name: data.pop(name) for name in CodedSchedule.__dataclass_fields__ if name in data}
-        return _adapter().validate_python({**own, "told": data})
+        return _adapter().validate_python({**own, "metadata": data})
     except ValidationError as error:
         said = one_line(error, "a schedule", CodedSchedule.__dataclass_fields__)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, PlanError) as error:

@@ -54,7 +54,9 @@ class TGate(SchedulePolicy):
         if i == self.gate - 1:
             reused_later = cross | graph.attention_names("spatial", "temporal")
             return StepPlan(
-                merge=reused_later, label="gate", reason="tgate: the last step of both branches"
+                average_branches=reused_later,
+                label="gate",
+                reason="tgate: the last step of both branches",
             )
         resting = frozenset().union(*self._resting(graph, i))
         if i >= self.gate:

@@ -15,7 +15,7 @@ from typing import Any
 from ..policies.searched import FULL, NO_CONTROLNET, SKIP, CodedSchedule
 
 Price = Callable[[CodedSchedule], float]
-Judge = Callable[[list[CodedSchedule]], list[float]]  # one error a plan, the smaller the better
+Objective = Callable[[list[CodedSchedule]], list[float]]  # one error a plan, the smaller the better
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Space:
         """The plan without the slopes and the gate that are not allowed, online where that is asked."""
         count = len(plan.actions)
         return replace(
-            plan, damping=plan.damping if self.damped else (0.0,) * count,
+            plan, extrapolation=plan.extrapolation if self.damped else (0.0,) * count,
             gate=plan.gate if self.gated else count, online=self.online,
         )  # fmt: skip
 
@@ -58,7 +58,7 @@ class Step:
 
 
 def climb(
-    seeds: Sequence[CodedSchedule], price: Price, budget: float, judge: Judge,
+    seeds: Sequence[CodedSchedule], price: Price, budget: float, objective: Objective,
     *, judgements: int, at_once: int = 1, seed: int = 0, space: Space | None = None,
 ) -> Iterator[Step]:  # fmt: skip
     """From the best of `seeds`, moves that lower the error and cost at most `budget`."""
@@ -68,7 +68,7 @@ def climb(
     fitting = list({_word(p): p for p in started if price(p) <= budget}.values())
     if not fitting:
         return
-    errors = judge(fitting)
+    errors = objective(fitting)
     best_error, _, best = min(
         (e, i, p) for i, (e, p) in enumerate(zip(errors, fitting, strict=True))
     )
@@ -81,14 +81,14 @@ def climb(
         if not tried:
             return
         judged += len(tried)
-        for plan, error in zip(tried, judge(tried), strict=True):
+        for plan, error in zip(tried, objective(tried), strict=True):
             if error < best_error:
                 best, best_error = plan, error
         yield Step(judged, best, best_error)
 
 
 def _word(plan: CodedSchedule) -> tuple[str, int, tuple[float, ...]]:
-    used = tuple(d if plan.slope(i) else 0.0 for i, d in enumerate(plan.damping))
+    used = tuple(d if plan.slope(i) else 0.0 for i, d in enumerate(plan.extrapolation))
     return plan.actions, plan.gate, used
 
 
@@ -184,11 +184,11 @@ def _damp(plan: CodedSchedule, draw: random.Random) -> CodedSchedule:
     whole = draw.random() < 0.3
     key = draw.randrange(len(plan.actions))
     inside = range(len(plan.actions)) if whole else _segment(plan, key)
-    damping = [
+    extrapolation = [
         round(min(max(d + by, 0.0), 1.3), 3) if i in inside else d
-        for i, d in enumerate(plan.damping)
+        for i, d in enumerate(plan.extrapolation)
     ]
-    return replace(plan, damping=tuple(damping))
+    return replace(plan, extrapolation=tuple(extrapolation))
 
 
 def _segment(plan: CodedSchedule, at: int) -> range:

@@ -47,7 +47,7 @@ class _Edge:
     error: float
     cost: float
     action: str
-    damping: float
+    extrapolation: float
 
 
 def search_keys(
@@ -74,9 +74,9 @@ class _Search:
     ) -> None:  # fmt: skip
         self.measured, self.gate, self.coherent = measured, gate, coherent
         self.steps = measured.setting.num_inference_steps
-        cuts = {(str(cut) if cut else SKIP): table for cut, table in measured.reused.items()}
-        self.cuts = {letter: table for letter, table in cuts.items() if letter in letters}
-        self.prices = Prices.of(graph, "".join(self.cuts))
+        depths = {(str(cut) if cut else SKIP): table for cut, table in measured.reused.items()}
+        self.depths = {letter: table for letter, table in depths.items() if letter in letters}
+        self.prices = Prices.of(graph, "".join(self.depths))
         self.bucket = budget * self.steps / _BUCKETS
 
     def best(self) -> CodedSchedule | None:
@@ -104,7 +104,7 @@ class _Search:
             now = spent + self._spent(edge.cost)
             total = error + edge.error
             if now <= _BUCKETS and total < target.get(now, (inf,))[0]:
-                target[now] = (total, (*way, (key, edge.action, edge.damping)))
+                target[now] = (total, (*way, (key, edge.action, edge.extrapolation)))
 
     def _spent(self, share: float) -> int:
         return -int(-share // self.bucket)  # rounded up: a plan never costs more than it is said to
@@ -117,27 +117,29 @@ class _Search:
             if not inner:
                 yield key, _Edge(dropped, ends, "", 0.0)
                 continue
-            for action, table in self.cuts.items():
+            for action, table in self.depths.items():
                 rows = [table.get((older, newer, step)) for step in inner]
                 if None in rows:
                     continue
-                error, damping = self._error(inner, [row for row in rows if row is not None])
+                error, extrapolation = self._error(inner, [row for row in rows if row is not None])
                 price = sum(self._price(action, step) for step in inner)
                 dropping = sum(self._dropped(step) for step in inner)
-                yield key, _Edge(error + dropping + dropped, price + ends, action, damping)
+                yield key, _Edge(error + dropping + dropped, price + ends, action, extrapolation)
 
     def _error(self, inner: range, rows: list[tuple[float, float, float]]) -> tuple[float, float]:
-        """The least error of a segment and the damping that gives it: least squares, clipped."""
-        gains = [self.measured.gains[step] for step in inner]
-        a, b, q = (sum(g * row[k] for g, row in zip(gains, rows, strict=True)) for k in range(3))
-        damping = min(max(-b / q, 0.0), _MOST) if q > 0 else 0.0
-        error = max(a + 2 * b * damping + q * damping**2, 0.0)
-        return (sqrt(error * len(inner)) if self.coherent else error), damping
+        """The least error of a segment and the extrapolation that gives it: least squares, clipped."""
+        sensitivity = [self.measured.sensitivity[step] for step in inner]
+        a, b, q = (
+            sum(g * row[k] for g, row in zip(sensitivity, rows, strict=True)) for k in range(3)
+        )
+        extrapolation = min(max(-b / q, 0.0), _MOST) if q > 0 else 0.0
+        error = max(a + 2 * b * extrapolation + q * extrapolation**2, 0.0)
+        return (sqrt(error * len(inner)) if self.coherent else error), extrapolation
 
     def _dropped(self, step: int) -> float:
         if step < self.gate:
             return 0.0
-        error = self.measured.gains[step] * self.measured.gate[step]
+        error = self.measured.sensitivity[step] * self.measured.cfg_drop_error[step]
         return sqrt(error) if self.coherent else error
 
     def _key(self, step: int) -> float:
@@ -147,14 +149,14 @@ class _Search:
         return (self.prices.gated if step >= self.gate else self.prices.before)[action]
 
     def _plan(self, way: tuple[tuple[int, str, float], ...]) -> CodedSchedule:
-        actions, damping = [""] * self.steps, [0.0] * self.steps
+        actions, extrapolation = [""] * self.steps, [0.0] * self.steps
         for (before, _, _), (key, action, share) in itertools.pairwise(way):
             for step in range(before + 1, key):
-                actions[step], damping[step] = action, round(share, 3)
+                actions[step], extrapolation[step] = action, round(share, 3)
         for key, _, _ in way:
             if key < self.steps:
                 actions[key] = FULL
-        return CodedSchedule("".join(actions), self.gate, tuple(damping))
+        return CodedSchedule("".join(actions), self.gate, tuple(extrapolation))
 
 
 def share(graph: BlockGraph, schedule: Schedule) -> float:

@@ -23,8 +23,8 @@ def transferred(
         "model": model, "transferred_from": source, "measured": "not on pretrained weights",
         "num_inference_steps": num_inference_steps, "found_with": _found_with(plan),
     }  # fmt: skip
-    return replace(made, stretch=len(made.actions) / num_inference_steps, told=origin)
+    return replace(made, step_ratio=len(made.actions) / num_inference_steps, metadata=origin)
 
 
 def _found_with(plan: CodedSchedule) -> dict[str, object]:
-    return {key: plan.told[key] for key in _KEPT if key in plan.told}
+    return {key: plan.metadata[key] for key in _KEPT if key in plan.metadata}

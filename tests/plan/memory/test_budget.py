@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hgc_video.errors import InputError
-from hgc_video.plan.memory.budget import GIB, Chunks, choose_chunks, parse_nbytes
-from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE, Work
-from hgc_video.plan.memory.throughput import Rates
+from hgc_video.plan.memory.budget import GIB, Chunks, choose_memory_plan, parse_nbytes
+from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE, RunCost
+from hgc_video.plan.memory.throughput import Throughput
 
-FAST_BUS, SLOW_BUS = Rates(1e12, 20e9, "fast"), Rates(1e12, 1e9, "slow")
+FAST_BUS, SLOW_BUS = Throughput(1e12, 20e9, "fast"), Throughput(1e12, 1e9, "slow")
 
 
 class Table:
@@ -27,9 +27,9 @@ class Table:
     def works(self, context):
         macs = 50 * 10**12
         return {
-            DEVICE: Work(macs, 10**13),
-            HOST: Work(macs, 10**13, 10 * 10**9, 30 * 10**9),
-            RECOMPUTE: Work(macs + 10**13, 10**13),
+            DEVICE: RunCost(macs, 10**13),
+            HOST: RunCost(macs, 10**13, 10 * 10**9, 30 * 10**9),
+            RECOMPUTE: RunCost(macs + 10**13, 10**13),
         }
 
 
@@ -37,7 +37,7 @@ class OneWindow(Table):
     """A clip that no window of which ever idles."""
 
     def works(self, context):
-        return {DEVICE: Work(10**12)}
+        return {DEVICE: RunCost(10**12)}
 
 
 def chosen(budget, table=None, **options):
@@ -45,7 +45,7 @@ def chosen(budget, table=None, **options):
         "num_frames": 64, "max_frames": 16, "num_positions": 8192, "rates": FAST_BUS, **options,
     }  # fmt: skip
     budget = None if budget is None else int(budget * GIB)
-    return choose_chunks(table or Table(), budget=budget, **options)
+    return choose_memory_plan(table or Table(), budget=budget, **options)
 
 
 def test_the_coarsest_that_fits_is_taken():

@@ -26,5 +26,5 @@ def test_a_plan_that_computes_again_keeps_nothing_and_drops_the_same_branches(po
     again = check(recomputed(schedule), graph)
     assert set(cost(graph, again).nbytes) == {0}
     assert full_cost(graph, STEPS).total >= cost(graph, again).total > cost(graph, schedule).total
-    guided = [step.branches == 2 or step.difference is not None for step in schedule.steps]
+    guided = [step.branches == 2 or step.cfg_delta is not None for step in schedule.steps]
     assert [step.branches == 2 for step in again.steps] == guided

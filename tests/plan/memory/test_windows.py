@@ -41,7 +41,7 @@ def test_every_frame_is_covered_once_as_fresh_and_weights_sum_to_one(clip, shift
 
 @given(clips())
 def test_numbers_name_each_window_of_both_ways_once(clip):
-    numbers = [w.number for w in (*clip.plain, *clip.shifted)]
+    numbers = [w.window_id for w in (*clip.plain, *clip.shifted)]
     assert numbers == list(range(len(numbers)))
 
 

@@ -48,12 +48,12 @@ def tower() -> BlockGraph:
     last = add(layers, "unet.mid_block", 0, last)
     for k, skip in enumerate([*skips, skips[-1]]):
         layers.append(Layer(f"unet.skip.{k}", "join", (skip, f"controlnet.zero.{k}")))
-    cuts = []
+    depths = []
     for k, skip in enumerate((3, 2, 1, 0)):
-        cuts.append(last)
+        depths.append(last)
         last = add(layers, f"unet.up_blocks.{k // 2}", k % 2, last, f"unet.skip.{skip}")
     layers.append(Layer("unet.conv_out", "conv_out", (last, "unet.time"), 2, 8))
-    return BlockGraph(tuple(layers), tuple(cuts[::-1]), 2, 4, (2, 2))
+    return BlockGraph(tuple(layers), tuple(depths[::-1]), 2, 4, (2, 2))
 
 
 def add(layers, block, index, last, *more):
@@ -156,7 +156,7 @@ def test_tgate_follows_the_released_table():
     assert [bool(spatial & s.reuse) for s in steps[:10]] == [False] * 3 + [True] * 2 + [False] + [
         True
     ] * 3 + [False]
-    assert steps[9].merge == spatial | temporal | cross
+    assert steps[9].average_branches == spatial | temporal | cross
     assert all(s.reuse == cross and s.branches == 1 for s in steps[10:])
     assert all(not temporal & s.reuse for s in steps)
     fixed = TGate(fi_interval=5)(tower(), 25).steps
@@ -174,7 +174,7 @@ def test_faster_diffusion_has_the_published_key_steps():
 
 def test_clockwork_keeps_the_outermost_block():
     step = resolve("clockwork:clock=4").schedule(tower(), 8).steps[1]
-    assert step.reuse == {tower().cuts[1]}
+    assert step.reuse == {tower().depths[1]}
 
 
 def test_pab_leaves_the_ends_alone_and_keeps_cross_longest():
@@ -197,7 +197,7 @@ def test_fastercache_computes_attention_wherever_both_branches_run():
     assert all(not s.reuse for i, s in enumerate(steps) if i >= 10 and s.branches == 2)
     slopes = [s.slope for s in steps if s.reuse]
     assert slopes == sorted(slopes) and slopes[-1] < 1
-    assert steps[12].difference == (1.0, 1.2) and steps[29].difference == (1.2, 1.0)
+    assert steps[12].cfg_delta == (1.0, 1.2) and steps[29].cfg_delta == (1.2, 1.0)
 
 
 def test_refresh_steps_sum_the_changes():
@@ -211,8 +211,8 @@ def test_block_caching_keeps_contributions_of_transformers_only(calibration):
         .schedule(tower(), 25)
         .steps
     )
-    assert steps[1].contributions == set(tower().names("attention"))
-    assert [i for i, s in enumerate(steps) if not s.contributions][:3] == [0, 3, 6]
+    assert steps[1].deltas == set(tower().names("attention"))
+    assert [i for i, s in enumerate(steps) if not s.deltas][:3] == [0, 3, 6]
 
 
 def test_a_calibration_of_something_else_is_refused(calibration, tmp_path):
@@ -238,8 +238,8 @@ def test_hgc_finds_its_moments_in_measured_changes(calibration):
 def test_hgc_densities():
     """lambda_inter 0.5 of two blocks refreshes the last; lambda_intra 0.5 computes half of what is in it."""
     step = HGC(lambda_inter=0.5, lambda_intra=0.5, gate=1, dense=0, interval=3)(tower(), 4).steps[1]
-    assert tower().cuts[1] in step.reuse
-    assert step.contributions == {
+    assert tower().depths[1] in step.reuse
+    assert step.deltas == {
         "unet.up_blocks.1.attentions.0",
         "unet.up_blocks.1.motion_modules.0",
     }
@@ -260,7 +260,7 @@ def test_hgc_controlnet_moments_cross_interval_and_slope():
 def test_hgc_guidance_difference():
     steps = HGC(dense=0, interval=4, gate=0.5, difference_interval=2)(tower(), 8).steps
     assert [s.branches for s in steps[4:]] == [2, 1, 2, 1]
-    assert [s.difference for s in steps[4:]] == [None, (1.0, 1.0)] * 2
+    assert [s.cfg_delta for s in steps[4:]] == [None, (1.0, 1.0)] * 2
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from hgc_video.plan.validate import check
 from tests.plan.policies.test_policies import tower
 
 
-def plan(word, gate=99, damping=0.5):
-    return CodedSchedule(word, gate, (damping,) * len(word))
+def plan(word, gate=99, extrapolation=0.5):
+    return CodedSchedule(word, gate, (extrapolation,) * len(word))
 
 
 def test_every_letter_reuses_what_it_says():
@@ -24,7 +24,8 @@ def test_every_letter_reuses_what_it_says():
     steps = plan("FT1H2F")(graph, 6).steps
     once = {"controlnet.hint"}
     assert [s.reuse - once for s in steps] == [
-        frozenset(), set(graph.residuals()), {graph.cuts[0]}, {graph.output}, {graph.cuts[1]}, frozenset(),
+        frozenset(), set(graph.residuals()), {graph.depths[0]}, {graph.output}, {graph.depths[1]},
+        frozenset(),
     ]  # fmt: skip
     assert [s.label for s in steps] == ["key", "no controlnet", "depth 1", "skip", "depth 2", "key"]
 
@@ -39,20 +40,20 @@ def test_the_gate_leaves_one_branch_and_only_of_two():
 
 
 def test_slopes_reach_ahead_by_the_real_distance_to_what_made_the_value():
-    word = plan("FF1FHH", damping=1.0)
+    word = plan("FF1FHH", extrapolation=1.0)
     # A held step takes from the last two that computed a prediction, partial or not.
     assert word.history(2) == [0, 1]
     assert word.history(4) == [0, 1, 2, 3]
     assert word.history(5) == [0, 1, 2, 3]
     assert [word.slope(i) for i in range(6)] == [0, 0, 1.0, 0, 1.0, 2.0]
     assert plan("F11111").slope(4) == 0, "one value has no slope"
-    assert plan("FTF1", damping=0.5).slope(3) == 0.5
+    assert plan("FTF1", extrapolation=0.5).slope(3) == 0.5
 
 
 def test_an_online_word_names_the_steps_whose_change_it_follows():
     word = CodedSchedule("FF1FHH", 99, (1.0,) * 6, online=True)
     steps = word(tower(), 6).steps
-    assert [s.follow for s in steps] == [None, None, (0, 1), None, (2, 3), (2, 3)]
+    assert [s.latent_progress for s in steps] == [None, None, (0, 1), None, (2, 3), (2, 3)]
     assert [s.slope for s in steps] == [0, 0, 1, 0, 1, 1], "the way is measured, not counted"
     costed = cost(tower(), word(tower(), 6))
     plain = cost(tower(), dataclasses.replace(word, online=False)(tower(), 6))
@@ -67,7 +68,7 @@ def test_an_online_word_names_the_steps_whose_change_it_follows():
 @pytest.mark.parametrize("follow", [(1, 0), (1, 1), (0, 2), (-1, 0)])
 def test_only_two_steps_before_can_be_followed(follow):
     steps = plan("FF1")(tower(), 3).steps
-    wrong = dataclasses.replace(steps[2], follow=follow)
+    wrong = dataclasses.replace(steps[2], latent_progress=follow)
     with pytest.raises(PlanError, match="an older and a newer step"):
         check(Schedule("x", (*steps[:2], wrong)), tower())
 
@@ -77,7 +78,7 @@ def test_only_two_steps_before_can_be_followed(follow):
 def test_words_are_carried_over_to_every_length(preset, steps):
     word = resolve(preset).policies[0].plan
     other = word.resampled(steps)
-    assert len(other.actions) == len(other.damping) == steps
+    assert len(other.actions) == len(other.extrapolation) == steps
     check(word(tower(), steps), tower())
     keys, own = (sum(a in "FT" for a in w.actions) for w in (other, word))
     if steps >= len(word.actions):
@@ -90,7 +91,7 @@ def test_a_file_gives_the_same_plan(tmp_path):
     word = CodedSchedule("FF1H", 3, (0.0, 0.0, 0.5, 1.2), 1.4, "mine", True, {"seed": 3})
     word.save(tmp_path / "a.yaml")
     assert load_coded_schedule(tmp_path / "a.yaml") == word
-    assert load_coded_schedule(tmp_path / "a.yaml").told == {"seed": 3}
+    assert load_coded_schedule(tmp_path / "a.yaml").metadata == {"seed": 3}
     preset = resolve(f"searched:file={tmp_path / 'a.yaml'}")
     assert [preset.num_steps(n) for n in (8, 20)] == [8, 28]
 
@@ -100,9 +101,9 @@ def test_a_file_gives_the_same_plan(tmp_path):
     [
         (lambda: plan("1F"), "begins with F"),
         (lambda: plan("FX"), "only F, T, H"),
-        (lambda: CodedSchedule("FF", 9, (0.0,)), "1 dampings for 2 steps"),
+        (lambda: CodedSchedule("FF", 9, (0.0,)), "1 weights for 2 steps"),
         (lambda: plan("FF", gate=0), "gate=0"),
-        (lambda: plan("F9")(tower(), 2), "this model has 4 depths"),
+        (lambda: plan("F9")(tower(), 2), "this model has 4"),
     ],
 )
 def test_words_that_cannot_be_are_refused(make, says):

@@ -31,15 +31,15 @@ def measured(seed=0, steps=7):
                 for older in range(newer):
                     table[older, newer, step] = (a, -draw.uniform(0, 0.9) * a, a)
         reused[cut] = table
-    gains = tuple(draw.uniform(0.5, 2) for _ in range(steps))
+    sensitivity = tuple(draw.uniform(0.5, 2) for _ in range(steps))
     gate = tuple(draw.uniform(0, 1) for _ in range(steps))
     flat = (0.1,) * steps
-    return Calibration(SETTING, 1, 4, gains, gate, reused, {"unet.conv_in": flat})
+    return Calibration(SETTING, 1, 4, sensitivity, gate, reused, {"unet.conv_in": flat})
 
 
 def brute(calibration, graph, budget, gate, buckets=240):
     """The least error over all words whose segments each have one letter, by trying them all."""
-    steps = len(calibration.gains)
+    steps = len(calibration.sensitivity)
     prices, bucket = Prices.of(graph, "H1"), budget * steps / buckets
 
     def price(letter, step):
@@ -59,9 +59,10 @@ def brute(calibration, graph, budget, gate, buckets=240):
                         if inner
                         else []
                     )
-                    gains = [calibration.gains[s] for s in inner]
+                    sensitivity = [calibration.sensitivity[s] for s in inner]
                     a, b, q = (
-                        sum(g * r[k] for g, r in zip(gains, rows, strict=True)) for k in range(3)
+                        sum(g * r[k] for g, r in zip(sensitivity, rows, strict=True))
+                        for k in range(3)
                     )
                     damp = min(max(-b / q, 0), 1.2) if q else 0.0
                     error = max(a + 2 * b * damp + q * damp**2, 0.0)
@@ -79,7 +80,7 @@ def brute(calibration, graph, budget, gate, buckets=240):
 
 
 def gains_gate(calibration, step, gate):
-    return calibration.gains[step] * calibration.gate[step] if step >= gate else 0.0
+    return calibration.sensitivity[step] * calibration.cfg_drop_error[step] if step >= gate else 0.0
 
 
 def error_of(plan, calibration):
@@ -94,8 +95,8 @@ def error_of(plan, calibration):
         older = past[-2] if len(past) > 1 else -1
         cut = 0 if plan.actions[step] == "H" else 1
         a, b, q = calibration.reused[cut][older, past[-1], step]
-        c = plan.damping[step]
-        total += calibration.gains[step] * (a + 2 * b * c + q * c * c)
+        c = plan.extrapolation[step]
+        total += calibration.sensitivity[step] * (a + 2 * b * c + q * c * c)
     return total
 
 
@@ -108,7 +109,7 @@ def test_dynamic_programming_finds_what_trying_all_words_finds(seed, gate, budge
     if found is None:
         assert best == math.inf
         return
-    assert error_of(found, calibration) == pytest.approx(best, rel=1e-2)  # dampings have 3 digits
+    assert error_of(found, calibration) == pytest.approx(best, rel=1e-2)  # weights have 3 digits
     assert share(graph, found(graph, 7)) <= budget * 1.05, "but for text and hint at the first step"
 
 
@@ -166,7 +167,7 @@ def test_a_space_keeps_the_climb_to_its_letters():
     )
     assert {a for s in steps for a in s.plan.actions} == {"F", "H"}
     assert {s.plan.gate for s in steps} == {12}
-    assert {d for s in steps for d in s.plan.damping} == {0.0}
+    assert {d for s in steps for d in s.plan.extrapolation} == {0.0}
 
 
 def test_a_plan_is_brought_under_its_budget_and_up_to_it():
@@ -181,7 +182,7 @@ def test_a_calibration_is_the_same_from_its_file(tmp_path):
     first.save(tmp_path / "c.yaml")
     second = load_calibration(tmp_path / "c.yaml")
     assert second.setting == first.setting
-    assert second.gains == pytest.approx(first.gains, rel=1e-3)
+    assert second.sensitivity == pytest.approx(first.sensitivity, rel=1e-3)
     assert second.reused[1][2, 3, 5] == pytest.approx(first.reused[1][2, 3, 5], rel=1e-3)
 
 
@@ -192,7 +193,9 @@ def test_the_mean_of_calibrations_weighs_their_clips():
     two = dataclasses.replace(measured(1), clips=3)
     both = mean([one, two])
     assert both.clips == 4
-    assert both.gate[2] == pytest.approx((one.gate[2] + 3 * two.gate[2]) / 4)
+    assert both.cfg_drop_error[2] == pytest.approx(
+        (one.cfg_drop_error[2] + 3 * two.cfg_drop_error[2]) / 4
+    )
 
 
 def test_another_run_than_the_measured_one_is_refused(tmp_path):

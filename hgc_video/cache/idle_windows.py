@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import torch
 
+from .prepared import PreparedSchedule
 from .store import Store
-from .work import Works
 
 
 class IdleWindows:
@@ -27,7 +27,7 @@ class IdleWindows:
         """Whether windows idle for long enough that their values are sent away."""
         return self._spill and len(self._order) > self._there
 
-    def fetch(self, works: Works, index: int, window: int) -> None:
+    def fetch(self, works: PreparedSchedule, index: int, window: int) -> None:
         """Begins to bring what this window reads, if it is not there yet, and what the next one will."""
         if not self._wait:
             return

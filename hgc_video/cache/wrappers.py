@@ -56,7 +56,7 @@ class LayerSite(Site):
         self.in_tuple = layer.kind == "attention"
         self.shape: torch.Size | None = None
         self.keep_contribution = self.copies = False
-        self.contribution: Tensor | None = None
+        self.delta: Tensor | None = None
 
     def __call__(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
         """In place of the module's forward."""
@@ -72,7 +72,7 @@ class LayerSite(Site):
         if self.keep:
             self.made = self._own(first)
         if self.keep_contribution:
-            self.contribution = first - _input(args, kwargs)
+            self.delta = first - _input(args, kwargs)
         return out
 
     def _own(self, tensor: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class LayerSite(Site):
     def forget(self) -> None:
         """Lets go of all tensors."""
         super().forget()
-        self.contribution = None
+        self.delta = None
 
 
 class AttentionSite(Site):
@@ -105,7 +105,7 @@ class AttentionSite(Site):
     def __init__(self, attention: Attention) -> None:
         super().__init__(attention.name)
         self.attention = attention
-        self.merge = False
+        self.average_branches = False
         self.anchors: AnchorRows | None = None
 
     def __call__(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
@@ -117,7 +117,7 @@ class AttentionSite(Site):
         )
         self.ran = True
         if self.keep:
-            made: Tensor = out.unflatten(0, (2, -1)).mean(0) if self.merge else out
+            made: Tensor = out.unflatten(0, (2, -1)).mean(0) if self.average_branches else out
             self.made = made[:, :1].contiguous() if self.attention.constant else made
         return out
 

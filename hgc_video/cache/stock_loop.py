@@ -1,9 +1,8 @@
-"""When a stock pipeline's own loop begins and ends, told by what the pipeline calls on itself.
+"""Where a stock pipeline's own loop is, from the calls that it makes to its progress bar and its scheduler.
 
-Every loop of diffusers runs within the pipeline's progress bar, which is left after an error or an
-interruption too. A bar that is opened elsewhere, around calls or in a callback, is its user's: the
-loop's is opened by the pipeline's `__call__`, which the Python stack tells. Before it the prompt is
-encoded, or handed through where embeddings were given.
+Every loop of diffusers runs within the pipeline's progress bar; at each step it scales the latents, runs
+the models and steps its scheduler. Counting the steps of this scheduler instance is exact; models are
+never counted, nor are timesteps searched.
 """
 
 from __future__ import annotations
@@ -14,14 +13,53 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
+from torch import Tensor
+
 from ..errors import CacheStateError
 from .patch import Patch, undo_all
+
+Begin = Callable[[int, Tensor], None]
+
+
+class SchedulerListener:
+    """Wraps one scheduler for one loop. `begins(step_index, latents)` is called before the models of a
+    step, with the scaled latents as the models get them, `ends()` after them."""
+
+    def __init__(self, scheduler: Any, begins: Begin, ends: Callable[[], None]) -> None:
+        self.scheduler, self._begins, self._ends = scheduler, begins, ends
+        self.index, self._open = 0, False
+        self._patches: list[Patch] = []
+
+    def start(self) -> None:
+        """Begins to listen, or goes on where it stopped."""
+        for name, around in (("scale_model_input", self._scale), ("step", self._step)):
+            self._patches.append(Patch(self.scheduler, around, name))
+
+    def stop(self) -> None:
+        """Puts the scheduler back as it was."""
+        undo_all(self._patches)
+
+    def _scale(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        scaled = original(*args, **kwargs)
+        if not self._open:  # guess mode scales a second time within a step
+            self._open = True
+            self._begins(self.index, scaled)
+        return scaled
+
+    def _step(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._open:
+            self._open = False
+            self._ends()
+        done = original(*args, **kwargs)
+        self.index += 1
+        return done
+
 
 # What a pipeline calls on itself on the way to its loop; not each has all of them.
 _BEFORE = ("check_inputs", "encode_prompt", "_encode_image", "prepare_latents")
 
 
-class Loop:
+class LoopListener:
     """Wraps methods of one pipeline. `begins()` is called when its loop is entered, `ends(whole)` when it
     is left: whole, or by an error; loops of a call within a callback of another one lie within each
     other. `calls` are the `__call__`s whose loop it is. `num_tokens` is the length of the last prompt
@@ -111,7 +149,7 @@ class Loop:
 class _Bar:
     """A progress bar that tells when the block that it is opened for begins and ends."""
 
-    def __init__(self, bar: Any, loop: Loop, call: FrameType) -> None:
+    def __init__(self, bar: Any, loop: LoopListener, call: FrameType) -> None:
         self._bar, self._loop, self._call = bar, loop, call
         self._began = False
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, equal
 
-from .sites import GIVE, RUN, Site
-from .tally import storage_nbytes
+from .nbytes import storage_nbytes
+from .wrappers import GIVE, RUN, Site
 
 
 class Prompt(NamedTuple):
@@ -55,7 +55,7 @@ class Prompts:
         return Prompt(number, rows, branches, same)
 
 
-class TextSite(Site):
+class TextProjectionCache(Site):
     """A projection of the text to keys or values: once per prompt, for all frames, steps and windows.
 
     Told by `read` what the coming call brings.

@@ -7,7 +7,7 @@ from ..plan.graph import BlockGraph
 from ..plan.schedule import Plan, Schedule, StepPlan
 
 
-class Account:
+class ExecutionLog:
     """`executed` lists the MACs by part of every step that was run, `controlnet_branches` is how many
     branches the host ran a ControlNet on."""
 

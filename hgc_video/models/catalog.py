@@ -120,7 +120,7 @@ def load_image_pipeline(base: Path, nets: Sequence[Path], *, device: str, dtype:
     pipeline that takes both. InputError for more than one ControlNet."""
     import diffusers
 
-    from .spatio_temporal_controlnet import SpatioTemporalControlNetModel
+    from .svd_controlnet import SpatioTemporalControlNetModel
 
     if len(nets) > 1:
         raise InputError(f"{len(nets)} controls are given; this model follows one at a time")

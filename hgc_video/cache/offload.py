@@ -34,14 +34,14 @@ class Parked(Protocol):
         """Its place may be used for another one."""
 
 
-class Host(Protocol):
+class OffloadTier(Protocol):
     """Takes tensors in."""
 
     def park(self, tensor: Tensor) -> Parked:
         """Begins to copy a tensor here; it may be let go of at once."""
 
 
-def host_for(device: torch.device) -> Host:
+def host_for(device: torch.device) -> OffloadTier:
     """The tier beside a device."""
     if device.type == "cuda":
         return PinnedHost(device)

@@ -66,7 +66,7 @@ def model_class(name: str) -> Any:
     import diffusers
 
     if name in (TEMPORAL_CONTROLNET, "ControlNetSDVModel"):
-        from .spatio_temporal_controlnet import SpatioTemporalControlNetModel
+        from .svd_controlnet import SpatioTemporalControlNetModel
 
         return SpatioTemporalControlNetModel
     return getattr(diffusers, name)

@@ -40,7 +40,9 @@ def build_graph(
     models = {"unet": unet, **nets}
     read = _Reader(convention, dtype_nbytes, num_tokens)
     layers = tuple(read.layer(node, models[node.model], seen[node.model]) for node in layout.nodes)
-    return BlockGraph(layers, layout.cuts, branches, num_frames, layout.blocks, layout.frames_axis)
+    return BlockGraph(
+        layers, layout.depths, branches, num_frames, layout.blocks, layout.frames_axis
+    )
 
 
 class _Reader:

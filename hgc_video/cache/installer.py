@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from ..errors import CacheStateError
 from ..plan.graph import BlockGraph, Layer
-from ..plan.liveness import contribution
+from ..plan.liveness import delta
 from .compiled import is_compiled
 from .patch import Around, Patch, is_wrapped, undo_all
-from .shared import HintSite, Prompts, TextSite
-from .sites import AttentionSite, LayerSite, Site
-from .work import StepWork
+from .prepared import PreparedStep
+from .shared_rows import HintSite, Prompts, TextProjectionCache
+from .wrappers import AttentionSite, LayerSite, Site
 
 
 @dataclass
@@ -25,7 +25,7 @@ class ModelSites:
 
     layers: list[LayerSite] = field(default_factory=list)
     attentions: list[AttentionSite] = field(default_factory=list)
-    texts: list[TextSite] = field(default_factory=list)
+    texts: list[TextProjectionCache] = field(default_factory=list)
     hints: list[HintSite] = field(default_factory=list)
     prompts: Prompts = field(default_factory=Prompts)
     compiled: bool = False
@@ -41,7 +41,7 @@ class ModelSites:
                 text.read(prompt, branches)
 
     def collect(
-        self, work: StepWork, count: Callable[[str, int], None], put: Callable[..., None],
+        self, work: PreparedStep, count: Callable[[str, int], None], put: Callable[..., None],
         see: Callable[[str, Tensor], None],
     ) -> None:  # fmt: skip
         """Hands on what the call made: MACs of what ran to `count`, values that a later step reads to
@@ -53,14 +53,14 @@ class ModelSites:
                 see(site.name, site.made)
                 if site.name in work.keep:
                     put(site.name, site.made, work)
-            if site.contribution is not None:
-                put(contribution(site.name), site.contribution, work)
+            if site.delta is not None:
+                put(delta(site.name), site.delta, work)
             site.forget()
         for attention in self.attentions:
             if attention.ran:
                 count(attention.name, work.macs[attention.name])
             if attention.made is not None:
-                put(attention.name, attention.made, work, 1 if attention.merge else None)
+                put(attention.name, attention.made, work, 1 if attention.average_branches else None)
             attention.forget()
         for text in self.texts:
             text.collect()
@@ -90,7 +90,7 @@ class Wiring:
             name: HintSite(name, graph.by_name[name].macs) for name in graph.names("hint")
         }
         self.of: dict[str, ModelSites] = {}
-        self._texts: dict[str, TextSite] = {}
+        self._texts: dict[str, TextProjectionCache] = {}
         self._patches: list[Patch] = []
         self._worn: dict[int, Patch] = {}  # the last one of each module, by its id
 
@@ -174,7 +174,7 @@ class Wiring:
             module = getattr(attention, projection, None)
             if module is not None:
                 path = f"{name}.{projection}"
-                site = self._texts.setdefault(path, TextSite(path))
+                site = self._texts.setdefault(path, TextProjectionCache(path))
                 sites.texts.append(site)
                 self._wrap(module, site)
 

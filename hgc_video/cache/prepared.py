@@ -14,7 +14,7 @@ from ..plan.validate import check
 
 
 @dataclass(frozen=True)
-class StepWork:
+class PreparedStep:
     """What the engine does at one step: sets of names, so that a look-up is all it takes.
 
     mixed: some dead layer is handed a live tensor together with a stand-in, which must then have the
@@ -34,7 +34,7 @@ class StepWork:
         return not any(name.startswith(f"{prefix}.") for name in names)
 
 
-class Works:
+class PreparedSchedule:
     """The works of a run, one after the other; an adaptive plan's is chosen when its step begins."""
 
     def __init__(self, plan: Plan, graph: BlockGraph) -> None:
@@ -67,7 +67,7 @@ class Works:
         self._projected.clear()
         self._deciders.clear()
 
-    def at(self, index: int, window: int, signals: Signals) -> tuple[StepWork, bool]:
+    def at(self, index: int, window: int, signals: Signals) -> tuple[PreparedStep, bool]:
         """The work of a window's step, and whether it is the fullest that could be chosen."""
         choices, decision = self._choices[index], Decision(0, "")
         if isinstance(self.plan, AdaptivePlan):
@@ -77,11 +77,11 @@ class Works:
         step = choices[decision.choice].because(decision.reason)
         return self._work(index, step), decision.choice == 0
 
-    def _work(self, index: int, step: StepPlan) -> StepWork:
+    def _work(self, index: int, step: StepPlan) -> PreparedStep:
         alive = live(self.graph, step, lossless=self._bound.lossless)
         macs = site_macs(self.graph, step, alive, self._bound, self._projected)
         self._projected |= alive.attended
-        return StepWork(index, step, alive, self._keep[index], macs, _mixed(self.graph, alive))
+        return PreparedStep(index, step, alive, self._keep[index], macs, _mixed(self.graph, alive))
 
 
 def _mixed(graph: BlockGraph, alive: Live) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CacheStateError
-from .calls import RESIDUALS
+from .model_calls import RESIDUALS
 from .patch import Patch, undo_all
 
 _DOWN, _MID = RESIDUALS
