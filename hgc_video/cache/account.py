@@ -48,6 +48,10 @@ class Account:
         may have got fewer rows, and several clips of one call have more."""
         if rows != self._graph.num_frames:
             macs = macs * rows // self._graph.num_frames
+        self.add(name, macs)
+
+    def add(self, name: str, macs: int) -> None:
+        """Adds MACs as they are."""
         self.executed[-1][name.partition(".")[0]] += macs
 
     def macs_by_part(self) -> dict[str, int]:

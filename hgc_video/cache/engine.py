@@ -311,7 +311,10 @@ class Engine:
         self._prepare_shared(prefix, call, work)
         with enough_graphs(self._wiring.of[prefix].compiled):
             out = forward(**call)
-        self._wiring.of[prefix].collect(work, self._count, self._put, self._see)
+        planned_rows = work.step.branches * self._frames // self.graph.num_frames
+        self._wiring.of[prefix].collect(
+            work, self._count, self._put, self._see, self.account.add, planned_rows
+        )
         return out
 
     def _prepare_shared(self, prefix: str, call: dict[str, Any], work: StepWork) -> None:

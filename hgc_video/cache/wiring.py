@@ -42,9 +42,10 @@ class ModelSites:
 
     def collect(
         self, work: StepWork, count: Callable[[str, int], None], put: Callable[..., None],
-        see: Callable[[str, Tensor], None],
+        see: Callable[[str, Tensor], None], more: Callable[[str, int], None], planned_rows: int,
     ) -> None:  # fmt: skip
-        """Hands on what the call made: MACs of what ran to `count`, values that a later step reads to
+        """Hands on what the call made: MACs of what ran to `count`, and to `more` those of the rows of text
+        beyond the `planned_rows`; values that a later step reads to
         `put(name, value, work, branches)`, every layer's output that it held to `see`."""
         for site in self.layers:
             if site.ran:
@@ -63,7 +64,9 @@ class ModelSites:
                 put(attention.name, attention.made, work, 1 if attention.merge else None)
             attention.forget()
         for text in self.texts:
-            text.collect()
+            if rows := text.collect():
+                # A plan takes all frames of a branch to have the same text; FreeNoise mixes prompts.
+                more(text.name, (rows - planned_rows) * text.macs)
         for hint in self.hints:
             if hint.ran:
                 count(hint.name, hint.executed)
@@ -170,11 +173,12 @@ class Wiring:
                 self._put_texts(module, attention.name, sites)
 
     def _put_texts(self, attention: nn.Module, name: str, sites: ModelSites) -> None:
+        macs = self.graph.attentions[name].text_macs // self.graph.num_frames
         for projection in ("to_k", "to_v", "to_kv"):  # the last where both were fused into one
             module = getattr(attention, projection, None)
             if module is not None:
-                path = f"{name}.{projection}"
-                site = self._texts.setdefault(path, TextSite(path))
+                path, share = f"{name}.{projection}", 1 if projection == "to_kv" else 2
+                site = self._texts.setdefault(path, TextSite(path, macs // share))
                 sites.texts.append(site)
                 self._wrap(module, site)
 
