@@ -58,7 +58,8 @@ def test_lossless_honours_every_change_and_presets_compute_the_step_in_full(name
             assert row["macs_saved"] < saved[row["policy"]], "what is made anew is counted"
             assert row["distance"] < max(row["effect"], 2 * row["distance_without"]), row
         if case in ("unet_called", "pipeline_called") and row["policy"] == CACHED:
-            assert row["others"] == [0.0], "a call that is not the loop's runs stock"
+            # A call that is not the loop's runs stock; its inputs are those of a cached ControlNet.
+            assert max(row["others"]) < 1e-6, row
 
 
 def changing(pipe, **changes):
