@@ -54,6 +54,10 @@ class Account:
         """Adds MACs as they are."""
         self.executed[-1][name.partition(".")[0]] += macs
 
+    def text_rows(self, step: StepPlan, rows: int) -> int:
+        """How many rows of text a plan projects for so many frames: one for each branch of a clip."""
+        return step.branches * rows // self._graph.num_frames
+
     def macs_by_part(self) -> dict[str, int]:
         """MACs executed since the run began."""
         return {part: sum(step[part] for step in self.executed) for part in PARTS}

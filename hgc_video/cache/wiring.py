@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import CacheStateError
 from ..plan.graph import BlockGraph, Layer
 from ..plan.liveness import contribution
+from .account import Account
 from .compiled import is_compiled
 from .patch import Around, Patch, is_wrapped, undo_all
 from .shared import HintSite, Prompts, TextSite
@@ -41,15 +42,14 @@ class ModelSites:
                 text.read(prompt, branches)
 
     def collect(
-        self, work: StepWork, count: Callable[[str, int], None], put: Callable[..., None],
-        see: Callable[[str, Tensor], None], more: Callable[[str, int], None], planned_rows: int,
+        self, work: StepWork, account: Account, frames: int, put: Callable[..., None],
+        see: Callable[[str, Tensor], None],
     ) -> None:  # fmt: skip
-        """Hands on what the call made: MACs of what ran to `count`, and to `more` those of the rows of text
-        beyond the `planned_rows`; values that a later step reads to
-        `put(name, value, work, branches)`, every layer's output that it held to `see`."""
+        """Hands on what a call for so many frames made: MACs of what ran to `account`, values that a later
+        step reads to `put(name, value, work, branches)`, every layer's output that it held to `see`."""
         for site in self.layers:
             if site.ran:
-                count(site.name, work.macs[site.name])
+                account.count(site.name, work.macs[site.name], frames)
             if site.made is not None:
                 see(site.name, site.made)
                 if site.name in work.keep:
@@ -59,17 +59,18 @@ class ModelSites:
             site.forget()
         for attention in self.attentions:
             if attention.ran:
-                count(attention.name, work.macs[attention.name])
+                account.count(attention.name, work.macs[attention.name], frames)
             if attention.made is not None:
                 put(attention.name, attention.made, work, 1 if attention.merge else None)
             attention.forget()
         for text in self.texts:
             if rows := text.collect():
                 # A plan takes all frames of a branch to have the same text; FreeNoise mixes prompts.
-                more(text.name, (rows - planned_rows) * text.macs)
+                planned = account.text_rows(work.step, frames)
+                account.add(text.name, (rows - planned) * text.macs)
         for hint in self.hints:
             if hint.ran:
-                count(hint.name, hint.executed)
+                account.count(hint.name, hint.executed, frames)
             if hint.made is not None:
                 put(hint.name, hint.made, work, 1)
             hint.forget()
