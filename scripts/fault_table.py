@@ -120,7 +120,7 @@ def negative_prompt_replaced(bench: Bench) -> list[Tensor] | None:
 
     def change(pipe: Any, index: int, tensors: dict[str, Tensor]) -> None:
         without, prompt = tensors["prompt_embeds"].chunk(2)
-        tensors["prompt_embeds"] = torch.cat([without.flip(-1), prompt])
+        tensors["prompt_embeds"] = torch.cat([without + 1, prompt])  # SDXL's are zeros
 
     return [bench.call(change)]
 

@@ -87,13 +87,12 @@ class Engine:
         self._models: tuple[Any, Any] = (None, None)
         self._fullest = True
         self._calls: dict[str, tuple[Any, dict[str, Any]]] = {}  # of this step, by model
-        self._run, self._window, self._frames = 0, 0, 0
+        self._run, self._window, self._frames, self.peak_nbytes = 0, 0, 0, 0
         self._slope: float | Tensor = 0.0
         self._idle = IdleWindows(self.store, spill=spill, there=there)
         self._hints = graph.names("hint")
         self._whole_stand_ins = self._ran_alone = self._stale = False
         self._output_type: Any = None
-        self.peak_nbytes = 0
         self.take(schedule)
 
     def take(self, schedule: Plan) -> None:
@@ -309,7 +308,7 @@ class Engine:
         self._prepare_shared(prefix, call, work)
         with enough_graphs(self._wiring.of[prefix].compiled):
             out = forward(**call)
-        self._wiring.of[prefix].collect(work, self._count, self._put, self._see)
+        self._wiring.of[prefix].collect(work, self.log, self._frames, self._put, self._see)
         return out
 
     def _prepare_shared(self, prefix: str, call: dict[str, Any], work: PreparedStep) -> None:

@@ -45,7 +45,15 @@ class ExecutionLog:
         may have got fewer rows, and several clips of one call have more."""
         if rows != self._graph.num_frames:
             macs = macs * rows // self._graph.num_frames
+        self.add(name, macs)
+
+    def add(self, name: str, macs: int) -> None:
+        """Adds MACs as they are."""
         self.executed[-1][name.partition(".")[0]] += macs
+
+    def text_rows(self, step: StepPlan, rows: int) -> int:
+        """How many rows of text a plan projects for so many frames: one for each branch of a clip."""
+        return step.branches * rows // self._graph.num_frames
 
     def macs_by_part(self) -> dict[str, int]:
         """MACs executed since the run began."""

@@ -13,6 +13,7 @@ from ..errors import CacheStateError
 from ..plan.graph import BlockGraph, Layer
 from ..plan.liveness import delta
 from .compiled import is_compiled
+from .execution_log import ExecutionLog
 from .patch import Around, Patch, is_wrapped, undo_all
 from .prepared import PreparedStep
 from .shared_rows import HintSite, Prompts, TextProjectionCache
@@ -41,14 +42,14 @@ class ModelSites:
                 text.read(prompt, branches)
 
     def collect(
-        self, work: PreparedStep, count: Callable[[str, int], None], put: Callable[..., None],
+        self, work: PreparedStep, log: ExecutionLog, frames: int, put: Callable[..., None],
         see: Callable[[str, Tensor], None],
     ) -> None:  # fmt: skip
-        """Hands on what the call made: MACs of what ran to `count`, values that a later step reads to
-        `put(name, value, work, branches)`, every layer's output that it held to `see`."""
+        """Hands on what a call for so many frames made: MACs of what ran to `log`, values that a later
+        step reads to `put(name, value, work, branches)`, every layer's output that it held to `see`."""
         for site in self.layers:
             if site.ran:
-                count(site.name, work.macs[site.name])
+                log.count(site.name, work.macs[site.name], frames)
             if site.made is not None:
                 see(site.name, site.made)
                 if site.name in work.keep:
@@ -58,15 +59,18 @@ class ModelSites:
             site.forget()
         for attention in self.attentions:
             if attention.ran:
-                count(attention.name, work.macs[attention.name])
+                log.count(attention.name, work.macs[attention.name], frames)
             if attention.made is not None:
                 put(attention.name, attention.made, work, 1 if attention.average_branches else None)
             attention.forget()
         for text in self.texts:
-            text.collect()
+            if rows := text.collect():
+                # A plan takes all frames of a branch to have the same text; FreeNoise mixes prompts.
+                planned = log.text_rows(work.step, frames)
+                log.add(text.name, (rows - planned) * text.macs)
         for hint in self.hints:
             if hint.ran:
-                count(hint.name, hint.executed)
+                log.count(hint.name, hint.executed, frames)
             if hint.made is not None:
                 put(hint.name, hint.made, work, 1)
             hint.forget()
@@ -170,11 +174,12 @@ class Wiring:
                 self._put_texts(module, attention.name, sites)
 
     def _put_texts(self, attention: nn.Module, name: str, sites: ModelSites) -> None:
+        macs = self.graph.attentions[name].text_macs // self.graph.num_frames
         for projection in ("to_k", "to_v", "to_kv"):  # the last where both were fused into one
             module = getattr(attention, projection, None)
             if module is not None:
-                path = f"{name}.{projection}"
-                site = self._texts.setdefault(path, TextProjectionCache(path))
+                path, share = f"{name}.{projection}", 1 if projection == "to_kv" else 2
+                site = self._texts.setdefault(path, TextProjectionCache(path, macs // share))
                 sites.texts.append(site)
                 self._wrap(module, site)
 

@@ -58,11 +58,12 @@ class Prompts:
 class TextProjectionCache(Site):
     """A projection of the text to keys or values: once per prompt, for all frames, steps and windows.
 
-    Told by `read` what the coming call brings.
+    Told by `read` what the coming call brings. macs: of one row.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, macs: int) -> None:
         super().__init__(name)
+        self.macs = macs
         self.branches, self.same, self.number = 1, False, 0
         self._kept: dict[
             int, tuple[Tensor, int]
@@ -94,11 +95,13 @@ class TextProjectionCache(Site):
         if kept is not None and kept[1] >= branches:
             self.give(kept[0])
 
-    def collect(self) -> None:
-        """Keeps what the call made."""
+    def collect(self) -> int:
+        """Keeps what the call made; how many rows it projected."""
+        rows = 0 if self.made is None else len(self.made)
         if self.made is not None:
             self._kept[self.number] = (self.made, self.branches)
         super().forget()
+        return rows
 
     def forget(self) -> None:
         """Lets go of all tensors."""

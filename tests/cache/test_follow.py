@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hgc_video.cache.latent_progress import own_latents, per_row, way
 
 from hgc_video.cache.engine import attach
+from hgc_video.cache.latent_progress import own_latents, per_row, way
 from hgc_video.plan.cost import cost
 from hgc_video.plan.policies.searched import CodedSchedule
 from tests.tiny_models import CLIPS, graph_of
