@@ -1,4 +1,4 @@
-"""Chooses the memory plan of a run that fits what there is; composes the planner with what predicts a peak."""
+"""Chooses the memory plan of a run that fits; composes the planner with what predicts a peak."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class Fit:
         )  # fmt: skip
 
     def smaller_denoise(self, failed: MemoryPlan) -> MemoryPlan:
-        """The next memory plan after one whose denoising loop ran out of memory: predicted to take less there, while
-        decoding, which was not reached, may take what it was to take. InputError where there is none."""
+        """The next memory plan after one whose denoising loop ran out of memory: predicted to take less there,
+        while decoding, which was not reached, may take what it was to take. InputError where there is none."""
         taken = failed.peak.denoise or self._predict.denoise(failed.context, failed.chunks)[0]
         try:
             return self.plan(failed.budget, denoise_budget=taken)
@@ -76,8 +76,8 @@ class Fit:
             raise _no_smaller(failed) from error
 
     def smaller_decode(self, failed: MemoryPlan) -> MemoryPlan:
-        """The same memory plan with half as many frames decoded at once, after decoding ran out of memory: the
-        latents are made and stay as they are; InputError where it was a single frame."""
+        """The same memory plan with half as many frames decoded at once, after decoding ran out of memory:
+        the latents are made and stay as they are; InputError where it was a single frame."""
         if failed.chunks.decode == 1:
             raise _no_smaller(failed)
         frames = min(failed.chunks.decode, self._scale.num_frames) // 2 or 1
