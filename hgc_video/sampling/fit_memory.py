@@ -67,8 +67,9 @@ class Fit:
         )  # fmt: skip
 
     def smaller_denoise(self, failed: MemoryPlan) -> MemoryPlan:
-        """The next memory plan after one whose denoising loop ran out of memory: predicted to take less there,
-        while decoding, which was not reached, may take what it was to take. InputError where there is none."""
+        """The next memory plan after one whose denoising loop ran out of memory: predicted to take less
+        there, while decoding, which was not reached, may take what it was to take. InputError where there
+        is none."""
         taken = failed.peak.denoise or self._predict.denoise(failed.context, failed.chunks)[0]
         try:
             return self.plan(failed.budget, denoise_budget=taken)
