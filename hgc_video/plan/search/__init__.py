@@ -1,0 +1,1 @@
+"""Finds schedules: the best key steps exactly, hill-climbing from there, and carrying over to other models."""
