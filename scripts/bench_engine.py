@@ -67,7 +67,7 @@ class Bench:
     def row(self, method: str, pairs: int) -> Row:
         """The ratios of a method."""
         plan = resolve(method).schedule(self.graph, self.steps)
-        if plan is None:
+        if plan.is_stock:
             raise SystemExit(f"{method} wraps nothing; it is what the others are compared with")
         engine = Engine(plan, self.graph)
         self._run(None, steps=2)
@@ -91,11 +91,15 @@ class Bench:
         scheduler.set_timesteps(self.steps, device=self.noise.device)
         timesteps = scheduler.timesteps[:steps]
         models = ControlledUNet(
-            self.pipe.unet, self.pipe.controlnet, self.guidance, self.steps, engine=engine
+            self.pipe.unet,
+            self.pipe.controlnet,
+            self.guidance,
+            self.steps,
+            listeners=[engine] if engine else [],
         )
         _wait(self.noise)
         begun = time.perf_counter()
-        denoise(models, scheduler, self.noise, timesteps, positions=[models])
+        denoise(models, scheduler, self.noise, timesteps)
         _wait(self.noise)
         return time.perf_counter() - begun
 

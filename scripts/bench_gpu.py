@@ -134,16 +134,21 @@ class Bench:
         with ExitStack() as stack:
             stack.enter_context(residual_inputs(self.unet))
             engine: Engine | None = None
-            if plan is not None:
+            if not plan.is_stock:
                 parts = {"graph": graph, "unet": self.unet, "controlnet": self.controlnet}
                 engine = stack.enter_context(attach(plan, **parts))
             models = ControlledUNet(
-                self.unet, self.controlnet, guidance, count, windows=windows, engine=engine
+                self.unet,
+                self.controlnet,
+                guidance,
+                count,
+                windows=windows,
+                listeners=[engine] if engine else [],
             )
             memory = stack.enter_context(PeakMemory(self.device))
             self._wait()
             begun = time.perf_counter()
-            denoise(models, self.scheduler, noise, self.scheduler.timesteps, positions=[models])
+            denoise(models, self.scheduler, noise, self.scheduler.timesteps)
             self._wait()
             took = time.perf_counter() - begun
             plain = windowed(full_cost(graph, count), windows)

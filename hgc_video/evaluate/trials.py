@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -32,10 +32,10 @@ from ..plan.calibration import Setting
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import Chunks, MemoryPlan, Peak
 from ..plan.presets import resolve
-from ..plan.schedule import Schedule
+from ..plan.schedule import Plan
 from ..report import Stopwatch
 from ..sampling.controls import read_controls
-from ..sampling.loop import ControlledUNet, denoise
+from ..sampling.loop import ControlledUNet, Listener, denoise
 from ..sampling.run import Run
 
 _OTHER_NOISE = 50_000  # between the seeds of a sample's noises
@@ -136,29 +136,40 @@ class Trial:
         return self._run.graph
 
     @torch.no_grad()
-    def start(self) -> tuple[ControlledUNet, Tensor, Tensor, dict[str, Any]]:
+    def start(
+        self, listeners: Sequence[Listener] = ()
+    ) -> tuple[ControlledUNet, Tensor, Tensor, dict[str, Any]]:
         """The callable, the noise (1 c f h w), the timesteps and the scheduler's options of a fresh run."""
         guidance, latents, timesteps, options = self._run.encode()
-        models = ControlledUNet(self.pipe.unet, self.pipe.controlnet, guidance, len(timesteps))
+        models = ControlledUNet(
+            self.pipe.unet, self.pipe.controlnet, guidance, len(timesteps), listeners=listeners
+        )
         return models, latents, timesteps, options
 
-    def latents(self, schedule: Any = None) -> Tensor:
+    @contextmanager
+    def attached(self, schedule: Plan) -> Iterator[Engine]:
+        """An engine for a schedule on the pipeline's models, while the `with` block lasts."""
+        unet, controlnet = self.pipe.unet, self.pipe.controlnet
+        with attach(schedule, graph=self.graph, unet=unet, controlnet=controlnet) as engine:
+            yield engine
+
+    def latents(self, schedule: Plan | None = None) -> Tensor:
         """The final latents (1 c f h w) under a schedule, or of the uncached run."""
-        models, noise, timesteps, options = self.start()
-        parts = {"graph": self.graph, "unet": self.pipe.unet, "controlnet": self.pipe.controlnet}
-        with ExitStack() as stack:
-            if schedule is not None and not schedule.is_stock:
-                self.engine = stack.enter_context(attach(schedule, **parts))
-                models.positions = [self.engine]
-            scheduler = self.pipe.scheduler
-            return denoise(models, scheduler, noise, timesteps, positions=[models], **options)
+        if schedule is None or schedule.is_stock:
+            return self._denoise()
+        with self.attached(schedule) as self.engine:
+            return self._denoise([self.engine])
+
+    def _denoise(self, listeners: Sequence[Listener] = ()) -> Tensor:
+        models, noise, timesteps, options = self.start(listeners)
+        return denoise(models, self.pipe.scheduler, noise, timesteps, **options)
 
     @cached_property
     def uncached(self) -> Tensor:
         """The final latents (1 c f h w) of the uncached run."""
         return self.latents()
 
-    def error(self, schedule: Schedule, target: Tensor | None = None) -> float:
+    def error(self, schedule: Plan, target: Tensor | None = None) -> float:
         """Mean square of what a schedule changes in the final latents against `target` or the uncached
         ones, as a share of their variance."""
         target = self.uncached if target is None else target

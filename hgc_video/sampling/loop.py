@@ -1,15 +1,15 @@
 """The denoising loop, and UNet, ControlNet and guidance over windows of frames as the one callable
 that it steps.
 
-A clip of one window goes exactly the way of AnimateDiffControlNetPipeline, or of
-StableVideoDiffusionPipeline, so that without a cache the result is the same to the bit. Which of them is
-what the guidance knows. Whoever must know where the run is, is told before the models run;
-the loop never learns what is cached.
+A clip of one window is computed exactly as AnimateDiffControlNetPipeline or
+StableVideoDiffusionPipeline computes it, so that without a cache the result is the same to the bit; the
+conditioning knows which of them it is. Listeners are called before the models run; the loop does not
+know what is cached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -21,11 +21,14 @@ from .conditioning import Conditioning
 _RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
 
 
-class Position(Protocol):
-    """Whoever must know where the run is: the engine, a recorder."""
+class Listener(Protocol):
+    """Is called before the models run, with the step and the window of frames: the engine, a recorder."""
+
+    def only_windows(self, windows: Collection[int], following: int) -> object:
+        """A step begins: the windows it runs, and the first window of the step after it."""
 
     def at(self, step_index: int, window: int = 0) -> object:
-        """Called before the models of a step run on a window."""
+        """The models run next, on this window of the step."""
 
 
 class ControlledUNet:
@@ -33,38 +36,34 @@ class ControlledUNet:
     the guided prediction, same shape.
 
     Without a `controlnet` (None) the UNet runs alone; a UNet without residual inputs must have been given
-    them (cache/residuals.py). With `windows` a long clip goes through the UNet
+    them (cache/residual_inputs.py). With `windows` a long clip goes through the UNet
     window by window, the ControlNet once per frame, and predictions are blended; only one window's
     residuals are there at a time. `moves` says per step whether the shifted windows are taken.
+    `listeners` are called before the models run on a window.
     """
 
     def __init__(
         self, unet: Any, controlnet: Any, guidance: Conditioning, num_inference_steps: int,
-        *, windows: Windows | None = None, moves: Sequence[bool] = (), engine: Any = None,
+        *, windows: Windows | None = None, moves: Sequence[bool] = (),
+        listeners: Sequence[Listener] = (),
     ) -> None:  # fmt: skip
         self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
         self.num_inference_steps, self.windows, self.moves = num_inference_steps, windows, moves
-        self.positions: list[Any] = [] if engine is None else [engine]
-        self._step, self._scale = 0, guidance.conditioning_scale
+        self.listeners = listeners
 
-    def at(self, step_index: int, window: int = 0) -> None:
-        """Tells the step: the control may have a window in time."""
-        self._step = step_index
-        self._scale = self.guidance.scale_at(step_index, self.num_inference_steps)
-
-    def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor, t: Tensor, step_index: int) -> Tensor:
         axis = self.guidance.frames_axis
         clip = self.windows or Windows(latents.shape[axis], latents.shape[axis])
-        windows = clip.at(self._moved(self._step))
-        following = clip.at(self._moved(self._step + 1))[0].window_id
-        for position in self.positions:
-            position.only_windows({window.window_id for window in windows}, following)
+        windows = clip.at(self._moved(step_index))
+        following = clip.at(self._moved(step_index + 1))[0].window_id
+        for listener in self.listeners:
+            listener.only_windows({window.window_id for window in windows}, following)
         if len(windows) == 1:
-            return self._window(windows[0], latents, t, None)[0]
+            return self._window(windows[0], latents, t, step_index, None)[0]
         blended, residuals = torch.zeros_like(latents), None
         for window, weights in zip(windows, clip.weights(windows), strict=True):
             part = self._of(latents, window.frames)
-            noise_pred, residuals = self._window(window, part, t, residuals)
+            noise_pred, residuals = self._window(window, part, t, step_index, residuals)
             weight = torch.tensor(weights, device=latents.device, dtype=latents.dtype)
             behind = (1,) * (latents.ndim - axis - 1)
             self._of(blended, window.frames).add_(noise_pred * weight.view(-1, *behind))
@@ -78,30 +77,30 @@ class ControlledUNet:
         return latents.narrow(self.guidance.frames_axis, frames.start, frames.stop - frames.start)
 
     def _window(
-        self, window: Window, latents: Tensor, t: Tensor, before: Any
+        self, window: Window, latents: Tensor, t: Tensor, step_index: int, before: Any
     ) -> tuple[Tensor, Any]:
         """The guided prediction of a window's latents, and its residuals for the next one."""
         guidance = self.guidance
-        for position in self.positions:
-            position.at(self._step, window.window_id)
+        for listener in self.listeners:
+            listener.at(step_index, window.window_id)
         sample = guidance.sample(latents, window.frames)
-        residuals = self._residuals(window, sample, t, before)
+        residuals = self._residuals(window, sample, t, step_index, before)
         noise_pred: Tensor = self.unet(
             sample, t, **guidance.unet_inputs(window.frames), **residuals
         ).sample
         return guidance.guided(noise_pred, window.frames), residuals
 
-    def _residuals(self, window: Window, sample: Tensor, t: Tensor, before: Any) -> dict[str, Any]:
+    def _residuals(
+        self, window: Window, sample: Tensor, t: Tensor, step_index: int, before: Any
+    ) -> dict[str, Any]:
         """The ControlNet's residuals for what the UNet reads of a window, by the UNet's names of them:
         those of the frames that it shares with the window before, and fresh ones for the rest. None
         without a ControlNet."""
         if self.controlnet is None:
             return {}
         fresh = self._of(sample, slice(window.length - window.fresh, window.length))
-        given, scale = (
-            self.guidance.controlnet_inputs(fresh, window.fresh_frames),
-            list(self._scale),
-        )
+        given = self.guidance.controlnet_inputs(fresh, window.fresh_frames)
+        scale = list(self.guidance.scale_at(step_index, self.num_inference_steps))
         several = len(scale) > 1  # the host takes lists for several ControlNets only
         down, mid = self.controlnet(
             given.pop("sample"), t, **given,
@@ -132,26 +131,25 @@ def _branches(before: Tensor, fresh: Tensor, shared: int) -> int:
 
 
 def denoise(
-    predict: Callable[[Tensor, Tensor], Tensor],
+    predict: Callable[[Tensor, Tensor, int], Tensor],
     scheduler: Any,
     latents: Tensor,
     timesteps: Tensor,
     *,
-    positions: Sequence[Position] = (),
     on_step: Callable[[int, Tensor], None] | None = None,
     **step_options: Any,
 ) -> Tensor:
-    """Takes latents from noise to clean through `timesteps`; `on_step` sees every step.
+    """Takes latents from noise to clean through `timesteps`; `predict(latents, t, step_index)` gives the
+    guided prediction, `on_step` sees every step.
 
     Neither the noise nor a step's prediction is held on to: in a long clip each is as large as the latents.
     """
     with torch.no_grad():  # as a decorator it would hold the noise for the whole run
         for step_index, t in enumerate(timesteps):
-            for position in positions:
-                position.at(step_index=step_index)
             latents = scheduler.step(
-                predict(scheduler.scale_model_input(latents, t), t), t, latents, **step_options
-            ).prev_sample
+                predict(scheduler.scale_model_input(latents, t), t, step_index), t, latents,
+                **step_options,
+            ).prev_sample  # fmt: skip
             if on_step is not None:
                 on_step(step_index, latents)
     return latents

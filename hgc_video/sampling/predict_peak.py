@@ -160,11 +160,10 @@ class PeakModel:
         guidance = self._from_image(f, cond) if self._temporal else self._from_text(f, cond)
         models = ControlledUNet(
             self.unet, self.controlnet, guidance, scale.num_inference_steps, windows=windows,
-            engine=engine,
+            listeners=[engine] if engine else [],
         )  # fmt: skip
         latents = self._latents(f)
-        models.at(0)
-        models(latents, torch.empty((), dtype=torch.long, device="meta"))
+        models(latents, torch.empty((), dtype=torch.long, device="meta"), 0)
 
     def _from_text(self, f: int, cond: tuple[torch.Tensor, ...]) -> TextConditioning:
         scale = self.scale

@@ -95,11 +95,11 @@ class Run:
                     self.engine = stack.enter_context(attached)
                 steered = ControlledUNet(
                     unet, controlnet, guidance, len(timesteps), windows=self.windows,
-                    moves=self.planned.moves, engine=self.engine,
+                    moves=self.planned.moves, listeners=[self.engine] if self.engine else [],
                 )  # fmt: skip
                 return denoise(
-                    steered, self.pipe.scheduler, start.pop(), timesteps, positions=[steered],
-                    on_step=on_step, **options,
+                    steered, self.pipe.scheduler, start.pop(), timesteps, on_step=on_step,
+                    **options,
                 )  # fmt: skip
 
     def decoded(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import exp, log
 from typing import Any
@@ -12,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cache.engine import Engine, attach
+from ..cache.engine import Engine
 from ..cache.store import Value
 from ..evaluate.trials import Trial, setting
 from ..measure.layer_changes import ChangeMeter, Recorder
 from ..plan.calibration import Calibration, Segment
 from ..plan.policies.searched import CodedSchedule
-from ..sampling.loop import denoise
+from ..sampling.loop import ControlledUNet, denoise
 
 _REACH = 8  # steps over which reuse is measured
 _SPACING = 6  # steps between the two keys that a slope is taken from
@@ -35,20 +34,6 @@ class Moment:
     prediction: Tensor
     difference: Tensor
     scheduler: Any
-
-
-class Pinned:
-    """Tells an engine one position, wherever the run is: steps are measured out of their order."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.index = engine, 0
-
-    def at(self, step_index: int, window: int = 0) -> None:
-        """The pinned position."""
-        self.engine.at(self.index)
-
-    def only_windows(self, windows: object, following: int) -> None:
-        """There is one window."""
 
 
 @torch.no_grad()
@@ -78,9 +63,8 @@ def moments_of(trial: Trial) -> Iterator[Moment]:
     try:
         for index, t in enumerate(timesteps):
             before = copy.deepcopy(scheduler)
-            models.at(index)
             model_input = scheduler.scale_model_input(latents, t)
-            prediction = models(model_input, t)
+            prediction = models(model_input, t, index)
             branches = _prediction(seen.pop()).chunk(models.guidance.branches)
             yield Moment(t, latents, model_input, prediction, prediction - branches[-1], before)
             latents = scheduler.step(prediction, t, latents, **options).prev_sample
@@ -112,43 +96,32 @@ def _reused(
     name = trial.graph.depths[cut - 1]
     found = {}
     held = moments[0].prediction  # of the segment without an older key, which comes first
-    with _attached(trial, plan) as (models, pinned):
+    with trial.attached(plan(trial.graph, len(plan.actions))) as engine:
+        models, *_ = trial.start([engine])
         kept = []
         for moment in moments:
-            pinned.index = 0
-            models(moment.model_input, moment.t)
-            kept.append(pinned.engine.kept(name)[0])
+            models(moment.model_input, moment.t, 0)
+            kept.append(engine.kept(name)[0])
         for at in _segments(len(moments)):
             older, newer, step = at
             last, moment = kept[newer], moments[step]
-            pinned.index = 1
-
             if older < 0:
-                held = _error(models, pinned, name, last, moment)
+                held = _error(models, engine, name, last, moment)
                 found[at] = (_mean_square(held), 0.0, 0.0)
                 continue
             ahead = (step - newer) / (newer - older)
             sloped = last.tensor + ahead * (last.tensor - kept[older].tensor)
-            line = _error(models, pinned, name, last._replace(tensor=sloped), moment) - held
+            line = _error(models, engine, name, last._replace(tensor=sloped), moment) - held
             found[at] = _square(held, line)
     return found
 
 
-def _error(models: Any, pinned: Pinned, name: str, value: Value, moment: Moment) -> Tensor:
-    """What the guided prediction lacks where `value` is reused."""
-    pinned.engine.give(name, value)
-    lacking: Tensor = models(moment.model_input, moment.t) - moment.prediction
-    return lacking
-
-
-@contextmanager
-def _attached(trial: Trial, plan: CodedSchedule) -> Iterator[tuple[Any, Pinned]]:
-    models, *_ = trial.start()
-    parts = {"graph": trial.graph, "unet": trial.pipe.unet, "controlnet": trial.pipe.controlnet}
-    with attach(plan(trial.graph, len(plan.actions)), **parts) as engine:
-        pinned = Pinned(engine)
-        models.positions = [pinned]
-        yield models, pinned
+def _error(
+    models: ControlledUNet, engine: Engine, name: str, value: Value, moment: Moment
+) -> Tensor:
+    """The error of the guided prediction where `value` is reused: at step 1 of the plan, which reads it."""
+    engine.give(name, value)
+    return models(moment.model_input, moment.t, 1) - moment.prediction
 
 
 def _segments(count: int) -> Iterator[Segment]:
@@ -197,10 +170,9 @@ def _from(trial: Trial, moments: list[Moment], step: int, prediction: Tensor) ->
     scheduler = copy.deepcopy(moment.scheduler)
     latents: Tensor = scheduler.step(prediction, moment.t, moment.latents, **options).prev_sample
     for index in range(step + 1, len(moments)):
-        models.at(index)
         t = timesteps[index]
         scaled = scheduler.scale_model_input(latents, t)
-        latents = scheduler.step(models(scaled, t), t, latents, **options).prev_sample
+        latents = scheduler.step(models(scaled, t, index), t, latents, **options).prev_sample
     return latents
 
 
@@ -222,7 +194,6 @@ def _changes(trial: Trial) -> dict[str, tuple[float, ...]]:
     changes = ChangeMeter(trial.num_inference_steps)
     parts = {"unet": trial.pipe.unet, "controlnet": trial.pipe.controlnet}
     with Recorder(trial.graph, parts, changes) as recorder:
-        models, noise, timesteps, options = trial.start()
-        models.positions = [recorder]
-        denoise(models, trial.pipe.scheduler, noise, timesteps, positions=[models], **options)
+        models, noise, timesteps, options = trial.start([recorder])
+        denoise(models, trial.pipe.scheduler, noise, timesteps, **options)
     return changes.means()

@@ -50,14 +50,14 @@ def sample(clip, scheduler, policy=None):
     takes_noise = type(scheduler).__name__ in ("EulerAncestralDiscreteScheduler", "LCMScheduler")
     options = {"generator": generator} if takes_noise else {}
 
-    def run(engine=None):
-        models = ControlledUNet(clip.unet, clip.controlnet, guidance, count, engine=engine)
-        return denoise(models, scheduler, noise, timesteps, positions=[models], **options), engine
+    def run(*listeners):
+        models = ControlledUNet(clip.unet, clip.controlnet, guidance, count, listeners=listeners)
+        return denoise(models, scheduler, noise, timesteps, **options)
 
     if policy is None:
-        return run()
+        return run(), None
     with attached(clip, policy, count) as engine:
-        return run(engine)
+        return run(engine), engine
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -58,7 +58,7 @@ class LongClip:
         scheduler.set_timesteps(STEPS)
         guidance = TextConditioning(self.text, (self.cond,), self.scale, (0.7,))
 
-        def loop(engine=None):
+        def loop(*listeners):
             models = ControlledUNet(
                 self.unet,
                 self.controlnet,
@@ -66,21 +66,18 @@ class LongClip:
                 STEPS,
                 windows=windows,
                 moves=moves,
-                engine=engine,
+                listeners=listeners,
             )
-            latents = denoise(
-                models, scheduler, self.noise, scheduler.timesteps, positions=[models]
-            )
-            return latents, engine
+            return denoise(models, scheduler, self.noise, scheduler.timesteps)
 
         if policy is None:
-            return loop()
+            return loop(), None
         schedule = carried_out(resolve(policy).schedule(self.graph, STEPS), idle)
         with attach(
             schedule, graph=self.graph, unet=self.unet, controlnet=self.controlnet,
             spill=idle == HOST,
         ) as engine:  # fmt: skip
-            return loop(engine)
+            return loop(engine), engine
 
 
 def test_one_window_is_the_whole_clip_to_the_bit():
@@ -100,7 +97,7 @@ def test_shared_controlnet_frames_are_those_of_each_window_alone(same, branches)
     scheduler.set_timesteps(STEPS)
     text = clip.text.unflatten(0, (branches, -1))
     latents = clip.noise
-    for t in scheduler.timesteps:
+    for i, t in enumerate(scheduler.timesteps):
         blended = torch.zeros_like(latents)
         for window, weights in zip(windows.plain, windows.weights(windows.plain), strict=True):
             part = TextConditioning(
@@ -111,7 +108,7 @@ def test_shared_controlnet_frames_are_those_of_each_window_alone(same, branches)
             )
             alone = ControlledUNet(clip.unet, clip.controlnet, part, STEPS)
             with torch.no_grad():
-                out = alone(latents[:, :, window.frames], t)
+                out = alone(latents[:, :, window.frames], t, i)
             blended[:, :, window.frames] += out * torch.tensor(weights)[:, None, None]
         latents = scheduler.step(blended, t, latents).prev_sample
     torch.testing.assert_close(found, latents, rtol=1e-4, atol=1e-4)

@@ -38,11 +38,11 @@ def predictions(trial):
     models, noise, timesteps, options = trial.start()
     seen = []
 
-    def predict(latents, t):
-        seen.append(models(latents, t))
+    def predict(latents, t, step_index):
+        seen.append(models(latents, t, step_index))
         return seen[-1]
 
-    denoise(predict, trial.pipe.scheduler, noise, timesteps, positions=[models], **options)
+    denoise(predict, trial.pipe.scheduler, noise, timesteps, **options)
     return seen
 
 
@@ -60,22 +60,19 @@ def test_errors_of_holding_are_those_between_predictions(trial, found):
 
 def test_a_cut_errs_exactly_as_the_engine_does(trial, found):
     # The first reused step of a run sees the true latents, so that the engine's own error is the table's.
-    models, noise, timesteps, options = trial.start()
     truth = predictions(trial)
-    from hgc_video.cache.engine import attach
     from hgc_video.sampling.loop import denoise
 
     seen = []
 
-    def predict(latents, t):
-        seen.append(models(latents, t))
+    def predict(latents, t, step_index):
+        seen.append(models(latents, t, step_index))
         return seen[-1]
 
     plan = CodedSchedule("FFF1FF", STEPS, (1.0,) * STEPS)(trial.graph, STEPS)
-    parts = {"graph": trial.graph, "unet": trial.pipe.unet, "controlnet": trial.pipe.controlnet}
-    with attach(plan, **parts) as engine:
-        models.positions = [engine]
-        denoise(predict, trial.pipe.scheduler, noise, timesteps, positions=[models], **options)
+    with trial.attached(plan) as engine:
+        models, noise, timesteps, options = trial.start([engine])
+        denoise(predict, trial.pipe.scheduler, noise, timesteps, **options)
     a, b, q = found.reused[1][1, 2, 3]
     made = float((seen[3] - truth[3]).square().mean())
     assert a + 2 * b + q == pytest.approx(made, rel=2e-3)
