@@ -5,7 +5,47 @@ A number is read back only when it is asked for; until then it is a pending scal
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor
+
+from .current_step import CurrentStep
+
+
+class Observers:
+    """The observers of a run, one for each window of frames; without a `layer`, whose output they compare,
+    the plan decides nothing at run time and they see nothing."""
+
+    def __init__(self, layer: str | None) -> None:
+        self.layer = layer
+        self._of: dict[int, Observer] = {}
+
+    def at(self, window: int) -> Observer:
+        """The observer of a window."""
+        return self._of.setdefault(window, Observer())
+
+    def see_input(self, step: CurrentStep, sample: Tensor) -> None:
+        """The latents as the step's first model gets them."""
+        if self.layer is not None:
+            self.at(step.window).see_input(sample)
+
+    def see_layer(self, step: CurrentStep, name: str, features: Tensor) -> None:
+        """A layer's output at the step."""
+        if name == self.layer:
+            self.at(step.window).see_outermost(features, step.work.fullest)
+
+    def see_output(self, step: CurrentStep, prediction: Tensor | None) -> None:
+        """The step's prediction; None where it was not computed."""
+        if self.layer is not None:
+            self.at(step.window).see_output(prediction)
+
+    def only_windows(self, windows: Collection[int]) -> None:
+        """Forgets what was seen of other windows."""
+        self._of = {window: seen for window, seen in self._of.items() if window in windows}
+
+    def forget(self) -> None:
+        """Forgets the run."""
+        self._of.clear()
 
 
 class Observer:

@@ -2,83 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import CacheStateError
 from ..plan.graph import BlockGraph, Layer
-from ..plan.liveness import delta
 from .compiled import is_compiled
-from .execution_log import ExecutionLog
+from .model_sites import ModelSites
 from .patch import Around, Patch, is_wrapped, undo_all
-from .prepared import PreparedStep
-from .shared_rows import HintSite, Prompts, TextProjectionCache
-from .wrappers import AttentionSite, LayerSite, Site
-
-
-@dataclass
-class ModelSites:
-    """The sites of one wrapped model, and the texts that it has got."""
-
-    layers: list[LayerSite] = field(default_factory=list)
-    attentions: list[AttentionSite] = field(default_factory=list)
-    texts: list[TextProjectionCache] = field(default_factory=list)
-    hints: list[HintSite] = field(default_factory=list)
-    prompts: Prompts = field(default_factory=Prompts)
-    compiled: bool = False
-
-    def __iter__(self) -> Iterator[Site]:
-        yield from (*self.layers, *self.attentions, *self.texts, *self.hints)
-
-    def read_text(self, window: int, states: Any, branches: int) -> None:
-        """The coming call brings this text: encoder_hidden_states (branches·f n d)."""
-        if self.texts:
-            prompt = self.prompts.at(window, states, branches)
-            for text in self.texts:
-                text.read(prompt, branches)
-
-    def collect(
-        self, work: PreparedStep, log: ExecutionLog, frames: int, put: Callable[..., None],
-        see: Callable[[str, Tensor], None],
-    ) -> None:  # fmt: skip
-        """Hands on what a call for so many frames made: MACs of what ran to `log`, values that a later
-        step reads to `put(name, value, work, branches)`, every layer's output that it held to `see`."""
-        for site in self.layers:
-            if site.ran:
-                log.count(site.name, work.macs[site.name], frames)
-            if site.made is not None:
-                see(site.name, site.made)
-                if site.name in work.keep:
-                    put(site.name, site.made, work)
-            if site.delta is not None:
-                put(delta(site.name), site.delta, work)
-            site.forget()
-        for attention in self.attentions:
-            if attention.ran:
-                log.count(attention.name, work.macs[attention.name], frames)
-            if attention.made is not None:
-                put(attention.name, attention.made, work, 1 if attention.average_branches else None)
-            attention.forget()
-        for text in self.texts:
-            if rows := text.collect():
-                # A plan takes all frames of a branch to have the same text; FreeNoise mixes prompts.
-                planned = log.text_rows(work.step, frames)
-                log.add(text.name, (rows - planned) * text.macs)
-        for hint in self.hints:
-            if hint.ran:
-                log.count(hint.name, hint.executed, frames)
-            if hint.made is not None:
-                put(hint.name, hint.made, work, 1)
-            hint.forget()
-
-    def run_all(self) -> None:
-        """The coming call runs everything as the host does and keeps nothing."""
-        for site in self:
-            site.run()
+from .shared_rows import HintSite, TextProjectionCache
+from .wrappers import AttentionSite, LayerSite
 
 
 class Wiring:
@@ -112,7 +48,7 @@ class Wiring:
                     "a model carries out one schedule at a time"
                 )
             self._wrap(top, around_model(net, prefix))
-            sites = self.of[prefix] = ModelSites(compiled=is_compiled(top))
+            sites = self.of[prefix] = ModelSites(is_compiled(top), self.lossless)
             for layer in self.graph.layers:
                 if layer.name.startswith(f"{prefix}.") and layer.kind != "join":
                     self._put_layer(inner, layer, sites)

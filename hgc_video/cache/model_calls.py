@@ -92,6 +92,12 @@ def latents_of(sample: Tensor, prediction: Tensor) -> Tensor:
     return sample.narrow(axis, 0, prediction.shape[axis])
 
 
+def prediction_of(out: Any) -> Tensor:
+    """The prediction in a UNet's output."""
+    prediction: Tensor = out[0] if isinstance(out, tuple) else out.sample
+    return prediction
+
+
 def with_prediction(out: Any, prediction: Tensor) -> Any:
     """The host's output with another prediction."""
     if isinstance(out, tuple):

@@ -19,6 +19,7 @@ class PreparedStep:
 
     mixed: some dead layer is handed a live tensor together with a stand-in, which must then have the
     full number of rows; otherwise stand-ins have none, and what the host does with them is free.
+    fullest: of the steps that could be chosen, it computes most.
     """
 
     index: int
@@ -27,6 +28,7 @@ class PreparedStep:
     keep: Mapping[str, int]
     macs: Mapping[str, int]
     mixed: bool
+    fullest: bool
 
     def idle(self, prefix: str) -> bool:
         """Whether nothing of a model ("unet", "controlnet.nets.1") is computed or read."""
@@ -67,21 +69,22 @@ class PreparedSchedule:
         self._projected.clear()
         self._deciders.clear()
 
-    def at(self, index: int, window: int, signals: Signals) -> tuple[PreparedStep, bool]:
-        """The work of a window's step, and whether it is the fullest that could be chosen."""
+    def at(self, index: int, window: int, signals: Signals) -> PreparedStep:
+        """The work of a window's step."""
         choices, decision = self._choices[index], Decision(0, "")
         if isinstance(self.plan, AdaptivePlan):
             if window not in self._deciders:
                 self._deciders[window] = self.plan.start()
             decision = self._deciders[window](len(choices), signals)
         step = choices[decision.choice].because(decision.reason)
-        return self._work(index, step), decision.choice == 0
+        return self._work(index, step, decision.choice == 0)
 
-    def _work(self, index: int, step: StepPlan) -> PreparedStep:
+    def _work(self, index: int, step: StepPlan, fullest: bool) -> PreparedStep:
         alive = live(self.graph, step, lossless=self._bound.lossless)
         macs = site_macs(self.graph, step, alive, self._bound, self._projected)
         self._projected |= alive.attended
-        return PreparedStep(index, step, alive, self._keep[index], macs, _mixed(self.graph, alive))
+        mixed = _mixed(self.graph, alive)
+        return PreparedStep(index, step, alive, self._keep[index], macs, mixed, fullest)
 
 
 def _mixed(graph: BlockGraph, alive: Live) -> bool:

@@ -1,0 +1,46 @@
+"""What is kept of the UNet's whole prediction, and how a prediction is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..plan.graph import PREDICTION
+from ..plan.liveness import CFG_DELTA, delta
+from .cfg import both_branches
+from .current_step import CurrentStep
+from .model_calls import latents_of, prediction_of, with_prediction
+
+
+class PredictionCache:
+    """Keeps the prediction as its difference to the latents, and the difference of the guidance branches;
+    gives the prediction back in the output type of the UNet."""
+
+    def __init__(self) -> None:
+        self._output_type: Any = None
+
+    def keep(self, out: Any, sample: Tensor, step: CurrentStep) -> None:
+        """Keeps what a later step reads of an output that was computed from `sample`."""
+        prediction, keep = prediction_of(out), step.work.keep
+        if delta(PREDICTION) in keep:
+            step.put(delta(PREDICTION), prediction - latents_of(sample, prediction))
+            self._output_type = type(out)
+        if CFG_DELTA in keep and step.branches == 2:
+            uncond, cond = prediction.chunk(2)
+            step.put(CFG_DELTA, uncond - cond, 1)
+
+    def repeat(self, sample: Tensor, step: CurrentStep) -> Any:
+        """The UNet's output without running it: the latents plus the kept difference."""
+        kept = step.read(delta(PREDICTION), PREDICTION)
+        value = latents_of(sample, kept) + kept
+        return (value,) if self._output_type is tuple else self._output_type(sample=value)
+
+    def branch_difference(self, step: CurrentStep) -> Tensor | None:
+        """uncond - cond of an earlier step, where this step's plan adds it."""
+        return None if step.work.step.cfg_delta is None else step.read_one_branch(CFG_DELTA)
+
+    def both(self, out: Any, difference: Tensor | None, step: CurrentStep) -> Any:
+        """The prompt branch's output as that of both branches."""
+        weights = step.work.step.cfg_delta or (1.0, 1.0)
+        return with_prediction(out, both_branches(prediction_of(out), difference, weights))
