@@ -235,13 +235,15 @@ class CacheHandle:
         if self._run is not None:
             self._run.pause()
 
-    def _inputs_change(self, num_tokens: int) -> None:
-        """A model gets another prompt, control or embedding than before: the rest of the run is planned."""
+    def _inputs_change(self, num_tokens: int) -> Engine | None:
+        """A model gets another prompt, control or embedding than before: the rest of the run is planned, and
+        the engine that carries it out returned."""
         assert self._run is not None and self._clock is not None
         self._loop.num_tokens = num_tokens
         shape = replace(self._run.shape, num_tokens=num_tokens)
         self._run = self._plan(shape, self._clock.index)
         self._run.at(self._clock.index)
+        return self._run.engine
 
     def _plan(self, shape: Shape, step_index: int) -> _Run:
         left = num_evaluations(self.pipe) - step_index

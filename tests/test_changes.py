@@ -17,6 +17,7 @@ from hgc_video.cache.inputs import Inputs
 from hgc_video.errors import AdapterError, CacheStateError
 from hgc_video.measure.macs import MacCounter
 from hgc_video.models.state import ModelState
+from hgc_video.plan.presets import resolve
 from tests import tiny_pipelines as tiny
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -89,6 +90,46 @@ def test_what_is_counted_after_a_change_is_what_a_counter_sees(preset):
             tiny.call(pipe, "sd controlnet", **given)
         assert counter.macs == cache.report.macs
         assert len(cache.report.steps) == 5
+
+
+@pytest.mark.parametrize("preset", ["lossless", "deepcache:interval=3,controlnet_interval=3"])
+def test_a_prompt_of_another_length_is_planned_for_its_own_sizes(preset):
+    pipe = tiny.make("sd controlnet")
+    given = {
+        "prompt": None, "prompt_embeds": torch.randn(1, 9, 32), "guidance_scale": 1.0,
+        "num_images_per_prompt": 1,
+    }  # fmt: skip
+    given |= changing(pipe, prompt_embeds=lambda rows: torch.cat([rows, rows.flip(1)], 1))
+    plain = tiny.call(pipe, "sd controlnet", **given)
+    with hgc_video.enable_cache(pipe, preset) as cache:
+        tiny.call(pipe, "sd controlnet", **given)  # makes the plans
+        with MacCounter() as counter:
+            found = tiny.call(pipe, "sd controlnet", **given)
+        assert counter.macs == cache.report.macs
+        assert [len(schedule.steps) for schedule in cache.report.schedules] == [2, 3]
+    if preset == "lossless":
+        torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_the_rest_of_a_run_may_be_planned_without_a_cache():
+    """The ControlNet was left out of the step by the plan before, and runs for the stock UNet."""
+    pipe = tiny.make("controlnet")
+
+    def end(pipe, index, t, tensors):
+        if index == 1:
+            pipe._cross_attention_kwargs = {"unknown_to_processors": 1.0}
+        return tensors
+
+    def policy(graph, num_steps):
+        text = "deepcache:interval=4,controlnet_interval=4" if num_steps == 3 else "off"
+        return resolve(text).schedule(graph, num_steps)
+
+    plain = tiny.call(pipe, "controlnet", num_inference_steps=3, callback_on_step_end=end)
+    with hgc_video.enable_cache(pipe, policy) as cache:
+        kept = tiny.call(pipe, "controlnet", num_inference_steps=3)
+        given = tiny.call(pipe, "controlnet", num_inference_steps=3, callback_on_step_end=end)
+        assert [len(schedule.steps) for schedule in cache.report.schedules] == [2, 1]
+    assert (given - plain).norm() < (kept - plain).norm()
 
 
 def test_an_equal_copy_changes_nothing():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ class CurrentStep:
     """One step on one window of frames; keys of the store are those of this run and window.
 
     prepared: what is done, set when the step's first model is called.
-    calls: by model, what calls it again with the same inputs.
+    calls: by model, the forward that was called and its arguments by name.
     frames: rows of one guidance branch: the frames of all clips. zero: a scalar of the calls' dtype and
     device, which stand-ins are expanded from. slope: the extrapolation weight, one or per clip (b).
     whole_stand_ins: stand-ins must have all rows. guess_mode: a ControlNet got the prompt's branch alone.
@@ -28,7 +27,7 @@ class CurrentStep:
         self._store, self._run = store, run
         self.index, self.window = index, window
         self.prepared: PreparedStep | None = None
-        self.calls: dict[str, Callable[[], Any]] = {}
+        self.calls: dict[str, tuple[Any, dict[str, Any]]] = {}
         self.frames = 0
         self.zero = torch.empty(0)
         self.slope: float | Tensor = 0.0

@@ -62,7 +62,9 @@ class Engine:
     `spill` idle windows' values are sent to the host where there are more than `there` windows.
 
     `on_change(num_tokens)`, where it is set, is called before a model that gets another prompt, control or
-    embedding than before: it plans the rest of the run (`take`) and gives its first position (`at`).
+    embedding than before: it plans the rest of the run, gives its first position (`at`) and returns the
+    engine that carries it out: this one, after `take`; another one, where the sizes of the models' inputs
+    changed; None where the rest is not cached.
     """
 
     def __init__(
@@ -70,12 +72,13 @@ class Engine:
         there: int = RESIDENT_WINDOWS,
     ) -> None:  # fmt: skip
         self.graph = graph
-        self.on_change: Callable[[int], None] | None = None
+        self.on_change: Callable[[int], Engine | None] | None = None
         self.store, self.prediction = Store(), PredictionCache()
         self.peak_nbytes = 0
         self._inputs = Inputs()
         self._wiring = Wiring(graph, lossless=schedule.lossless)
         self._models: tuple[Any, Any] = (None, None)
+        self._wrappers: dict[str, UNetWrapper | ControlNetWrapper] = {}
         self._idle = IdleWindows(self.store, spill=spill, there=there)
         self._run = 0
         self.take(schedule)
@@ -94,9 +97,10 @@ class Engine:
         """Wraps the models; CacheStateError if one of them carries another cache."""
         self._models = unet, controlnet
         try:
-            self._wiring.put("unet", unet, partial(UNetWrapper, self))
+            self._wiring.put("unet", unet, partial(self._wrapper, UNetWrapper))
             if controlnet is not None:
-                self._wiring.put("controlnet", controlnet, partial(ControlNetWrapper, self))
+                wrapper = partial(self._wrapper, ControlNetWrapper)
+                self._wiring.put("controlnet", controlnet, wrapper)
         except BaseException:
             self.disable()
             raise
@@ -178,17 +182,14 @@ class Engine:
 
     # What the models' wrappers call
 
-    def enter(
-        self,
-        name: str,
-        call: dict[str, Any],
-        again: Callable[[], Any],
-        *,
-        branches: int,
-        last: bool,
-    ) -> CurrentStep:
-        """The step at which a model is called with these arguments (by name); `again` repeats the call.
-        `branches` are those of its sample; `last` is the UNet, which reads what the ControlNets made."""
+    def run(self, name: str, forward: Any, call: dict[str, Any]) -> Any:
+        """A model's output for these arguments (by name), by the plan of the current step."""
+        return self._wrappers[name].run(forward, call)
+
+    def responsible(self, name: str, call: dict[str, Any], *, last: bool) -> Engine | None:
+        """The engine that carries out a call of a model with these arguments (by name): this one, unless
+        the inputs changed and `on_change` gave the rest of the run to another one, or to none. `last` is
+        the UNet, which reads what the ControlNets made."""
         step = self._at_work()
         if name in step.calls:
             raise CacheStateError(
@@ -198,9 +199,14 @@ class Engine:
         if self.on_change is not None and self._inputs.changed(name, call):
             step.inputs_changed = True
         if step.inputs_changed and (last or not step.calls):
-            step = self._begin_anew(step, name, call)
-        step.calls[name] = again
-        sample: Tensor = call["sample"]
+            return self._begin_anew(step, name, call)
+        return self
+
+    def enter(self, name: str, forward: Any, call: dict[str, Any], *, branches: int) -> CurrentStep:
+        """The step at which a model is called with these arguments (by name); its sample has so many
+        branches."""
+        step, sample = self._at_work(), call["sample"]
+        step.calls[name] = forward, dict(call)
         if step.prepared is None:
             self._decide(step, sample)
         clips = sample.shape[self.graph.frames_axis] if sample.ndim == 5 else 1
@@ -250,22 +256,29 @@ class Engine:
         self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
         self._idle.fetch(self._prepared, step.index, step.window)
 
-    def _begin_anew(self, step: CurrentStep, name: str, call: dict[str, Any]) -> CurrentStep:
+    def _begin_anew(self, step: CurrentStep, name: str, call: dict[str, Any]) -> Engine | None:
         """What is kept was made of other inputs: the step begins a run of its own. ControlNets that have
         run at this step by the plan before, which leaves something of them out, run once more."""
         assert self.on_change is not None
         wasted = self.log.withdraw(step.index)
         text = call.get("encoder_hidden_states")
-        self.on_change(text.shape[1] if isinstance(text, Tensor) else 1)
-        self.log.owe(wasted)
-        self._inputs.changed(name, call)
-        anew = self._at_work()
-        if step.guess_mode:
-            self._in_guess_mode(anew)
-        elif step.calls:
-            nets = [again() for again in step.calls.values()]
+        engine = self.on_change(text.shape[1] if isinstance(text, Tensor) else 1)
+        if engine is not None:
+            engine.log.owe(wasted)
+            engine._inputs.changed(name, call)
+        if step.guess_mode and engine is not None:
+            engine._in_guess_mode(engine._at_work())
+        if step.calls and not step.guess_mode:
+            nets = [
+                forward(**before) if engine is None else engine.run(net, forward, before)
+                for net, (forward, before) in step.calls.items()
+            ]
             call |= dict(zip(RESIDUALS, sum_residuals(nets), strict=True))
-        return anew
+        return engine
 
     def _in_guess_mode(self, step: CurrentStep) -> None:
         step.guess_mode, self.log.controlnet_branches = True, 1
+
+    def _wrapper(self, kind: Any, model: Any, name: str) -> Any:
+        wrapper = self._wrappers[name] = kind(self, model, name)
+        return wrapper

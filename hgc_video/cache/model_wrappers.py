@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..plan.graph import PREDICTION
@@ -31,9 +30,13 @@ class UNetWrapper:
 
     def __call__(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
         """In place of `forward`."""
-        return self._run(forward, bound(self._signature, args, kwargs))
+        return self.run(forward, bound(self._signature, args, kwargs))
 
-    def _run(self, forward: Any, call: dict[str, Any]) -> Any:
+    def run(self, forward: Any, call: dict[str, Any]) -> Any:
+        """The UNet's output for these arguments (by name)."""
+        engine = self._engine.responsible(self._name, call, last=True)
+        if engine is not self._engine:
+            return forward(**call) if engine is None else engine.run(self._name, forward, call)
         step = self._enter(forward, call)
         graph, prediction = self._engine.graph, self._engine.prediction
         gated, computed = step.branches < graph.branches, graph.output in step.work.live.computed
@@ -54,8 +57,7 @@ class UNetWrapper:
 
     def _enter(self, forward: Any, call: dict[str, Any]) -> CurrentStep:
         engine, branches = self._engine, self._engine.graph.branches
-        again = partial(self._run, forward, dict(call))
-        step = engine.enter(self._name, call, again, branches=branches, last=True)
+        step = engine.enter(self._name, forward, call, branches=branches)
         step.slope = extrapolation_weight(step, call["sample"], self._channels, engine.graph)
         engine.prepare(self._name, step)
         return step
@@ -70,14 +72,16 @@ class ControlNetWrapper:
 
     def __call__(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
         """In place of `forward`."""
-        return self._run(forward, bound(self._signature, args, kwargs))
+        return self.run(forward, bound(self._signature, args, kwargs))
 
-    def _run(self, forward: Any, call: dict[str, Any]) -> Any:
-        engine, name, graph = self._engine, self._name, self._engine.graph
+    def run(self, forward: Any, call: dict[str, Any]) -> Any:
+        """The ControlNet's output for these arguments (by name)."""
+        name, engine = self._name, self._engine.responsible(self._name, call, last=False)
+        if engine is not self._engine:
+            return forward(**call) if engine is None else engine.run(name, forward, call)
+        graph = engine.graph
         guess_mode = bool(call.get("guess_mode")) and graph.branches > 1
-        again = partial(self._run, forward, dict(call))
-        branches = 1 if guess_mode else graph.branches
-        step = engine.enter(name, call, again, branches=branches, last=False)
+        step = engine.enter(name, forward, call, branches=1 if guess_mode else graph.branches)
         if guess_mode:
             return engine.call_in_guess_mode(name, forward, call, step)
         engine.prepare(name, step)
