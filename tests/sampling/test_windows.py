@@ -191,9 +191,9 @@ GRAINS = [
 def planned(clip, policy, windows, place):
     """What the planner says of a run, with its moves."""
     plan = resolve(policy).schedule(clip.graph, STEPS)
-    work = work_of(plan, clip.graph, STEPS, windows, place)
-    moves = moves_of(carried_out(plan, place), clip.graph, STEPS, windows)
-    return work, moves, kept_nbytes(plan, clip.graph, STEPS, windows)
+    work = work_of(plan, clip.graph, windows, place)
+    moves = moves_of(carried_out(plan, place), clip.graph, windows)
+    return work, moves, kept_nbytes(plan, clip.graph, windows)
 
 
 @pytest.mark.parametrize("policy", GRAINS)
