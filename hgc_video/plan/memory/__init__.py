@@ -1,0 +1,1 @@
+"""Keeps a run inside a memory budget: windows, exact splits, and where idle caches wait."""

@@ -1,0 +1,1 @@
+"""Finds good schedules from measured prices; pure data, no model."""
