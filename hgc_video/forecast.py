@@ -7,107 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, ModelError, nearest
 from .models.load import controlnet_folder, read_facts
 from .options import CONTROL_KINDS
-from .plan.cost import Cost, cost, full_cost
-from .plan.explain import StepExplanation, StepSummary, explain, summaries, tera
-from .plan.graph import BlockGraph
 from .plan.memory.budget import MemoryPlan, choose_memory_plan, parse_nbytes
-from .plan.memory.placement import DEVICE, carried_out, moves_of
-from .plan.memory.windows import Windows, padded, windowed
+from .plan.memory.windows import Windows
 from .plan.presets import Preset, resolve
-from .plan.schedule import Plan
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """The plan of a run and what UNet and ControlNet cost with and without the cache: `spent` and
-    `baseline` are of one window of the clip, the MACs of all windows; `plan` and `graph` are what `spent`
-    follows from; `memory_plan` is how the clip fits a memory budget; `moves` says at which steps the windows
-    are shifted."""
-
-    preset: str
-    plan: Plan
-    graph: BlockGraph
-    baseline: Cost
-    windows: Windows
-    memory_plan: MemoryPlan | None = None
-    moves: tuple[bool, ...] = ()
-
-    @cached_property
-    def spent(self) -> Cost:
-        """What one window costs; of an adaptive plan, the most that it can."""
-        return cost(self.graph, self.plan)
-
-    @property
-    def steps(self) -> tuple[StepSummary, ...]:
-        """A row of figures for every step of one window."""
-        return summaries(self.graph, self.plan)
-
-    def explain(self, step: int) -> StepExplanation:
-        """What is computed, reused, skipped and stored at a step, and why; PlanError where there is none."""
-        return explain(self.graph, self.plan, step)
-
-    @property
-    def macs_by_part(self) -> dict[str, int]:
-        """MACs of UNet and ControlNet over all windows."""
-        return windowed(self.spent, self.windows, self.moves)
-
-    @property
-    def macs_baseline_by_part(self) -> dict[str, int]:
-        """The same without the cache."""
-        return windowed(self.baseline, self.windows, padded(self.moves, len(self.baseline.macs)))
-
-    @property
-    def macs_saved(self) -> float:
-        """The share of the baseline that would not be executed, 0..1."""
-        return 1 - sum(self.macs_by_part.values()) / sum(self.macs_baseline_by_part.values())
-
-    def to_json(self) -> str:
-        """The figures under the names that a report uses."""
-        told = {
-            "preset": self.preset,
-            "macs": sum(self.macs_by_part.values()),
-            "macs_baseline": sum(self.macs_baseline_by_part.values()),
-            "macs_saved": self.macs_saved,
-            "macs_by_part": self.macs_by_part,
-            "macs_baseline_by_part": self.macs_baseline_by_part,
-            "cache_peak_nbytes": self.spent.peak_nbytes,
-            "schedule": self.plan.upper_bound().to_dict(),
-            "steps": [asdict(step) for step in self.steps],
-        }
-        if self.memory_plan is not None:
-            told |= {
-                "memory": str(self.memory_plan),
-                "predicted_peak_nbytes": self.memory_plan.peak.nbytes,
-            }
-            told |= self.memory_plan.to_dict()
-        return json.dumps(told, indent=2)
-
-    def _memory_lines(self) -> list[str]:
-        if self.memory_plan is None:
-            return []
-        rest = (f"       {line}" for line in self.memory_plan.explain())
-        return [f"memory {self.memory_plan}", *rest]
-
-    def __str__(self) -> str:
-        spent, baseline = self.macs_by_part, self.macs_baseline_by_part
-        parts = ", ".join(
-            f"{part} {tera(macs)} of {tera(baseline[part])}" for part, macs in spent.items()
-        )
-        return "\n".join([
-            *map(str, self.steps),
-            f"MACs   {tera(sum(spent.values()))} of {tera(sum(baseline.values()))} T: "
-            f"{100 * self.macs_saved:.1f} % saved ({parts})",
-            f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most for a window",
-            *self._memory_lines(),
-        ])  # fmt: skip
+from .plan.run_plan import RunPlan, plan_run
 
 
 def forecast(
@@ -125,7 +35,7 @@ def forecast(
     dtype_nbytes: int = 4,
     memory: str | int | None = None,
     throughput: str | None = None,
-) -> Forecast:
+) -> RunPlan:
     """The forecast for one clip; what is None is the model's own.
 
     Args:
@@ -169,14 +79,10 @@ def forecast(
         width=scene.width, num_tokens=scene.num_tokens, branches=branches,
         dtype_nbytes=2 if memory is not None else dtype_nbytes, convention=convention,
     )  # fmt: skip
-    baseline = full_cost(graph, num_inference_steps)
-    steps = chosen.num_steps(num_inference_steps)
-    plan = carried_out(
-        chosen.schedule(graph, steps), memory_plan.chunks.idle if memory_plan else DEVICE
-    )
-    return Forecast(
-        preset, plan, graph, baseline, windows, memory_plan, moves_of(plan, graph, windows)
-    )
+    return plan_run(
+        chosen, graph, windows, evaluations=chosen.num_steps(num_inference_steps),
+        asked=num_inference_steps, memory_plan=memory_plan,
+    )  # fmt: skip
 
 
 def _cut(

@@ -8,23 +8,22 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
-from .errors import Cancelled, HGCVideoWarning, InputError
+from .errors import HGCVideoWarning, InputError
 from .files import check_distinct, own_folder
 from .media.control import ControlClip
-from .media.frames import Frame, Frames, LazyFrames, collect_frames
+from .media.frames import LazyFrames
 from .media.left_out import left_out
-from .media.video import ImageLike, VideoLike, check_output, open_clip, write_video
+from .media.video import ImageLike, VideoLike, check_output
 from .models.device import choose_device, choose_dtype
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .options import GenerateOptions, check_prompt_length
-from .plan.memory.budget import Chunks, MemoryPlan, Peak, parse_nbytes
+from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
 from .report import Stopwatch
 from .sampling.controls import read_controls, read_first_frame
@@ -32,8 +31,6 @@ from .sampling.controls import read_controls, read_first_frame
 if TYPE_CHECKING:
     import torch
 
-    from .sampling.fit_memory import Fit
-    from .sampling.run import Run
 
 StepCallback = Callable[[int, int, Any], "bool | None"]
 
@@ -169,124 +166,16 @@ def generate(
         check_prompt_length(pipe.tokenizer, text)
     if negative_prompt:
         check_prompt_length(pipe.tokenizer, negative_prompt, "negative prompt")
-    maker = _Maker(options, chosen, clips, pipe, clock, facts, memory, context, first)
-    run, frames = maker(callback, progress)
+    from .sampling.make import (  # loads torch, which wrong input need not wait for
+        RunSetup,
+        make_frames,
+    )
+
+    setup = RunSetup(options, chosen, tuple(clips), pipe, clock, facts, memory, context, first)
+    run, frames = make_frames(setup, callback, progress)
     shown = clips[0].stream
     control_frames = shown.as_array() if isinstance(shown, LazyFrames) else shown
     return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=control_frames)
-
-
-def _forgive_out_of_memory(error: Exception, stage: str, stacklevel: int) -> None:
-    """Warns that memory ran out and a smaller cut comes next; raises what is no such error."""
-    import torch
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
-        raise error
-    first = (str(error).splitlines() or ["out of memory"])[0]
-    warnings.warn(
-        f"{stage} ran out of memory ({first}); trying a smaller cut", HGCVideoWarning, stacklevel
-    )
-
-
-def _free_device_memory() -> None:
-    """Has the device's allocator give back what a failed stage left."""
-    from accelerate.utils.memory import clear_device_cache
-
-    clear_device_cache(garbage_collection=True)
-
-
-class _Maker:
-    """Makes the run that options ask for; a stage that runs out of memory is done again in a smaller cut."""
-
-    def __init__(
-        self, options: GenerateOptions, preset: Preset, clips: list[ControlClip], pipe: Any,
-        clock: Stopwatch, facts: ModelFacts, memory: str | int | None, context: tuple[int, int],
-        image: Frame | None,
-    ) -> None:  # fmt: skip
-        self.parts = (options, preset, clips, pipe, clock)
-        self.facts, self.memory, self.context = facts, memory, context
-        self.image, self.out = image, options.out
-
-    def __call__(self, callback: StepCallback | None, progress: bool) -> tuple[Run, Frames]:
-        """The run and its frames (f H W 3); written as they are decoded where a place was told."""
-        run, latents = self._denoised(callback, progress)
-        while True:
-            try:
-                return run, self._collected(run, latents)
-            except RuntimeError as error:
-                _forgive_out_of_memory(error, "decoding", stacklevel=4)
-            _free_device_memory()  # here, where the error no longer holds what failed
-            run.memory_plan = self._fit.smaller_decode(run.memory_plan)
-
-    def _denoised(self, callback: StepCallback | None, progress: bool) -> tuple[Run, Any]:
-        """A run and its latents; a second time in a smaller cut, and no more, where memory ran out."""
-        with self.parts[-1]("plan"):
-            memory_plan = self._cut()
-        try:
-            return self._latents(memory_plan, callback, progress)
-        except RuntimeError as error:
-            _forgive_out_of_memory(error, "denoising", stacklevel=5)
-        _free_device_memory()
-        with self.parts[-1]("plan"):
-            memory_plan = self._fit.smaller_denoise(memory_plan)
-        return self._latents(memory_plan, callback, progress)
-
-    def _latents(
-        self, memory_plan: MemoryPlan, callback: StepCallback | None, progress: bool
-    ) -> tuple[Run, Any]:
-        from .sampling.run import Run  # loads torch, which wrong input need not wait for
-
-        run = Run(*self.parts, memory_plan, self.context[1], self.image)
-        with _watched(callback, run.num_evaluations, progress) as on_step:
-            return run, run.latents(on_step)
-
-    def _collected(self, run: Run, latents: Any) -> Frames:
-        size, chunks = (run.num_frames, run.height, run.width), run.decoded(latents)
-        if self.out is None:
-            return collect_frames(chunks, *size)
-        each = (frame for chunk in chunks for frame in chunk)
-        written = write_video(self.out, each, run.controls[0].fps)
-        return LazyFrames(partial(_read_from, written), *size, hold=False)
-
-    def _cut(self) -> MemoryPlan:
-        """How the clip is cut; a short one with no budget told is not cut on the CPU, and not predicted."""
-        _, _, clips, pipe, _ = self.parts
-        num_frames, device = clips[0].shape[0], str(pipe.unet.device)
-        from .sampling.stock_pipeline import adapter_of  # loads torch
-
-        if self.memory is None and device == "cpu" and num_frames <= self.context[0]:
-            chunks = Chunks(decode=adapter_of(pipe).decoded_at_once(num_frames))
-            return MemoryPlan(1, num_frames, chunks, Peak(0, 0), None)
-        from .sampling.fit_memory import memory_budget
-
-        return self._fit.cut(memory_budget(self.memory, device))
-
-    @cached_property
-    def _fit(self) -> Fit:
-        """What chooses depths for this run."""
-        from .sampling.fit_memory import Fit
-        from .sampling.predict_peak import Scale
-        from .sampling.stock_pipeline import adapter_of
-
-        options, preset, clips, pipe, _ = self.parts
-        num_frames, height, width = clips[0].shape
-        length, overlap = self.context
-        factor = pipe.vae_scale_factor
-        scale = Scale(
-            num_frames, height // factor, width // factor, adapter_of(pipe).num_tokens,
-            options.branches, preset.num_steps(options.num_inference_steps or 0), factor, overlap,
-        )  # fmt: skip
-        # Settled where it is told, or where the model makes whole clips only.
-        as_array = self.facts.from_image or options.context_length is not None
-        context = min(length, num_frames) if as_array else None
-        return Fit(pipe, preset, scale, max_frames=length, context=context)
-
-
-def _read_from(path: Path, start: int) -> Iterator[Frame]:
-    """The frames of a clip from a number on."""
-    source = open_clip(path)
-    return source.frames(range(start, source.info.num_frames))
 
 
 def _check_out(options: GenerateOptions) -> None:
@@ -335,23 +224,3 @@ def _calibrated(
 
 def _silent(line: str) -> None:
     """Where no progress is to be shown."""
-
-
-@contextmanager
-def _watched(
-    callback: StepCallback | None, num_inference_steps: int, progress: bool
-) -> Iterator[Callable[[int, Any], None]]:
-    """One function to call after each step: it moves the progress bar and asks the caller's callback."""
-    from tqdm.auto import tqdm
-
-    bar = tqdm(total=num_inference_steps, desc="denoising", unit="step", disable=not progress)
-
-    def on_step(step_index: int, latents: Any) -> None:
-        bar.update()
-        if callback is not None and callback(step_index, num_inference_steps, latents) is False:
-            raise Cancelled(
-                f"stopped by the callback after step {step_index + 1} of {num_inference_steps}"
-            )
-
-    with bar:
-        yield on_step

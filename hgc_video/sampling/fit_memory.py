@@ -1,4 +1,4 @@
-"""Chooses the cut of a run that fits the memory there is; composes the planner with what predicts a peak."""
+"""Chooses the memory plan of a run that fits; composes the planner with what predicts a peak."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Fit:
         parts = (pipe.unet, pipe.controlnet, pipe.vae)
         self._predict = PeakModel(*parts, others, scale, preset, self._dtype, self._device)
 
-    def cut(self, budget: int | None, *, denoise_budget: int | None = None) -> MemoryPlan:
-        """The cheapest cut whose predicted peak fits; InputError names the budget that would do."""
+    def plan(self, budget: int | None, *, denoise_budget: int | None = None) -> MemoryPlan:
+        """The cheapest memory plan whose predicted peak fits; InputError names the budget that would do."""
         return choose_memory_plan(
             self._predict, num_frames=self._scale.num_frames, max_frames=self._max_frames,
             num_positions=self._scale.num_positions, rates=rates_of(self._device, self._dtype),
@@ -67,17 +67,18 @@ class Fit:
         )  # fmt: skip
 
     def smaller_denoise(self, failed: MemoryPlan) -> MemoryPlan:
-        """The next cut after one whose denoising loop ran out of memory: predicted to take less there, while
-        decoding, which was not reached, may take what it was to take. InputError where there is none."""
+        """The next memory plan after one whose denoising loop ran out of memory: predicted to take less
+        there, while decoding, which was not reached, may take what it was to take. InputError where there
+        is none."""
         taken = failed.peak.denoise or self._predict.denoise(failed.context, failed.chunks)[0]
         try:
-            return self.cut(failed.budget, denoise_budget=taken)
+            return self.plan(failed.budget, denoise_budget=taken)
         except InputError as error:
             raise _no_smaller(failed) from error
 
     def smaller_decode(self, failed: MemoryPlan) -> MemoryPlan:
-        """The same cut with half as many frames decoded at once, after decoding ran out of memory: the
-        latents are made and stay as they are; InputError where it was a single frame."""
+        """The same memory plan with half as many frames decoded at once, after decoding ran out of memory:
+        the latents are made and stay as they are; InputError where it was a single frame."""
         if failed.chunks.decode == 1:
             raise _no_smaller(failed)
         frames = min(failed.chunks.decode, self._scale.num_frames) // 2 or 1
@@ -87,6 +88,6 @@ class Fit:
 
 def _no_smaller(failed: MemoryPlan) -> InputError:
     return InputError(
-        f"memory ran out with {failed}, and there is no smaller cut; make fewer or smaller frames, or "
-        "free memory"
+        f"memory ran out with {failed}, and there is no smaller memory plan; make fewer or smaller frames, "
+        "or free memory"
     )

@@ -1,6 +1,6 @@
-"""One run of a loaded pipeline: encode, denoise under a schedule, decode, account.
+"""One run of a loaded pipeline: plan, encode, denoise under the plan, decode, report.
 
-Knows the host of a stock pipeline and the engine; not where models, clips or wishes come from.
+Knows the stock pipeline and the engine; not where models, clips or options come from.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,13 +25,12 @@ from ..media.control import ControlClip
 from ..media.frames import Frames
 from ..models.graph_builder import build_graph
 from ..options import GenerateOptions
-from ..plan.cost import full_cost
 from ..plan.explain import summaries
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import MemoryPlan
-from ..plan.memory.placement import carried_out, moves_of
-from ..plan.memory.windows import Windows, padded, windowed
+from ..plan.memory.windows import Windows
 from ..plan.presets import Preset
+from ..plan.run_plan import plan_run
 from ..report import Report, Stopwatch
 from .conditioning import Conditioning, in_control_window
 from .loop import ControlledUNet, denoise
@@ -44,11 +44,11 @@ class _AsTensor:
         self._frames = frames
 
     def __getitem__(self, frames: slice) -> Tensor:
-        return torch.from_numpy(np.array(self._frames[frames])).permute(0, 3, 1, 2)
+        return rearrange(torch.from_numpy(np.array(self._frames[frames])), "f h w c -> f c h w")
 
 
 class Run:
-    """Makes the frames that the options ask for and the account of what that took."""
+    """Makes the frames that the options ask for and the report of what that took."""
 
     def __init__(
         self, options: GenerateOptions, preset: Preset, controls: Sequence[ControlClip], pipe: Any,
@@ -70,19 +70,21 @@ class Run:
         self.num_evaluations = len(pipe.scheduler.timesteps)
         with clock("plan"):
             self.graph = self._graph()
-            planned = preset.schedule(self.graph, self.num_evaluations, self._silent())
-            self.schedule = carried_out(planned, memory_plan.chunks.idle)
-            self.moves = moves_of(self.schedule, self.graph, self.windows)
+            self.planned = plan_run(
+                preset, self.graph, self.windows, evaluations=self.num_evaluations,
+                asked=self._asked_evaluations(), memory_plan=memory_plan, inactive=self._inactive(),
+            )  # fmt: skip
+        self.schedule = self.planned.plan
         self.engine: Engine | None = None
         self.memory = PeakMemory(self.device)
 
     def latents(self, on_step: Callable[[int, Tensor], None]) -> Tensor:
-        """The clip's final latents, (1 c f h w) or (1 f c h w) as the host has them."""
+        """The clip's final latents, (1 c f h w) or (1 f c h w) as the pipeline has them."""
         with self.memory, torch.no_grad():
             with self.clock("encode"):
                 guidance, noise, timesteps, options = self.encode()
                 start = [noise]
-                del noise  # the loop alone holds it, and lets go of it at the first step
+                del noise  # the loop alone holds it, until its first step
             with self.clock("denoise"), ExitStack() as stack:
                 unet, controlnet = self.pipe.unet, self.pipe.controlnet
                 models = {"graph": self.graph, "unet": unet, "controlnet": controlnet}
@@ -94,7 +96,7 @@ class Run:
                     self.engine = stack.enter_context(attached)
                 steered = ControlledUNet(
                     unet, controlnet, guidance, len(timesteps), windows=self.windows,
-                    moves=self.moves, engine=self.engine,
+                    moves=self.planned.moves, engine=self.engine,
                 )  # fmt: skip
                 return denoise(
                     steered, self.pipe.scheduler, start.pop(), timesteps, positions=[steered],
@@ -115,9 +117,8 @@ class Run:
     def report(self) -> Report:
         """What the run took; call it after `frames`."""
         options, shared = self.options, self.adapter.other_macs(self._take())
-        baseline = self._uncached(self._baseline_evaluations())
-        uncached = self._uncached(self.num_evaluations)
-        spent = self.engine.log.macs_by_part() if self.engine else uncached
+        baseline = self.planned.macs_baseline_by_part
+        spent = self.engine.log.macs_by_part() if self.engine else self.planned.macs_by_part
         executed = self.engine.log.record() if self.engine else self.schedule.upper_bound()
         return Report(
             prompt=options.prompt_line, negative_prompt=options.negative_prompt,
@@ -149,11 +150,11 @@ class Run:
         }  # fmt: skip
 
     def encode(self) -> tuple[Conditioning, Tensor, Tensor, dict[str, Any]]:
-        """What steers the clip, noise, timesteps and the scheduler's options."""
+        """Conditioning, noise, timesteps and the scheduler's options."""
         scheduler = self.pipe.scheduler
         scheduler.set_timesteps(self.num_inference_steps, device=self.pipe.device)
-        steering, latents, options = self.adapter.encode(self._take())
-        return steering, latents, scheduler.timesteps, options
+        conditioning, latents, options = self.adapter.encode(self._take())
+        return conditioning, latents, scheduler.timesteps, options
 
     def _take(self) -> RunInputs:
         return RunInputs(
@@ -165,12 +166,7 @@ class Run:
             self.image,
         )
 
-    def _uncached(self, evaluations: int) -> dict[str, int]:
-        """MACs by part without a policy, in the same windows."""
-        moves = padded(self.moves, evaluations)
-        return windowed(full_cost(self.graph, evaluations), self.windows, moves)
-
-    def _baseline_evaluations(self) -> int:
+    def _asked_evaluations(self) -> int:
         """How often the models would run without a policy: of the steps that were asked for."""
         if self.num_inference_steps == self.asked_steps:
             return self.num_evaluations
@@ -185,8 +181,8 @@ class Run:
             dtype_nbytes=pipe.unet.dtype.itemsize,
         )  # fmt: skip
 
-    def _silent(self) -> dict[int, tuple[str, ...]]:
-        """The steps at which the control adds nothing; the host itself runs it all the same."""
+    def _inactive(self) -> dict[int, tuple[str, ...]]:
+        """The ControlNets that add nothing, by step; the stock pipeline runs them all the same."""
         options, count = self.options, self.num_evaluations
         window = (options.control_guidance_start, options.control_guidance_end)
         nets = ["controlnet"] if len(options.control_kinds) == 1 else [

@@ -1,4 +1,4 @@
-"""Predicted peaks against measured ones, and runs that are cut to fit."""
+"""Predicted peaks against measured ones, and runs that are split to fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import psutil
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from hgc_video.request import Request
 
 import hgc_video
 from hgc_video.errors import HGCVideoWarning, InputError
@@ -17,6 +16,7 @@ from hgc_video.forecast import forecast
 from hgc_video.measure.live_bytes import LiveBytes
 from hgc_video.media.control import load_control
 from hgc_video.models.load import load_pipeline
+from hgc_video.options import GenerateOptions
 from hgc_video.plan.memory.budget import GIB, Chunks, MemoryPlan, Peak
 from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE
 from hgc_video.plan.presets import resolve
@@ -54,7 +54,7 @@ def test_live_bytes_by_hand():
 @pytest.mark.parametrize("policy", [None, "lossless", "hgc:interval=2,cut=1,gate=1,dense=0.2"])
 @pytest.mark.parametrize("num_frames", [6, 11])
 def test_the_predicted_peak_is_the_measured_one(policy, num_frames):
-    """Denoising on real tensors, followed as the prediction follows those without numbers."""
+    """Denoising on real tensors, followed as the prediction follows meta tensors."""
     clip = LongClip(num_frames)
     scale = Scale(num_frames, 8, 8, 7, 2, 5, 2, overlap=2)
     vae = load_pipeline("puppet", "pose").vae
@@ -81,16 +81,14 @@ def test_a_told_memory_cuts_the_clip_and_changes_nothing(pose):
 
 def test_where_idle_caches_live_changes_the_bill_and_not_the_clip():
     pipe, pose = load_pipeline("puppet", "pose"), held_out(6, 11).truth.pose
-    request = Request(
-        control_video=pose, prompt=PROMPT, control="pose", model="puppet", negative_prompt=None,
-        num_inference_steps=2, guidance_scale=None, conditioning_scale=1.0, num_frames=11,
-        height=None, width=None, fps=None, seed=0, extract=False,
-    )  # fmt: skip
+    options = GenerateOptions(
+        control_video=pose, prompt=PROMPT, num_inference_steps=2, guidance_scale=2.0, num_frames=11
+    )
     clips, preset = [load_control(pose)], resolve("deepcache:interval=2")
     reports, latents = {}, {}
     for idle in (DEVICE, HOST, RECOMPUTE):
         memory_plan = MemoryPlan(1, 5, Chunks(idle=idle), Peak(0, 0), None)
-        made = Run(request, preset, 2.0, clips, pipe, Stopwatch(), memory_plan, 2)
+        made = Run(options, preset, clips, pipe, Stopwatch(), memory_plan, 2)
         latents[idle] = made.latents(lambda *_: None)
         reports[idle] = made.report()
     assert torch.equal(latents[HOST], latents[DEVICE])
@@ -121,7 +119,7 @@ def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
             fallen.append(step)
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.warns(HGCVideoWarning, match="denoising ran out of memory .*smaller cut"):
+    with pytest.warns(HGCVideoWarning, match="denoising ran out of memory .*smaller memory plan"):
         clip = run(pose, memory="8GiB", callback=fall_once)
     whole = run(pose)
     assert "level 2" in clip.report.memory
@@ -130,7 +128,10 @@ def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
     def always(step, steps, latents):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.warns(HGCVideoWarning, match="smaller cut"), pytest.raises(torch.OutOfMemoryError):
+    with (
+        pytest.warns(HGCVideoWarning, match="smaller memory plan"),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
         run(pose, memory="8GiB", callback=always)
 
 
@@ -139,7 +140,7 @@ def test_the_stage_that_ran_out_of_memory_is_the_one_that_is_cut():
     pipe = load_pipeline("puppet", "pose")
     scale = Scale(16, 16, 16, 32, 2, 25, 8, 4)
     fit = Fit(pipe, resolve("off"), scale, max_frames=16)
-    first = fit.cut(8 * GIB)
+    first = fit.plan(8 * GIB)
     assert first.peak.denoise < first.peak.decode and first.chunks.decode == 16
     denoise = fit.smaller_denoise(first)
     assert denoise.peak.denoise < first.peak.denoise and denoise.chunks.split
@@ -147,12 +148,12 @@ def test_the_stage_that_ran_out_of_memory_is_the_one_that_is_cut():
     decode = fit.smaller_decode(first)
     assert decode.peak.decode < first.peak.decode and decode.chunks.decode == 8
     assert decode.peak.denoise == first.peak.denoise and not decode.chunks.split
-    # A run on the CPU that nothing was predicted of has a smaller cut too.
+    # A run on the CPU that nothing was predicted of has a smaller memory plan too.
     unknown = MemoryPlan(1, 16, Chunks(decode=16), Peak(0, 0), None)
     assert fit.smaller_denoise(unknown).peak.denoise < first.peak.denoise
     for _ in range(4):
         decode = fit.smaller_decode(decode) if decode.chunks.decode > 1 else decode
-    with pytest.raises(InputError, match="no smaller cut"):
+    with pytest.raises(InputError, match="no smaller memory plan"):
         fit.smaller_decode(decode)
 
 

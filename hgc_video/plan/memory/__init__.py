@@ -1,1 +1,1 @@
-"""Keeps a run inside a memory budget: windows, exact splits, and where idle caches wait."""
+"""Long clips and little memory: windows, splits, where idle caches live, and how fast a device is."""

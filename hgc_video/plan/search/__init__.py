@@ -1,1 +1,1 @@
-"""Finds good schedules from measured prices; pure data, no model."""
+"""Finds schedules: the best key steps exactly, hill-climbing from there, carrying over to other models."""

@@ -1,0 +1,169 @@
+"""Makes the frames of a run; a stage that runs out of memory is done again in smaller parts."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..errors import Cancelled, HGCVideoWarning
+from ..media.control import ControlClip
+from ..media.frames import Frame, Frames, LazyFrames, collect_frames
+from ..media.video import open_clip, write_video
+from ..models.load import ModelFacts
+from ..options import GenerateOptions
+from ..plan.memory.budget import Chunks, MemoryPlan, Peak
+from ..plan.presets import Preset
+from ..report import Stopwatch
+from .fit_memory import Fit, memory_budget
+from .predict_peak import Scale
+from .run import Run
+from .stock_pipeline import adapter_of
+
+StepCallback = Callable[[int, int, Any], "bool | None"]
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """What a run is made of: options, preset, control clips, the loaded pipeline, what is known of its model,
+    the memory budget (None: what is free), length and overlap of windows, the first frame of models that
+    begin with one."""
+
+    options: GenerateOptions
+    preset: Preset
+    clips: tuple[ControlClip, ...]
+    pipe: Any
+    stopwatch: Stopwatch
+    facts: ModelFacts
+    budget: str | int | None
+    context: tuple[int, int]
+    first: Frame | None
+
+    def run(self, memory_plan: MemoryPlan) -> Run:
+        """The planned run under a memory plan."""
+        return Run(
+            self.options, self.preset, self.clips, self.pipe, self.stopwatch, memory_plan, self.context[1],
+            self.first,
+        )  # fmt: skip
+
+    def memory_plan(self) -> MemoryPlan:
+        """How the run fits the memory. A short clip on the CPU is not split where no budget is given, and
+        nothing is predicted for it."""
+        num_frames, device = self.clips[0].shape[0], str(self.pipe.unet.device)
+        if self.budget is None and device == "cpu" and num_frames <= self.context[0]:
+            chunks = Chunks(decode=adapter_of(self.pipe).decoded_at_once(num_frames))
+            return MemoryPlan(1, num_frames, chunks, Peak(0, 0), None)
+        return self.fit.plan(memory_budget(self.budget, device))
+
+    @cached_property
+    def fit(self) -> Fit:
+        """What chooses memory plans for this run."""
+        options, pipe = self.options, self.pipe
+        num_frames, height, width = self.clips[0].shape
+        length, overlap = self.context
+        factor = pipe.vae_scale_factor
+        scale = Scale(
+            num_frames, height // factor, width // factor, adapter_of(pipe).num_tokens,
+            options.branches, self.preset.num_steps(options.num_inference_steps or 0), factor, overlap,
+        )  # fmt: skip
+        # The windows' length is settled where it is given, or where the model makes whole clips only.
+        settled = self.facts.from_image or options.context_length is not None
+        context = min(length, num_frames) if settled else None
+        return Fit(pipe, self.preset, scale, max_frames=length, context=context)
+
+
+def make_frames(
+    setup: RunSetup, callback: StepCallback | None, progress: bool
+) -> tuple[Run, Frames]:
+    """The run and its frames (f H W 3); written as they are decoded where the options name a file.
+
+    Raises:
+        Cancelled: the callback returned False.
+        torch.OutOfMemoryError: memory ran out, and no smaller plan fits either.
+    """
+    run, latents = _denoised(setup, callback, progress)
+    while True:
+        try:
+            return run, _decoded(setup, run, latents)
+        except RuntimeError as error:
+            _warn_out_of_memory(error, "decoding", stacklevel=4)
+        clear_device_cache(garbage_collection=True)  # here, where the error no longer holds tensors
+        run.memory_plan = setup.fit.smaller_decode(run.memory_plan)
+
+
+def _denoised(setup: RunSetup, callback: StepCallback | None, progress: bool) -> tuple[Run, Tensor]:
+    """A run and its latents; a second time under a smaller plan, and no more, where memory ran out."""
+    with setup.stopwatch("plan"):
+        memory_plan = setup.memory_plan()
+    try:
+        return _latents(setup, memory_plan, callback, progress)
+    except RuntimeError as error:
+        _warn_out_of_memory(error, "denoising", stacklevel=5)
+    clear_device_cache(garbage_collection=True)
+    with setup.stopwatch("plan"):
+        memory_plan = setup.fit.smaller_denoise(memory_plan)
+    return _latents(setup, memory_plan, callback, progress)
+
+
+def _latents(
+    setup: RunSetup, memory_plan: MemoryPlan, callback: StepCallback | None, progress: bool
+) -> tuple[Run, Tensor]:
+    run = setup.run(memory_plan)
+    with _watched(callback, run.num_evaluations, progress) as on_step:
+        return run, run.latents(on_step)
+
+
+def _decoded(setup: RunSetup, run: Run, latents: Tensor) -> Frames:
+    size, chunks = (run.num_frames, run.height, run.width), run.decoded(latents)
+    out: str | os.PathLike[str] | None = setup.options.out
+    if out is None:
+        return collect_frames(chunks, *size)
+    each = (frame for chunk in chunks for frame in chunk)
+    written = write_video(out, each, run.controls[0].fps)
+    return LazyFrames(partial(_read_from, written), *size, hold=False)
+
+
+def _read_from(path: Path, start: int) -> Iterator[Frame]:
+    """The frames of a clip from a number on."""
+    source = open_clip(path)
+    return source.frames(range(start, source.info.num_frames))
+
+
+def _warn_out_of_memory(error: RuntimeError, stage: str, stacklevel: int) -> None:
+    """Warns that memory ran out and a smaller plan comes next; raises what is no such error."""
+    if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+        raise error
+    first = (str(error).splitlines() or ["out of memory"])[0]
+    warnings.warn(
+        f"{stage} ran out of memory ({first}); trying a smaller memory plan",
+        HGCVideoWarning,
+        stacklevel,
+    )
+
+
+@contextmanager
+def _watched(
+    callback: StepCallback | None, num_inference_steps: int, progress: bool
+) -> Iterator[Callable[[int, Any], None]]:
+    """One function to call after each step: it moves the progress bar and asks the caller's callback."""
+    bar = tqdm(total=num_inference_steps, desc="denoising", unit="step", disable=not progress)
+
+    def on_step(step_index: int, latents: Any) -> None:
+        bar.update()
+        if callback is not None and callback(step_index, num_inference_steps, latents) is False:
+            raise Cancelled(
+                f"stopped by the callback after step {step_index + 1} of {num_inference_steps}"
+            )
+
+    with bar:
+        yield on_step
