@@ -1,1 +1,1 @@
-"""Finds schedules: the best key steps exactly, hill-climbing from there, and carrying over to other models."""
+"""Finds schedules: the best key steps exactly, hill-climbing from there, carrying over to other models."""
