@@ -141,7 +141,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {_OLD_NAMES.get(str(name), str(name)): value for name, value in data.items()}
 
 
-_OLD_NAMES = {"sensitivity": "sensitivity", "gate": "cfg_drop_error"}  # of files written before 0.2
+_OLD_NAMES = {"gains": "sensitivity", "gate": "cfg_drop_error"}  # of files written before 0.2
 
 
 def _segments(path: Path, tables: Any) -> dict[int, dict[Segment, Any]]:

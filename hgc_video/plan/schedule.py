@@ -217,7 +217,7 @@ def _sorted(step: dict[str, Any]) -> dict[str, Any]:
 
 _ORDERED = ("cfg_delta", "latent_progress")
 _OLD_NAMES = {  # of files written before 0.2
-    "deltas": "deltas", "merge": "average_branches", "difference": "cfg_delta",
+    "contributions": "deltas", "merge": "average_branches", "difference": "cfg_delta",
     "follow": "latent_progress", "silent": "inactive_controlnets", "also": "always_compute",
 }  # fmt: skip
 

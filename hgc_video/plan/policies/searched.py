@@ -218,10 +218,7 @@ def _meaning(action: str) -> str:
     }.get(action, f"computes the last {action} up layers")  # fmt: skip
 
 
-_OLD_NAMES = {
-    "extrapolation": "extrapolation",
-    "step_ratio": "step_ratio",
-}  # of files written before 0.2
+_OLD_NAMES = {"damping": "extrapolation", "stretch": "step_ratio"}  # of files written before 0.2
 
 
 def load_coded_schedule(path: Path) -> CodedSchedule:
