@@ -1,4 +1,4 @@
-"""Chooses the memory plan of a run that fits what there is; composes the planner with what predicts a peak."""
+"""Chooses the memory plan of a run that fits; composes the planner with what predicts a peak."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..plan.memory.budget import MemoryPlan, Peak, choose_memory_plan, parse_nby
 from ..plan.presets import Preset
 from .predict_peak import PeakModel, Scale
 from .stock_pipeline import adapter_of
+from .trial_step import TrialRuns
 
 _SHARE = 0.9  # of the free memory, where no budget is told: others live there too
 
@@ -55,7 +56,8 @@ class Fit:
         weights = (p for encoder in host.encoders for p in encoder.parameters())
         others = sum(p.numel() * p.element_size() for p in weights)
         parts = (pipe.unet, pipe.controlnet, pipe.vae)
-        self._predict = PeakModel(*parts, others, scale, preset, self._dtype, self._device)
+        trials = TrialRuns(*parts, scale, self._dtype, self._device)
+        self._predict = PeakModel(trials, others, scale, preset)
 
     def plan(self, budget: int | None, *, denoise_budget: int | None = None) -> MemoryPlan:
         """The cheapest memory plan whose predicted peak fits; InputError names the budget that would do."""
@@ -67,8 +69,9 @@ class Fit:
         )  # fmt: skip
 
     def smaller_denoise(self, failed: MemoryPlan) -> MemoryPlan:
-        """The next memory plan after one whose denoising loop ran out of memory: predicted to take less there, while
-        decoding, which was not reached, may take what it was to take. InputError where there is none."""
+        """The next memory plan after one whose denoising loop ran out of memory: predicted to take less
+        there, while decoding, which was not reached, may take what it was to take. InputError where there
+        is none."""
         taken = failed.peak.denoise or self._predict.denoise(failed.context, failed.chunks)[0]
         try:
             return self.plan(failed.budget, denoise_budget=taken)
@@ -76,8 +79,8 @@ class Fit:
             raise _no_smaller(failed) from error
 
     def smaller_decode(self, failed: MemoryPlan) -> MemoryPlan:
-        """The same memory plan with half as many frames decoded at once, after decoding ran out of memory: the
-        latents are made and stay as they are; InputError where it was a single frame."""
+        """The same memory plan with half as many frames decoded at once, after decoding ran out of memory:
+        the latents are made and stay as they are; InputError where it was a single frame."""
         if failed.chunks.decode == 1:
             raise _no_smaller(failed)
         frames = min(failed.chunks.decode, self._scale.num_frames) // 2 or 1
