@@ -1,11 +1,10 @@
 """Writes the data that a plan answers from at once: block graphs, and bytes at memory peaks (configs/graphs).
 
-    python scripts/ship_graphs.py                                       # everything: many minutes
-    python scripts/ship_graphs.py --only animatediff-sd15 --presets balanced
+    python scripts/ship_graphs.py                                  # everything: many minutes
+    python scripts/ship_graphs.py --only puppet --only sd15        # the files of other models stay
 
 It plans what is to be answered at once, with nothing shipped, and ships what the plans had to make. What it
-made before with the same code, in --work, is not made again, so that a run that broke off goes on. With
---only or --presets the other files stay as they are.
+made before with the same code, in --work, is not made again, so that a run that broke off goes on.
 """
 
 from __future__ import annotations
@@ -70,7 +69,9 @@ def main() -> None:
     """Makes the data, ships it, and tells how large it is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", metavar="MODEL", help="default: all models")
-    parser.add_argument("--presets", default=",".join(PRESETS), help="whose memory is predicted")
+    parser.add_argument(
+        "--presets", default=",".join(PRESETS), help="whose memory is predicted; '' leaves it out"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/ship_graphs"), metavar="FOLDER")
     options = parser.parse_args()
     models = options.only or [PUPPET, *known_models()]
