@@ -11,25 +11,26 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hgc_video.errors import InputError
 from hgc_video.files import package_data
 from hgc_video.forecast import forecast
+from hgc_video.models import kept_data
 from hgc_video.models.configurations import known_model, known_models
-from hgc_video.models.kept_data import ship_own
 from hgc_video.plan.presets import PRESETS
 
 PUPPET = "puppet"
 LONG = (
     512  # frames: a step of any clip of three windows or more takes the same, but for its latents
 )
-NO_MEMORY = 1  # byte: every memory plan is tried, and none fits
+BUDGETS = ("8GiB", "12GiB", "16GiB", "24GiB")  # what GPUs have; others are tried at first use
 
 
 def plans(models: list[str], presets: list[str]) -> Iterator[dict[str, Any]]:
@@ -37,32 +38,12 @@ def plans(models: list[str], presets: list[str]) -> Iterator[dict[str, Any]]:
     for model in models:
         controls = ("pose", "depth") if model == PUPPET else ("pose",)
         yield from ({"model": model, "control": control} for control in controls)
-    for preset in presets:
-        for model in models:
-            if model != PUPPET and known_model(model).num_frames > 1:
-                asked = {"model": model, "preset": preset, "memory": NO_MEMORY}
-                if not known_model(model).configurations().temporal:
-                    yield {**asked, "num_frames": LONG}
-                yield asked
-
-
-@contextmanager
-def put_aside(folder: Path, aside: Path, *, back: bool) -> Iterator[None]:
-    """Nothing is shipped while the `with` block lasts; at its end what is not there anew comes `back`."""
-    aside.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.json.gz"):
-        path.rename(aside / path.name)
-    try:
-        yield
-    except BaseException:
-        back = True
-        raise
-    finally:
-        for path in aside.glob("*.json.gz"):
-            if back and not (folder / path.name).exists():
-                path.rename(folder / path.name)
-            else:
-                path.unlink()
+    video = [name for name in models if name != PUPPET and known_model(name).num_frames > 1]
+    for memory, preset, model in product(BUDGETS, presets, video):
+        asked = {"model": model, "preset": preset, "memory": memory}
+        if not known_model(model).configurations().temporal:
+            yield {**asked, "num_frames": LONG}
+        yield asked
 
 
 def main() -> None:
@@ -78,18 +59,21 @@ def main() -> None:
     presets = [name for name in options.presets.split(",") if name]
     whole = options.only is None and set(presets) == set(PRESETS)
     os.environ["HGC_VIDEO_HOME"] = str(options.work.absolute())
-    shipped = package_data("graphs")
-    with put_aside(shipped, options.work / "aside", back=not whole):
-        try:
+    try:
+        with patch.object(kept_data, "_shipped_by", return_value={}):  # nothing is taken as shipped
             for asked in plans(models, presets):
                 began = time.process_time()
-                with suppress(InputError):  # NO_MEMORY is too little
+                with suppress(InputError):  # some models need more
                     forecast(**asked)
                 print(f"{time.process_time() - began:6.1f} s  {asked}", flush=True)
-        finally:
-            ship_own()
-    sizes = [path.stat().st_size for path in shipped.glob("*.json.gz")]
-    print(f"{len(sizes)} files, {sum(sizes) / 1024:.0f} KiB in {shipped}", file=sys.stderr)
+    finally:
+        kept_data.ship_own()
+    made = {path.name for path in options.work.glob("graphs/*.json.gz")}
+    for path in package_data("graphs").glob("*.json.gz"):
+        if whole and path.name not in made:
+            path.unlink()
+    sizes = [path.stat().st_size for path in package_data("graphs").glob("*.json.gz")]
+    print(f"{len(sizes)} files, {sum(sizes) / 1024:.0f} KiB in {package_data('graphs')}")
 
 
 if __name__ == "__main__":
