@@ -67,15 +67,34 @@ def test_links_exist():
     assert not gone
 
 
-def test_the_tree_is_the_package():
-    """Every file and room of the package has its line, and no line is of something gone."""
-    (tree,) = blocks("text")
-    named = set(re.findall(r"^  (\S+)", tree, re.MULTILINE))
-    top = {p for p in (ROOT / "hgc_video").iterdir() if p.name not in {"__pycache__", "py.typed"}}
-    there = {f"{p.name}/" if p.is_dir() else p.name for p in top}
-    assert named == there
-    for folder in re.findall(r"^(\w+/)", tree, re.MULTILINE):
-        assert (ROOT / folder).is_dir()
+def test_the_packages_page_names_every_file():
+    """Every file and room has its line there, and no line is of something gone."""
+    page = (ROOT / "hgc_video" / "README.md").read_text()
+    (tree,) = re.findall(r"^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    named, room = set(), ""
+    for line in tree.splitlines():
+        name = line.split()[0]
+        room = name if name.endswith("/") else room
+        named.add(name if name == room else room + name)
+    package = ROOT / "hgc_video"
+    files = {p for p in package.rglob("*.py") if p.name != "__init__.py"}
+    rooms = {f"{p.parent.relative_to(ROOT)}/" for p in package.rglob("*.py")}
+    assert named == {str(p.relative_to(ROOT)) for p in files} | rooms
+
+
+PAGES = [
+    page for room in ("hgc_video", "configs") for page in sorted((ROOT / room).rglob("README.md"))
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_links_of_other_pages_exist(page):
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if "://" not in link]
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_readme_is_short():
+    assert len(TEXT.splitlines()) <= 180
 
 
 def test_the_top_level_holds_only_what_it_may():

@@ -159,8 +159,8 @@ def _checkout() -> Path | None:
     try:
         text = metadata.distribution(_DISTRIBUTION).read_text("direct_url.json")
     except metadata.PackageNotFoundError:
-        return Path(__file__).resolve().parent.parent
+        return Path(__file__).resolve().parents[2]
     origin = json.loads(text) if text else {}
     if not origin.get("dir_info", {}).get("editable"):
         return None
-    return Path(__file__).resolve().parent.parent
+    return Path(__file__).resolve().parents[2]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 
 from ..errors import MissingExtraError, ModelError
@@ -77,7 +78,10 @@ def lpips(frames: Frames, reference: Frames) -> float:
 
 
 def _unit(frames: Frames) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+    return (
+        rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "f h w c -> f c h w").float()
+        / 255
+    )
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,7 +49,7 @@ def flicker(frames: Frames) -> float:
 
 
 def _images(frames: Frames) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+    return rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "f h w c -> f c h w").float()
 
 
 def _torchmetrics(name: str):  # type: ignore[no-untyped-def]

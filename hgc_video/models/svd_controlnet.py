@@ -21,6 +21,7 @@ from diffusers.models.controlnets.controlnet import (
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal, get_down_block
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import AdapterError, InputError
@@ -139,8 +140,9 @@ class SpatioTemporalControlNetModel(ModelMixin, AttentionMixin, ConfigMixin):  #
                 f"sample's {sample.shape[0]} clips of {sample.shape[1]} frames"
             )
         clips, num_frames = sample.shape[:2]
-        hidden = self.conv_in(sample.flatten(0, 1))
-        hidden = hidden + self.controlnet_cond_embedding(controlnet_cond.flatten(0, 1))
+        hidden = self.conv_in(rearrange(sample, "b f c h w -> (b f) c h w"))
+        hint = rearrange(controlnet_cond, "b f c h w -> (b f) c h w")
+        hidden = hidden + self.controlnet_cond_embedding(hint)
         given: dict[str, Any] = {
             "temb": _per_frame(self._time(timestep, added_time_ids, sample), num_frames),
             "image_only_indicator": torch.zeros(

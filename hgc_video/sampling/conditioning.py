@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 
@@ -110,7 +111,9 @@ class TextConditioning(Conditioning):
     def controlnet_inputs(self, sample: Tensor, frames: slice) -> dict[str, Any]:
         cond = self.control(frames, sample)
         return {
-            "sample": sample.transpose(1, 2).flatten(0, 1),  # its ControlNets know no frames
+            "sample": rearrange(
+                sample, "b c f h w -> (b f) c h w"
+            ),  # its ControlNets know no frames
             "encoder_hidden_states": self.text(frames),
             "controlnet_cond": cond if len(cond) > 1 else cond[0],
             **self.added_cond(frames.stop - frames.start),
@@ -124,10 +127,10 @@ class TextConditioning(Conditioning):
 
     def text(self, frames: slice) -> Tensor:
         """prompt_embeds (branches·f n d) of these frames; only they are ever repeated."""
-        rows: Tensor = self.prompt_embeds.unflatten(0, (self.branches, -1))
+        rows: Tensor = rearrange(self.prompt_embeds, "(b f) n d -> b f n d", b=self.branches)
         count = frames.stop - frames.start
         rows = rows.expand(-1, count, -1, -1) if rows.shape[1] == 1 else rows[:, frames]
-        return rows.flatten(0, 1)
+        return rearrange(rows, "b f n d -> (b f) n d")
 
     def added_cond(self, num_frames: int = 1) -> dict[str, Any]:
         """`added_cond_kwargs` for a model, with every branch's row for each of so many frames; none where
@@ -173,7 +176,10 @@ class ImageConditioning(Conditioning):
 
     def controlnet_inputs(self, sample: Tensor, frames: slice) -> dict[str, Any]:
         (cond,) = self.control(frames, sample)
-        given = {"sample": sample, "controlnet_cond": cond.unflatten(0, (self.branches, -1))}
+        given = {
+            "sample": sample,
+            "controlnet_cond": rearrange(cond, "(b f) c h w -> b f c h w", b=self.branches),
+        }
         return given | self.unet_inputs(frames)
 
     def guided(self, noise_pred: Tensor, frames: slice) -> Tensor:

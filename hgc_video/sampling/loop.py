@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..plan.memory.windows import Window, Windows
@@ -121,8 +122,9 @@ def _joined(before: Tensor, fresh: Tensor, shared: int) -> Tensor:
     if fresh.ndim == 0 or len(fresh) == 0 or before.ndim == 0 or len(before) == 0:
         return fresh
     branches = _branches(before, fresh, shared)
-    old = before.unflatten(0, (branches, -1))[:, -shared:]
-    return torch.cat([old, fresh.unflatten(0, (branches, -1))], 1).flatten(0, 1)
+    old, new = (rearrange(rows, "(b f) ... -> b f ...", b=branches) for rows in (before, fresh))
+    joined: Tensor = rearrange(torch.cat([old[:, -shared:], new], 1), "b f ... -> (b f) ...")
+    return joined
 
 
 def _branches(before: Tensor, fresh: Tensor, shared: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -43,7 +44,7 @@ class _AsTensor:
         self._frames = frames
 
     def __getitem__(self, frames: slice) -> Tensor:
-        return torch.from_numpy(np.array(self._frames[frames])).permute(0, 3, 1, 2)
+        return rearrange(torch.from_numpy(np.array(self._frames[frames])), "f h w c -> f c h w")
 
 
 class Run:

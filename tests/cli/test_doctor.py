@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from hgc_video.cli import doctor
+from hgc_video.errors import ModelError
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +32,26 @@ def test_the_extra_that_runs_this_test_is_complete(findings):
     assert findings["dev"].value == "complete"
 
 
-def test_what_is_missing_comes_with_its_command(findings):
-    for finding in findings.values():
-        if not finding.ok:
-            assert finding.remedy
+def test_what_is_missing_comes_with_its_command(monkeypatch):
+    """With a driver that torch cannot use, a package and an extra's package gone, and no model."""
+
+    def version(name, installed=metadata.version):
+        if name in ("accelerate", "hypothesis"):
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    def no_model(name):
+        raise ModelError("the model is not there")
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(doctor, "nvidia_driver", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("hgc_video.models.load.model_folder", no_model)
+    lacking = {finding.name: finding for finding in doctor.examine() if not finding.ok}
+    assert set(lacking) >= {"accelerate", "dev", "cuda", "puppet"}
+    for name, part in (("dev", '[dev]"'), ("cuda", "CUDA build"), ("puppet", "restore")):
+        assert part in lacking[name].remedy
+    assert all(finding.remedy for finding in lacking.values())
 
 
 def test_a_missing_package_and_a_missing_extra_are_named(monkeypatch):
@@ -61,6 +79,9 @@ def test_the_install_command_names_this_python_and_the_extra():
     command = doctor.install_command("pose")
     assert command.startswith(f"{sys.executable} -m pip install ")
     assert command.endswith('[pose]"')
+    if "-e " in command:
+        folder = Path(command.split('"')[1].removesuffix("[pose]"))
+        assert (folder / "pyproject.toml").is_file()
 
 
 def test_devices_and_threads_are_told(findings):

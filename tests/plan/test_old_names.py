@@ -1,42 +1,55 @@
-"""Files that were written before 0.2 are read under the names of today."""
+"""Files written before 0.2 hold the names of then, and are read as those of today."""
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from hgc_video.plan.calibration import _OLD_NAMES as OF_CALIBRATIONS
-from hgc_video.plan.calibration import Calibration
-from hgc_video.plan.policies.searched import _OLD_NAMES as OF_SEARCHED
+import pytest
+import yaml
+
+from hgc_video.plan import calibration, schedule
+from hgc_video.plan.calibration import load_calibration
+from hgc_video.plan.policies import searched
 from hgc_video.plan.policies.searched import CodedSchedule, load_coded_schedule
-from hgc_video.plan.schedule import _OLD_NAMES as OF_STEPS
 from hgc_video.plan.schedule import Schedule, StepPlan
+from tests.plan.search.test_search import measured
 
 
 @pytest.mark.parametrize(
-    ("names", "model"),
-    [(OF_CALIBRATIONS, Calibration), (OF_SEARCHED, CodedSchedule), (OF_STEPS, StepPlan)],
-)
-def test_an_old_name_is_another_than_the_one_of_today(names, model):
-    assert not set(names) & set(names.values())
-    assert set(names.values()) <= set(model.__dataclass_fields__)
+    ("module", "kinds"),
+    [
+        (schedule, (StepPlan,)), (searched, (CodedSchedule,)), (calibration, (calibration.Calibration,)),
+    ],
+)  # fmt: skip
+def test_every_old_name_is_of_a_field_and_none_of_today(module, kinds):
+    fields = {name for kind in kinds for name in kind.__dataclass_fields__}
+    assert set(module._OLD_NAMES.values()) <= fields
+    assert not set(module._OLD_NAMES) & fields
 
 
-def test_an_old_schedule_is_read():
-    step = {
-        "contributions": ["unet.a"], "merge": ["unet.b"], "difference": [1.0, 0.5], "follow": [0, 1],
-        "silent": ["controlnet"], "also": ["unet.c"],
-    }  # fmt: skip
-    assert Schedule.from_dict({"name": "old", "steps": [step]}).steps == (
-        StepPlan(
-            deltas=frozenset({"unet.a"}), average_branches=frozenset({"unet.b"}),
-            cfg_delta=(1.0, 0.5), latent_progress=(0, 1),
-            inactive_controlnets=frozenset({"controlnet"}), always_compute=frozenset({"unet.c"}),
-        ),
+def test_a_schedule_of_steps():
+    names = frozenset({"unet.a"})
+    new = StepPlan(
+        deltas=names, average_branches=names, branches=1, cfg_delta=(1.0, 0.5), latent_progress=(0, 1),
+        inactive_controlnets=frozenset({"controlnet"}), always_compute=names,
     )  # fmt: skip
+    old = {
+        "contributions": ["unet.a"], "merge": ["unet.a"], "branches": 1, "difference": [1.0, 0.5],
+        "follow": [0, 1], "silent": ["controlnet"], "also": ["unet.a"],
+    }  # fmt: skip
+    assert Schedule.from_dict({"name": "x", "steps": [old]}).steps == (new,)
 
 
-def test_an_old_searched_schedule_is_read(tmp_path):
-    file = tmp_path / "old.yaml"
-    file.write_text("name: old\nactions: FF1\ngate: 2\nstretch: 1.5\ndamping: [0.0, 0.0, 0.4]\n")
-    read = load_coded_schedule(file)
-    assert (read.step_ratio, read.extrapolation) == (1.5, (0.0, 0.0, 0.4))
+def test_a_coded_schedule(tmp_path):
+    old = {"actions": "FHF", "gate": 2, "damping": [0.0, 0.5, 0.0], "stretch": 1.5, "seed": 3}
+    (tmp_path / "old.yaml").write_text(json.dumps(old))
+    found = load_coded_schedule(tmp_path / "old.yaml")
+    assert found == CodedSchedule("FHF", 2, (0.0, 0.5, 0.0), 1.5) and found.metadata == {"seed": 3}
+
+
+def test_a_calibration(tmp_path):
+    measured().save(tmp_path / "new.yaml")
+    told = yaml.safe_load((tmp_path / "new.yaml").read_text())
+    told["gains"], told["gate"] = told.pop("sensitivity"), told.pop("cfg_drop_error")
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(told))
+    assert load_calibration(tmp_path / "old.yaml") == load_calibration(tmp_path / "new.yaml")

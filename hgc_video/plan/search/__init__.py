@@ -1,0 +1,1 @@
+"""Finds schedules: the best key steps exactly, hill-climbing from there, carrying over to other models."""
