@@ -6,18 +6,23 @@ Composes models and plan; knows nothing about tensors that hold numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, ModelError, nearest
+from .measure.device_speed import planning_rates
+from .media.frame_size import plan_size
+from .models.configurations import Configurations, known_model, known_models
+from .models.graph_store import GraphShape, graph_of
 from .models.load import controlnet_folder, read_facts
 from .options import CONTROL_KINDS
 from .plan.memory.budget import MemoryPlan, choose_memory_plan, parse_nbytes
 from .plan.memory.windows import Windows
 from .plan.presets import Preset, resolve
 from .plan.run_plan import RunPlan, plan_run
+from .sampling.kept_numbers import DTYPE_NBYTES, KeptNumbers
+from .sampling.predict_peak import PeakModel, Scale
 
 
 def forecast(
@@ -51,9 +56,6 @@ def forecast(
         InputError: an unknown preset or control, a count or size that is not possible.
         ModelError: the model's configuration cannot be read.
     """
-    from .models.graph_builder import build_graph
-    from .models.probe import TEMPORAL_UNET, is_a
-
     if throughput is not None and memory is None:
         raise InputError("throughput is what a cut to fit memory is weighed with; give memory too")
     counts = {"num_inference_steps": num_inference_steps, "num_frames": num_frames}
@@ -63,7 +65,7 @@ def forecast(
     chosen = resolve(preset, model)
     scene = _scene(model, control, height, width, num_controlnets)
     frames, branches = num_frames or scene.num_frames, 2 if guided else 1
-    if is_a(scene.unet, TEMPORAL_UNET) and frames > scene.max_frames:
+    if scene.models.temporal and frames > scene.max_frames:
         raise InputError(
             f"num_frames={frames} is beyond the {scene.max_frames} that {model} makes; ask for less"
         )
@@ -74,11 +76,11 @@ def forecast(
     )
     length = memory_plan.context if memory_plan else min(frames, scene.max_frames)
     windows = Windows(frames, length, length // 4)
-    graph = build_graph(
-        scene.unet, scene.controlnet, num_frames=windows.plain[0].length, height=scene.height,
-        width=scene.width, num_tokens=scene.num_tokens, branches=branches,
-        dtype_nbytes=2 if memory is not None else dtype_nbytes, convention=convention,
+    shape = GraphShape(
+        windows.plain[0].length, scene.height, scene.width, scene.num_tokens, branches,
+        DTYPE_NBYTES if memory is not None else dtype_nbytes, convention,
     )  # fmt: skip
+    graph = graph_of(scene.models, shape)
     return plan_run(
         chosen, graph, windows, evaluations=chosen.num_steps(num_inference_steps),
         asked=num_inference_steps, memory_plan=memory_plan,
@@ -89,23 +91,15 @@ def _cut(
     scene: _Scene, preset: Preset, num_frames: int, branches: int, steps: int, memory: str | int,
     throughput: str | None,
 ) -> MemoryPlan:  # fmt: skip
-    import torch
-
-    from .measure.device_speed import planning_rates
-    from .models.probe import TEMPORAL_UNET, is_a
-    from .sampling.predict_peak import PeakModel, Scale
-
-    whole = is_a(scene.unet, TEMPORAL_UNET)  # it makes a clip in no windows, decoded together
-    if not whole and not is_a(scene.unet, "UNetMotionModel"):
+    whole = scene.models.temporal  # it makes a clip in no windows, decoded together
+    if not whole and scene.models.unet_class != "UNetMotionModel":
         raise InputError("memory is planned for video models only; leave --memory out")
     measures = Scale(
         num_frames, scene.height, scene.width, scene.num_tokens, branches, preset.num_steps(steps),
         scene.factor,
     )  # fmt: skip
-    text_nbytes = scene.text_encoder_params * torch.float16.itemsize
-    predict = PeakModel(
-        scene.unet, scene.controlnet, scene.vae(), text_nbytes, measures, preset, torch.float16
-    )
+    trials = KeptNumbers(scene.models, measures)
+    predict = PeakModel(trials, scene.text_encoder_params * DTYPE_NBYTES, measures, preset)
     return choose_memory_plan(
         predict, num_frames=num_frames, max_frames=scene.max_frames,
         num_positions=measures.num_positions, rates=planning_rates(throughput), budget=parse_nbytes(memory),
@@ -115,10 +109,9 @@ def _cut(
 
 @dataclass(frozen=True)
 class _Scene:
-    """Models without weights, and a clip's measures: frames, latent height and width, tokens."""
+    """The models' configurations, and a clip's measures: frames, latent height and width, tokens."""
 
-    unet: Any
-    controlnet: Any
+    models: Configurations
     num_frames: int
     height: int
     width: int
@@ -126,14 +119,11 @@ class _Scene:
     max_frames: int
     factor: int
     text_encoder_params: int
-    vae: Callable[[], Any]
 
 
 def _scene(
     model: str, control: str, height: int | None, width: int | None, num_controlnets: int | None
 ) -> _Scene:
-    from .models.configurations import known_models
-
     if model in known_models():
         return _known_scene(model, height, width, num_controlnets)
     return _folder_scene(model, control, height, width, num_controlnets)
@@ -142,43 +132,39 @@ def _scene(
 def _known_scene(
     model: str, height: int | None, width: int | None, num_controlnets: int | None
 ) -> _Scene:
-    from .models.configurations import known_model
-
     known = known_model(model)
     default = 1 if known.controlnet else 0
-    unet, controlnet = known.build(default if num_controlnets is None else num_controlnets)
+    models = known.configurations(default if num_controlnets is None else num_controlnets)
     rows, columns = height or known.height, width or known.width
     for name, pixels in (("height", rows), ("width", columns)):
         if pixels < 64 or pixels % 64:
             raise InputError(f"{name}={pixels} is not possible; give a multiple of 64")
     factor = known.latent_factor
     return _Scene(
-        unet, controlnet, known.num_frames, rows // factor, columns // factor, known.num_tokens,
-        known.num_frames, factor, known.text_encoder_params, known.build_vae,
+        models, known.num_frames, rows // factor, columns // factor, known.num_tokens,
+        known.num_frames, factor, known.text_encoder_params,
     )  # fmt: skip
 
 
 def _folder_scene(
     model: str, control: str, height: int | None, width: int | None, num_controlnets: int | None
 ) -> _Scene:
-    from .media.control import plan_size
-
     if control not in CONTROL_KINDS:
         raise InputError(f'unknown control "{control}": {nearest(control, CONTROL_KINDS)}')
     if num_controlnets not in (None, 0, 1):
         raise InputError(f"controlnet={num_controlnets} is not possible for a folder; give 0 or 1")
     facts = read_facts(model)
     rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
-    unet = _on_meta(facts.folder / "unet")
-    factor = 2 ** (len(_config(facts.folder / "vae")["block_out_channels"]) - 1)
-    net = None if num_controlnets == 0 else _on_meta(controlnet_folder(facts.folder, control))
+    nets = [] if num_controlnets == 0 else [controlnet_folder(facts.folder, control)]
+    vae = _config(facts.folder / "vae")
+    models = Configurations(_config(facts.folder / "unet"), tuple(map(_config, nets)), vae)
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
     reader = _config(facts.folder / ("image_encoder" if facts.from_image else "text_encoder"))
     tokens = 1 if facts.from_image else reader["max_position_embeddings"]
     frames = facts.max_frames
     return _Scene(
-        unet, net, frames, rows // factor, columns // factor, tokens, frames, factor, _params(reader),
-        lambda: _on_meta(facts.folder / "vae"),
-    )  # fmt: skip
+        models, frames, rows // factor, columns // factor, tokens, frames, factor, _params(reader)
+    )
 
 
 def _params(reader: dict[str, Any]) -> int:
@@ -194,15 +180,3 @@ def _config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {folder / 'config.json'}: {error}") from error
     return config
-
-
-def _on_meta(folder: Path) -> Any:
-    """The model that a folder's configuration describes, without weights."""
-    import torch
-
-    from .models.configurations import model_class
-
-    config = _config(folder)
-    with torch.device("meta"):
-        made = model_class(config["_class_name"]).from_config(config)
-    return torch.nn.Module.to(made, "meta")  # SVD's blenders make CPU tensors whatever the device

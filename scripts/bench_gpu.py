@@ -40,6 +40,7 @@ from hgc_video.plan.presets import Preset, resolve
 from hgc_video.sampling.conditioning import Conditioning, ImageConditioning, TextConditioning
 from hgc_video.sampling.loop import ControlledUNet, denoise
 from hgc_video.sampling.predict_peak import PeakModel, Scale
+from hgc_video.sampling.trial_step import TrialRuns
 
 METHODS = (
     "lossless;quality;balanced;fast;turbo;deepcache:interval=3;tgate:gate=10;fewer-steps:steps=13"
@@ -162,16 +163,9 @@ class Bench:
             preset.num_steps(self.steps), self.known.latent_factor, windows.overlap,
         )  # fmt: skip
         vae = self.known.build_vae()
-        model = PeakModel(
-            self.unet,
-            self.controlnet,
-            vae,
-            0,
-            scale,
-            preset,
-            self.dtype,
-            self.device.partition(":")[0],
-        )
+        parts = (self.unet, self.controlnet, vae)
+        trials = TrialRuns(*parts, scale, self.dtype, self.device.partition(":")[0])
+        model = PeakModel(trials, 0, scale, preset)
         without = sum(p.numel() for p in vae.parameters()) * self.dtype.itemsize
         return model.denoise(windows.plain[0].length, Chunks())[0] - without
 

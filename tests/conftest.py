@@ -21,6 +21,12 @@ settings.load_profile("unhurried")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_folder_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the package keeps of its own goes to a folder of this test run, never to the user's."""
+    os.environ["HGC_VIDEO_HOME"] = str(tmp_path_factory.mktemp("hgc_video"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real clips, which the project does not ship."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from math import inf
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..plan.memory.throughput import ASSUMED_CPU, ASSUMED_GPU, Throughput
+
+if TYPE_CHECKING:
+    import torch
 
 _SIDE = 4096
 _COPIED_NBYTES = 2**28
@@ -37,6 +39,8 @@ def planning_rates(throughput: str | None) -> Throughput:
     if throughput is None:
         return ASSUMED_GPU
     if throughput == "measured":
+        import torch
+
         if not torch.cuda.is_available():
             raise InputError(
                 "throughput=measured needs a CUDA GPU, and there is none; tell it, as 40,20"
@@ -56,6 +60,8 @@ def planning_rates(throughput: str | None) -> Throughput:
 
 @cache
 def _measured(device: str, dtype: torch.dtype) -> Throughput:
+    import torch
+
     a = torch.ones(_SIDE, _SIDE, device=device, dtype=dtype)
     host = torch.empty(_COPIED_NBYTES, dtype=torch.uint8, pin_memory=True)
     there = torch.empty_like(host, device=device)
@@ -67,6 +73,8 @@ def _measured(device: str, dtype: torch.dtype) -> Throughput:
 
 def _seconds(work: Callable[[], object], device: str) -> float:
     """Seconds of a piece of device work, the fastest of a few, the first one left out."""
+    import torch
+
     work()
     found: list[float] = []
     for _ in range(_REPEATS):

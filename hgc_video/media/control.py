@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hgc_video.errors import HGCVideoWarning, InputError
+from hgc_video.media.frame_size import plan_size
 from hgc_video.media.frames import Frame, Frames, LazyFrames, VideoInfo, VideoSource
 from hgc_video.media.looks import tell_of_looks
 from hgc_video.media.video import VideoLike, open_clip
@@ -262,43 +263,3 @@ def plan_frames(
             f"at {rate:g} fps; ask for at most {len(indices)}"
         )
     return indices[: num_frames or max_frames], rate
-
-
-def plan_size(
-    source_height: int,
-    source_width: int,
-    height: int | None = None,
-    width: int | None = None,
-    multiple: int = 32,
-    default_area: int = 128 * 128,
-) -> tuple[int, int]:
-    """Height and width, both multiples of `multiple`, for a source of any size.
-
-    Told sizes are kept; one that is missing follows the source's aspect; with none told it is the
-    size nearest to that aspect among those within a tenth of `default_area` (128x128, 160x96 and
-    96x160 for the defaults).
-
-    Raises:
-        InputError: a told size is no positive multiple of `multiple`.
-    """
-    for name, size in (("height", height), ("width", width)):
-        if size is not None and (size < multiple or size % multiple):
-            near = max(multiple, round(size / multiple) * multiple)
-            raise InputError(f"{name}={size} is no multiple of {multiple}; take {near}")
-    aspect = source_width / source_height
-    if height is not None and width is not None:
-        return height, width
-    if height is not None:
-        return height, max(multiple, round(height * aspect / multiple) * multiple)
-    if width is not None:
-        return max(multiple, round(width / aspect / multiple) * multiple), width
-    sizes = _sizes_near(default_area, multiple)
-    return min(sizes, key=lambda hw: abs(math.log(hw[1] / hw[0] / aspect)))
-
-
-def _sizes_near(area: int, multiple: int) -> Iterable[tuple[int, int]]:
-    longest = max(1, round(2 * math.sqrt(area) / multiple))  # no sliver beyond 1:4
-    steps = range(multiple, longest * multiple + 1, multiple)
-    sizes = [(h, w) for h in steps for w in steps if abs(h * w / area - 1) <= 0.1]
-    side = max(1, round(math.sqrt(area) / multiple)) * multiple
-    return [(side, side), *sizes]

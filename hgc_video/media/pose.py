@@ -25,8 +25,8 @@ from hgc_video.media.control import (
     name_of,
     open_control,
     plan_frames,
-    plan_size,
 )
+from hgc_video.media.frame_size import plan_size
 from hgc_video.media.frames import Frame, LazyFrames
 from hgc_video.media.skeleton import JOINTS, draw_skeleton
 from hgc_video.media.video import VideoLike

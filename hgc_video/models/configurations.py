@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -27,38 +28,78 @@ class KnownModel:
 
     latent_factor = 8
 
-    def build(self, num_controlnets: int = 0) -> tuple[Any, Any]:
-        """UNet and ControlNet (several, or None) on the meta device."""
-        import diffusers
-        import torch
-
+    def configurations(self, num_controlnets: int = 0) -> Configurations:
+        """The models with so many ControlNets; ModelError where it does not take them."""
         if num_controlnets and self.controlnet is None:
             raise ModelError(f"{self.name} takes no ControlNet; plan it with none")
-        unet, config = dict(self.unet), dict(self.controlnet or {})
-        name = config.pop("_class_name", "ControlNetModel")
-        with torch.device("meta"):
-            made = getattr(diffusers, unet.pop("_class_name"))(**unet).to("meta")
-            nets = [model_class(name)(**config).to("meta") for _ in range(num_controlnets)]
-        if len(nets) < 2:
-            return made, nets[0] if nets else None
-        if name != "ControlNetModel":
+        net = {"_class_name": "ControlNetModel", **(self.controlnet or {})}
+        if num_controlnets > 1 and net["_class_name"] != "ControlNetModel":
             raise ModelError(f"{self.name} follows one control at a time; plan it with one or none")
-        return made, diffusers.MultiControlNetModel(nets)
+        temporal = self.unet["_class_name"] == TEMPORAL_UNET
+        return Configurations(
+            self.unet, (net,) * num_controlnets, _TEMPORAL_VAE if temporal else _VAE
+        )
+
+    def build(self, num_controlnets: int = 0) -> tuple[Any, Any]:
+        """UNet and ControlNet (several, or None) on the meta device."""
+        return self.configurations(num_controlnets).build()
 
     def build_vae(self) -> Any:
-        """Stable Diffusion's VAE on the meta device, which all known models have; SVD's decodes frames
-        together."""
-        import diffusers
-        import torch
+        """The VAE on the meta device."""
+        return self.configurations().build_vae()
 
-        shared: dict[str, Any] = {
-            "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
-            "down_block_types": ("DownEncoderBlock2D",) * 4,
-        }  # fmt: skip
-        with torch.device("meta"):
-            if self.unet["_class_name"] == TEMPORAL_UNET:
-                return diffusers.AutoencoderKLTemporalDecoder(**shared).to("meta")
-            return diffusers.AutoencoderKL(**shared, up_block_types=("UpDecoderBlock2D",) * 4)
+
+@dataclass(frozen=True)
+class Configurations:
+    """The configurations of a run's models, each with its `_class_name`; no weights."""
+
+    unet: Mapping[str, Any]
+    controlnets: tuple[Mapping[str, Any], ...]
+    vae: Mapping[str, Any]
+
+    @property
+    def temporal(self) -> bool:
+        """Whether this is Stable Video Diffusion, which makes a clip whole and decodes frames together."""
+        return self.unet_class == TEMPORAL_UNET
+
+    @property
+    def unet_class(self) -> str:
+        """The UNet's class."""
+        return str(self.unet["_class_name"])
+
+    def build(self) -> tuple[Any, Any]:
+        """UNet and ControlNet (several, or None) on the meta device."""
+        nets = [_on_meta(net) for net in self.controlnets]
+        if len(nets) < 2:
+            return _on_meta(self.unet), nets[0] if nets else None
+        import diffusers
+
+        return _on_meta(self.unet), diffusers.MultiControlNetModel(nets)
+
+    def build_vae(self) -> Any:
+        """The VAE on the meta device."""
+        return _on_meta(self.vae)
+
+
+_SHARED: dict[str, Any] = {
+    "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 4,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+}  # fmt: skip
+# Stable Diffusion's VAE, which all known models have; SVD's decodes frames together.
+_VAE = {
+    "_class_name": "AutoencoderKL",
+    **_SHARED,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+_TEMPORAL_VAE = {"_class_name": "AutoencoderKLTemporalDecoder", **_SHARED}
+
+
+def _on_meta(config: Mapping[str, Any]) -> Any:
+    import torch
+
+    with torch.device("meta"):
+        made = model_class(config["_class_name"]).from_config(dict(config))
+    return torch.nn.Module.to(made, "meta")  # SVD's blenders make CPU tensors whatever the device
 
 
 def model_class(name: str) -> Any:
@@ -69,7 +110,12 @@ def model_class(name: str) -> Any:
         from .svd_controlnet import SpatioTemporalControlNetModel
 
         return SpatioTemporalControlNetModel
-    return getattr(diffusers, name)
+    try:
+        return getattr(diffusers, name)
+    except AttributeError as error:
+        raise ModelError(
+            f"this diffusers has no {name}; name a model of a class that it has"
+        ) from error
 
 
 def known_models() -> tuple[str, ...]:

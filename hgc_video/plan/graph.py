@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
 
-from ..errors import PlanError
+from pydantic import TypeAdapter, ValidationError
+
+from ..errors import PlanError, one_line
 
 PREDICTION = "unet"  # names the UNet itself where a step reuses the whole prediction
 ATTENTION_KINDS = ("spatial", "temporal", "cross")
@@ -85,6 +88,20 @@ class BlockGraph:
                 raise PlanError(f"layer {layer.name} reads {unknown} before they are made")
             seen.add(layer.name)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and words; `from_dict` reads them back. Defaults are left out."""
+        told: dict[str, Any] = _adapter().dump_python(self, mode="json", exclude_defaults=True)
+        return told
+
+    @classmethod
+    def from_dict(cls, data: Any) -> BlockGraph:
+        """The graph that `to_dict` wrote; PlanError says what is wrong with another."""
+        try:
+            return _adapter().validate_python(data)
+        except ValidationError as error:
+            said = one_line(error, "a block graph", cls.__dataclass_fields__)
+            raise PlanError(f"this is no block graph: {said}; give what to_dict wrote") from error
+
     @cached_property
     def by_name(self) -> dict[str, Layer]:
         """Layers by name."""
@@ -117,3 +134,8 @@ class BlockGraph:
         for layer in self.layers:
             if layer.part == part:
                 yield from layer.attentions
+
+
+@cache
+def _adapter() -> TypeAdapter[BlockGraph]:
+    return TypeAdapter(BlockGraph)

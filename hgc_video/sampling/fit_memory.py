@@ -14,6 +14,7 @@ from ..plan.memory.budget import MemoryPlan, Peak, choose_memory_plan, parse_nby
 from ..plan.presets import Preset
 from .predict_peak import PeakModel, Scale
 from .stock_pipeline import adapter_of
+from .trial_step import TrialRuns
 
 _SHARE = 0.9  # of the free memory, where no budget is told: others live there too
 
@@ -55,7 +56,8 @@ class Fit:
         weights = (p for encoder in host.encoders for p in encoder.parameters())
         others = sum(p.numel() * p.element_size() for p in weights)
         parts = (pipe.unet, pipe.controlnet, pipe.vae)
-        self._predict = PeakModel(*parts, others, scale, preset, self._dtype, self._device)
+        trials = TrialRuns(*parts, scale, self._dtype, self._device)
+        self._predict = PeakModel(trials, others, scale, preset)
 
     def plan(self, budget: int | None, *, denoise_budget: int | None = None) -> MemoryPlan:
         """The cheapest memory plan whose predicted peak fits; InputError names the budget that would do."""

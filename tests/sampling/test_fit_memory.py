@@ -25,6 +25,7 @@ from hgc_video.report import Stopwatch
 from hgc_video.sampling.fit_memory import Fit, memory_budget
 from hgc_video.sampling.predict_peak import PeakModel, Scale
 from hgc_video.sampling.run import Run
+from hgc_video.sampling.trial_step import TrialRuns
 from tests.sampling.test_windows import LongClip
 
 PROMPT = "a dancer in a red shirt on a beach"
@@ -58,9 +59,8 @@ def test_the_predicted_peak_is_the_measured_one(policy, num_frames):
     clip = LongClip(num_frames)
     scale = Scale(num_frames, 8, 8, 7, 2, 5, 2, overlap=2)
     vae = load_pipeline("puppet", "pose").vae
-    predict = PeakModel(
-        clip.unet, clip.controlnet, vae, 0, scale, resolve(policy or "off"), torch.float32
-    )
+    trials = TrialRuns(clip.unet, clip.controlnet, vae, scale, torch.float32)
+    predict = PeakModel(trials, 0, scale, resolve(policy or "off"))
     windows = scale.windows(min(6, num_frames))
     clip.cond = (clip.cond * 255).to(torch.uint8)
     with LiveBytes() as live:
