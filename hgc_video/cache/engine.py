@@ -334,6 +334,9 @@ class Engine:
         if self._prepared.adaptive:
             observer.see_input(sample)
         self._work, self._fullest = self._prepared.at(self._index, self._window, observer)
+        self._slope = (
+            self._work.step.slope
+        )  # ControlNets run before the UNet, whose latents may refine it
         self.log.at(self._index, self._work.step)
         self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
         self._idle.fetch(self._prepared, self._index, self._window)
