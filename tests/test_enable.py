@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -14,11 +16,11 @@ NAMES = list(tiny.PIPELINES)
 CACHED = "hgc:interval=2,cut=1,gate=0.6,slope=0.5"
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def case(request):
-    """A pipeline and what it gives by itself."""
-    pipe = tiny.make(request.param)
-    return request.param, pipe, tiny.call(pipe, request.param)
+@cache
+def case(name):
+    """A pipeline that no test changes, and what it gives by itself."""
+    pipe = tiny.make(name)
+    return pipe, tiny.call(pipe, name)
 
 
 def forwards(pipe):
@@ -29,46 +31,66 @@ def forwards(pipe):
     )
 
 
-@pytest.mark.parametrize("preset", ["off", "full"])
-def test_without_reuse_the_result_is_the_same_to_the_bit(case, preset):
-    name, pipe, plain = case
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [("controlnet", "off"), ("controlnet", "full"), ("svd", "full"), ("sd controlnet in guess mode", "full")],
+)  # fmt: skip
+def test_without_reuse_the_result_is_the_same_to_the_bit(name, preset):
+    """Of a pipeline of each kind; tests/test_host_checks.py has all classes under "full"."""
+    pipe, plain = case(name)
     with hgc_video.enable_cache(pipe, preset) as cache:
         assert torch.equal(tiny.call(pipe, name), plain)
         assert cache.report.macs == cache.report.macs_baseline > 0
 
 
-def test_lossless_is_equal_within_rounding(case):
-    name, pipe, plain = case
+@pytest.mark.parametrize(
+    "name",
+    ["animatediff without guidance", "controlnet in a window", "two controlnets", "sparse controlnet", "pag",
+     "svd", "sd controlnet in guess mode", "sdxl controlnet"],
+)  # fmt: skip
+def test_lossless_is_equal_within_rounding(name):
+    pipe, plain = case(name)
     with hgc_video.enable_cache(pipe, "lossless") as cache:
         torch.testing.assert_close(tiny.call(pipe, name), plain, rtol=1e-3, atol=1e-3)
         assert 0 < cache.report.macs_saved < 0.3
 
 
-@pytest.mark.parametrize("preset", [CACHED, "deepcache:interval=2"])
-def test_caches_run_save_and_come_off_clean(case, preset):
-    name, pipe, plain = case
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [*((name, CACHED) for name in NAMES), ("animatediff two clips", "deepcache:interval=2"),
+     ("sdxl", "deepcache:interval=2")],
+)  # fmt: skip
+def test_caches_run_save_and_come_off_clean(name, preset):
+    pipe, plain = case(name)
     before = forwards(pipe)
     with hgc_video.enable_cache(pipe, preset) as cache:
         first = tiny.call(pipe, name)
         other = tiny.call(pipe, name, seed=1)
         again = tiny.call(pipe, name)
         assert torch.equal(first, again)
-        assert not torch.equal(first, other)
-        assert torch.isfinite(first).all()
-        assert not torch.equal(first, plain)
+        tiny.assert_near(first, plain)
+        with pytest.raises(AssertionError, match="relative distance"):
+            tiny.assert_near(other, plain)
         assert 0.1 < cache.report.macs_saved < 0.95
         assert cache._run.engine.nbytes == 0
     assert forwards(pipe) == before
     assert torch.equal(tiny.call(pipe, name), plain)
 
 
-@pytest.mark.parametrize("name", ["controlnet", "svd", "sdxl controlnet"])
-@pytest.mark.parametrize("preset", ["quality", "balanced", "fast", "turbo"])
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("controlnet", "quality"),
+        ("controlnet", "turbo"),
+        ("svd", "balanced"),
+        ("sdxl controlnet", "fast"),
+    ],
+)
 def test_every_preset_runs(name, preset):
-    pipe = tiny.make(name)
+    pipe, _ = case(name)
+    plain = tiny.call(pipe, name, num_inference_steps=20)
     with hgc_video.enable_cache(pipe, preset) as cache:
-        out = tiny.call(pipe, name, num_inference_steps=20)
-        assert torch.isfinite(out).all()
+        tiny.assert_near(tiny.call(pipe, name, num_inference_steps=20), plain, within=0.5)
         assert 0.2 < cache.report.macs_saved < 0.9
         assert "skip" in str(cache.report) or preset == "quality"
 
@@ -143,7 +165,7 @@ def test_free_init_starts_clean_at_every_iteration(fast):
         assert torch.equal(tiny.call(pipe, "animatediff"), plain)
     with hgc_video.enable_cache(pipe, CACHED):
         cached = tiny.call(pipe, "animatediff")
-        assert torch.isfinite(cached).all()
+        tiny.assert_near(cached, plain)
         assert torch.equal(cached, tiny.call(pipe, "animatediff"))
 
 
@@ -167,7 +189,7 @@ def test_every_kind_of_scheduler_tells_where_the_run_is(name, options):
         assert torch.equal(tiny.call(pipe, "controlnet", num_inference_steps=4), plain)
         assert cache.report.num_inference_steps == len(pipe.scheduler.timesteps)
     with hgc_video.enable_cache(pipe, CACHED) as cache:
-        assert torch.isfinite(tiny.call(pipe, "controlnet", num_inference_steps=4)).all()
+        tiny.assert_near(tiny.call(pipe, "controlnet", num_inference_steps=4), plain, within=0.5)
         assert cache.report.macs_saved > 0.2
 
 
@@ -189,7 +211,7 @@ def test_guidance_dropped_by_a_callback_is_planned_anew():
         assert torch.equal(tiny.call(pipe, "animatediff", **options), plain)
         assert len(cache.report.steps) == 5
     with hgc_video.enable_cache(pipe, CACHED) as cache:
-        assert torch.isfinite(tiny.call(pipe, "animatediff", **options)).all()
+        tiny.assert_near(tiny.call(pipe, "animatediff", **options), plain)
         assert cache.report.macs_saved > 0
 
 

@@ -364,3 +364,10 @@ def call(pipe, name: str, *, seed: int = 0, generators: int = 0, **more: Any):
     seeds = [torch.Generator().manual_seed(seed + i) for i in range(generators or 1)]
     out = pipe(**given, generator=seeds if generators else seeds[0])
     return (out.frames if hasattr(out, "frames") else out.images).clone()
+
+
+def assert_near(given, plain, within: float = 0.2):
+    """Holds where a cached result is not the uncached one, and far nearer to it than another noise's, whose
+    relative distance is about 1.4."""
+    distance = float((given - plain).norm() / plain.norm())
+    assert 0 < distance < within, f"relative distance {distance}"

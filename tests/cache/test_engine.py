@@ -118,21 +118,32 @@ def test_a_held_output_is_the_one_of_the_key_step(motion_clip):
 
 
 def test_the_truncated_controlnet_gives_the_residuals_that_are_read(motion_clip):
-    """With only the outermost cut alive, residual 0 alone is read: the others may be anything."""
+    """With only the outermost cut alive, residual 0 alone is read: the reference replaces all others by
+    noise, and the cut's tensor by the key step's."""
     graph = graph_of(motion_clip)
-    schedule = Schedule("test", (StepPlan(), StepPlan(frozenset({graph.depths[0]}))))
+    cut, net = graph.depths[0], motion_clip.controlnet
+    schedule = Schedule("test", (StepPlan(), StepPlan(frozenset({cut}))))
     alive = live(graph, schedule.steps[1]).computed
     assert [n for n in graph.names("zero_conv") if n in alive] == [
         "controlnet.controlnet_down_blocks.0"
     ]
-    with attach(
-        schedule, graph=graph, unet=motion_clip.unet, controlnet=motion_clip.controlnet
-    ) as engine:
-        engine.at(0)
-        motion_clip.step(motion_clip.timesteps[0])
-        engine.at(1)
-        with_all = motion_clip.step(motion_clip.timesteps[1])
-    assert torch.isfinite(with_all).all()
+    motion_clip.timesteps = motion_clip.timesteps[:2]
+    outputs, engine = accelerated(motion_clip, schedule, graph)
+    held = []
+    module = motion_clip.unet.get_submodule(cut.removeprefix("unet."))
+    handle = module.register_forward_hook(lambda m, a, out: held.append(out))
+    motion_clip.step(motion_clip.timesteps[0])
+    handle.remove()
+    handles = [module.register_forward_hook(lambda m, a, out: held[0])]
+    for conv in (*net.controlnet_down_blocks[1:], net.controlnet_mid_block):
+        handles.append(conv.register_forward_hook(lambda m, a, out: 10 * torch.randn_like(out)))
+    reference = motion_clip.step(motion_clip.timesteps[1])
+    first = net.controlnet_down_blocks[0]
+    handles.append(first.register_forward_hook(lambda m, a, out: 10 * torch.randn_like(out)))
+    changed = motion_clip.step(motion_clip.timesteps[1])
+    [handle.remove() for handle in handles]
+    torch.testing.assert_close(outputs[1], reference, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(changed, reference, atol=1e-3), "residual 0 is read"
     assert engine.log.executed[1]["controlnet"] < 0.3 * engine.log.executed[0]["controlnet"]
 
 

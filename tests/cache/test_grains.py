@@ -228,7 +228,7 @@ def test_online_moments_follow_the_drift(clip):
         plan = resolve(text).schedule(graph, 5)
         with attach(plan, graph=graph, unet=clip.unet, controlnet=clip.controlnet) as engine:
             clip.run(engine)
-        return [step.label.startswith("cut") for step in engine.log.record().steps]
+        return [step.label.startswith("depth") for step in engine.log.record().steps]
 
     always = "hgc-online:dense=0.2,threshold=99,max_consecutive="
     assert partial(f"{always}9") == [False, True, True, True, True]

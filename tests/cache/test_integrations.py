@@ -20,6 +20,7 @@ from tests.tiny_models import (
     group_offloads_here,
     motion_unet,
 )
+from tests.tiny_pipelines import assert_near
 
 SCHEDULERS = [
     "DDIMScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler",
@@ -67,7 +68,7 @@ def test_schedulers_of_first_and_second_order(clip, name):
     whole, _ = sample(clip, make(), "full")
     assert torch.equal(whole, stock)
     cached, engine = sample(clip, make(), POLICY)
-    assert torch.isfinite(cached).all() and not torch.equal(cached, stock)
+    assert_near(cached, stock, within=0.5)
     assert len(engine.log.executed) == (7 if "Heun" in name else 4)
 
 
