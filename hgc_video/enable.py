@@ -152,7 +152,7 @@ class CacheHandle:
         self._loop.start()
 
     def disable(self) -> None:
-        """Puts the pipeline back exactly as it was and lets go of all tensors; within a loop too, which
+        """Puts the pipeline back exactly as it was and frees all tensors; within a loop too, which
         goes on without a cache. What was put over our methods since stays."""
         try:
             while self._clock is not None:
@@ -317,7 +317,7 @@ class _Run:
             self.engine.pause()
 
     def end(self) -> None:
-        """The loop is done: takes the wrappers off and lets go of the tensors; what was done stays told."""
+        """The loop is done: takes the wrappers off and frees the tensors; what was done stays in the report."""
         if not self.ended:
             self._parts, self.ended = self.told(), True
             if self.engine is not None:

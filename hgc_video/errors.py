@@ -94,7 +94,7 @@ def one_line(error: ValidationError, owner: str, allowed: Iterable[str]) -> str:
     """A validation error as one line of ours: what was given, what is allowed, the nearest valid name.
 
     Args:
-        error: what pydantic raised; its first fault is told.
+        error: what pydantic raised; its first fault is named.
         owner: whose fields were given, as "deepcache" or "generate".
         allowed: the names of the valid fields.
     """

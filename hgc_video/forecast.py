@@ -47,7 +47,7 @@ def forecast(
         model: the embedded model, a folder in diffusers format, or a configuration that is known by
             name (`hgc-video models`), which needs no files at all.
         convention: "all", or "no-attention-products" as older tables count.
-        memory: also choose the cut of a run in half precision that fits this much.
+        memory: also choose the memory plan of a run in half precision that fits this much.
         throughput: what copies to host memory are weighed with against computing again: "40,20" for 40 T
             MACs and 20 GB a second, or "measured" to time this machine's GPU as a run does. None assumes a
             desktop GPU, so that the plan is the same on every machine.
@@ -57,7 +57,7 @@ def forecast(
         ModelError: the model's configuration cannot be read.
     """
     if throughput is not None and memory is None:
-        raise InputError("throughput is what a cut to fit memory is weighed with; give memory too")
+        raise InputError("throughput weighs memory plans; give memory too")
     counts = {"num_inference_steps": num_inference_steps, "num_frames": num_frames}
     for name, count in counts.items():
         if count is not None and count < 1:

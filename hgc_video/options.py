@@ -77,7 +77,7 @@ class _Options(BaseModel):
 class ImageMotion(_Options):
     """How a clip moves that begins with an image, as Stable Video Diffusion is conditioned."""
 
-    fps: Whole = Field(7, ge=1, le=60, description="frames per second that the model is told")
+    fps: Whole = Field(7, ge=1, le=60, description="frames per second, as the model is conditioned")
     motion_bucket_id: Whole = Field(127, ge=0, le=255, description="more is livelier")
     noise_aug_strength: Number = Field(
         0.02, ge=0, description="noise on the image; more leaves it sooner"

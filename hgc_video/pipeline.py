@@ -87,8 +87,8 @@ def generate(
             own number. A preset may run more, cheaper ones; the report tells.
         seed: the same seed gives the same clip; None draws one, which the report names.
     Args to tinker with:
-        guidance_scale: how strongly the prompt pulls; None is the model's own default, 1 or less is off.
-        conditioning_scale: how strongly the control pulls, 0 leaves it out; by kind for several.
+        guidance_scale: the strength of the prompt; None is the model's own default, 1 or less is off.
+        conditioning_scale: the strength of the control, 0 leaves it out; by kind for several.
         auto_calibrate: at a model's first use, measure it and search a schedule of its own for the
             preset, on this clip and prompt; takes as long as some dozens of clips, once. It is kept in
             `calibration_dir`; None is $HGC_VIDEO_HOME, or hgc_video in $XDG_CACHE_HOME (~/.cache).
@@ -96,12 +96,12 @@ def generate(
         dtype: "float32", "float16", "bfloat16" or torch's; None is half precision on CUDA and single
             precision elsewhere.
         offline: use what is on this machine and download nothing.
-        control_guidance_start, control_guidance_end: shares of the run between which the control
-            pulls; the ControlNet does not run outside of them.
+        control_guidance_start, control_guidance_end: shares of the run between which the ControlNet
+            runs.
         num_frames: None takes what the clip has, at most what the model holds at once, and warns of what is
             left. More than that is made in overlapping windows of `context_length` frames (None: what the
             model holds) that share `context_overlap` frames (None: a quarter of them).
-        memory: what the run may take, as "8GiB" or bytes, weights included; the clip is cut to fit, and
+        memory: what the run may take, as "8GiB" or bytes, weights included; the run is split to fit, and
             refused where nothing fits. None is what is free on the device.
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
             is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames.
@@ -110,7 +110,7 @@ def generate(
         invert_depth: the depth clip is bright where it is far.
         motion: of models that begin with an image: `fps` (7) and `motion_bucket_id` (127) that they are
             told, `noise_aug_strength` (0.02) on the image, and `min_guidance_scale` (1) at the first frame,
-            from where the pull grows to guidance_scale.
+            from where guidance grows to guidance_scale.
         callback: called after each step with (step_index, num_inference_steps, latents (1 c f h w), or
             (1 f c h w) of models that begin with an image); returning False stops the run.
 
@@ -125,7 +125,7 @@ def generate(
 
     Warns:
         HGCVideoWarning: what of the control clip is left out, frames or sound; memory ran out and a smaller
-            cut is tried.
+            memory plan is tried.
     """
     given = GenerateOptions(
         control_video=control_video, prompt=prompt, control=control, image=image, model=model,

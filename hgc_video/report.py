@@ -75,12 +75,12 @@ class Report(MacTotals):
     `macs_by_part` is what was executed, `macs_baseline_by_part` what the same run without a cache
     takes; `seconds` is wall-clock time by stage (load, encode, denoise, decode, ...) and `total`;
     `peak_nbytes` the memory peak of the run, `cache_nbytes` the most that the cache held at once,
-    `cache_device_nbytes` and `cache_host_nbytes` the most of it on the device and in the tier beside it
+    `cache_device_nbytes` and `cache_host_nbytes` the most of it on the device and in the offload tier
     (pinned host memory; on the CPU a mapped file), `copied_to_host_nbytes` and `copied_to_device_nbytes`
     what went there and back; `image` what the clip begins with, of models that do; `schedule` the plan that
     was carried out, with the reason of every step; `steps` a row of figures for each step;
-    `options` every option of the run, as it was given or decided; `memory` how the clip was cut to fit and
-    `predicted_peak_nbytes` what that was predicted to take (0: nothing was cut, so nothing was predicted);
+    `options` every option of the run, as it was given or decided; `memory` how the clip was split to fit and
+    `predicted_peak_nbytes` what that was predicted to take (0: nothing was split, so nothing was predicted);
     of extracted skeletons, `control_frames_bridged` lie in short gaps of the detection and were drawn
     between their neighbours, and `control_frames_empty` show nobody and are black.
     """

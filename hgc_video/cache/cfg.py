@@ -1,4 +1,4 @@
-"""The prompt-free branch where it is not computed: guidance dropped, or its kept difference added again."""
+"""The unconditional branch where it is not computed: guidance dropped, or its kept difference added again."""
 
 from __future__ import annotations
 

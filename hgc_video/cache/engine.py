@@ -44,7 +44,7 @@ def attach(
 ) -> Iterator[Engine]:
     """Wraps the models while the `with` block lasts; undo is exact, also after an exception.
 
-    With `spill` the values of windows that are not at work wait in the tier beside the device.
+    With `spill` the values of windows that are not at work wait in the offload tier.
     """
     engine = Engine(schedule, graph, spill=spill)
     engine.enable(unet, controlnet)
@@ -175,7 +175,7 @@ class Engine:
     def _at_work(self) -> CurrentStep:
         if self._step is None:
             raise CacheStateError(
-                "the engine was not told the step; call at(step_index=...) before the models, or run the "
+                "the engine does not know the step; call at(step_index=...) before the models, or run the "
                 "models through the pipeline whose cache this is"
             )
         return self._step

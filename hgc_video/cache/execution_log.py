@@ -9,7 +9,7 @@ from ..plan.schedule import Plan, Schedule, StepPlan
 
 class ExecutionLog:
     """`executed` lists the MACs by part of every step that was run, `controlnet_branches` is how many
-    branches the host ran a ControlNet on."""
+    branches the pipeline ran a ControlNet on."""
 
     def __init__(self, plan: Plan, graph: BlockGraph) -> None:
         self._plan, self._graph = plan, graph
@@ -41,7 +41,7 @@ class ExecutionLog:
         self._owed = dict(macs)
 
     def count(self, name: str, macs: int, rows: int) -> None:
-        """Adds the MACs of what ran for so many rows; they are told for the graph's frames. A ControlNet
+        """Adds the MACs of what ran for so many rows; they are given for the graph's frames. A ControlNet
         may have got fewer rows, and several clips of one call have more."""
         if rows != self._graph.num_frames:
             macs = macs * rows // self._graph.num_frames

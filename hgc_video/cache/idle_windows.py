@@ -1,4 +1,4 @@
-"""Where the values of windows that are not at work lie: in the tier beside the device, if there are many."""
+"""Where the values of windows that are not at work lie: in the offload tier, if there are many."""
 
 from __future__ import annotations
 

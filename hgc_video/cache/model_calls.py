@@ -99,7 +99,7 @@ def prediction_of(out: Any) -> Tensor:
 
 
 def with_prediction(out: Any, prediction: Tensor) -> Any:
-    """The host's output with another prediction."""
+    """The model's output with another prediction."""
     if isinstance(out, tuple):
         return (prediction, *out[1:])
     out.sample = prediction

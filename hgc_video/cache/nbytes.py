@@ -39,7 +39,7 @@ class Tally(Count):
         self._held[storage._cdata] = holders + 1
 
     def let_go(self, tensor: Tensor) -> None:
-        """A tensor that was held will be let go of."""
+        """A tensor that was held will be freed."""
         storage = tensor.untyped_storage()
         self._held[storage._cdata] -= 1
         if not self._held[storage._cdata]:

@@ -1,7 +1,7 @@
-"""The tier beside the device: where the values of idle windows wait, and how they get there and back.
+"""The offload tier: where the values of idle windows wait, and how they get there and back.
 
 For a GPU it is pinned host memory, reached by a stream of its own, so that copies run beside the
-compute and nobody waits for the device. For the CPU, whose memory is the host's already, it is a
+compute and nobody waits for the device. For the CPU, whose memory is host memory already, it is a
 mapped temporary file, which the system may write out. Without numbers (the meta device) only shapes wait.
 """
 
@@ -38,7 +38,7 @@ class OffloadTier(Protocol):
     """Takes tensors in."""
 
     def park(self, tensor: Tensor) -> Parked:
-        """Begins to copy a tensor here; it may be let go of at once."""
+        """Begins to copy a tensor here; it may be freed at once."""
 
 
 def host_for(device: torch.device) -> OffloadTier:
@@ -55,7 +55,7 @@ def _strides(tensor: Tensor) -> tuple[int, ...]:
 
 class PinnedHost:
     """Pinned host memory. A copy waits for what was queued before it, what is queued after it does not
-    wait for the copy; the allocators are told, so that neither side's memory is reused too early."""
+    wait for the copy; the allocators are informed, so that neither side's memory is reused too early."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.stream = device, torch.cuda.Stream(device)
@@ -167,7 +167,7 @@ class _Mapped:
 
 
 class ShapesHost:
-    """Where tensors without numbers wait: nothing of them is left but what makes them again."""
+    """Where meta tensors wait: nothing of them is left but what makes them again."""
 
     def park(self, tensor: Tensor) -> Parked:
         """Notes a tensor's shape."""

@@ -177,7 +177,7 @@ def hint_rows(encoded: Tensor, rows: int) -> Tensor:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether rows are the same; without numbers (on the meta device) they are taken to be. One row of
+    """Whether rows are the same; on the meta device they are taken to be. One row of
     `b` may stand for several."""
     if a.is_meta:
         return True

@@ -40,7 +40,7 @@ class Value(NamedTuple):
 
 
 class _Kept:
-    """A value wherever it lies: on the device, on its way back there, in the tier beside it, or both."""
+    """A value wherever it lies: on the device, on its way back there, in the offload tier, or both."""
 
     def __init__(self, value: Value) -> None:
         self.branches, self.frames = value.branches, value.frames
@@ -51,7 +51,7 @@ class _Kept:
 
 class Store:
     """The last values of everything kept, with exact accounting of their bytes on the device and in the
-    tier beside it, where values wait between `park` and `fetch`. Values are never written to, so that
+    offload tier, where values wait between `park` and `fetch`. Values are never written to, so that
     one that was parked before is not copied there again."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Store:
                 del self._values[key]
 
     def park(self, window: int, device: torch.device) -> None:
-        """Sends a window's values to the tier beside the device; nobody waits for the copies."""
+        """Sends a window's values to the offload tier; nobody waits for the copies."""
         if self._host is None:
             self._host = host_for(device)
         for kept in self._of(window):
@@ -135,7 +135,7 @@ class Store:
                 self._drop(self._values.pop(key))
 
     def clear(self) -> None:
-        """Forgets everything; what was counted stays told until `begin`."""
+        """Forgets everything; the counts stay until `begin`."""
         for kept in self._values.values():
             self._drop(kept)
         self._values.clear()

@@ -1,6 +1,6 @@
 """The places in a model where a plan acts: a layer, or an attention inside one.
 
-A site is told before the forward what to do, does it, and holds what it made until it is collected.
+A wrapper is given its instructions before the forward, follows them, and holds what it made until it is collected.
 Only plain attributes are read on the way, so that a compiled model stays compiled.
 """
 
@@ -46,7 +46,7 @@ class Site:
 class LayerSite(Site):
     """A layer: resnet, transformer, motion module, sampler …
 
-    copies: the host changes what it is handed in place (FreeU does), so that it gets copies.
+    copies: diffusers changes what it is handed in place (FreeU does), so that it gets copies.
     """
 
     def __init__(self, layer: Layer) -> None:

@@ -77,7 +77,7 @@ def compare(
 
         words = split_methods(methods)
         for word in words:
-            make_method(word)  # a wrong name is told before minutes are spent
+            make_method(word)  # a wrong name is refused before minutes are spent
         source = SampleSet(model, samples, _FIRST_CLIP, clips, num_frames, scheduler)
         networks = Networks(clip_model, video_model, lpips)
         task = CompareConfig(source, num_inference_steps, converged_steps, seeds, networks)

@@ -41,7 +41,7 @@ def plan(
     ] = "all",
     memory: Annotated[
         str | None,
-        typer.Option(help="Also show how a run in half precision is cut to fit, as 8GiB."),
+        typer.Option(help="Also show how a run in half precision is split to fit, as 8GiB."),
     ] = None,
     step: Annotated[
         int | None,

@@ -22,7 +22,7 @@ from .trials import SampleSet, Trial, trials
 
 @dataclass(frozen=True)
 class Networks:
-    """Trained networks to judge by, where they are at hand: folders of a CLIP and of a VideoMAE model, and
+    """Trained networks to judge by, where they are present: folders of a CLIP and of a VideoMAE model, and
     whether LPIPS is measured."""
 
     clip: Path | None = None
@@ -122,7 +122,7 @@ def _figures(
 
 
 def _seen(networks: Networks, made: _Made, reference: _Made) -> dict[str, Any]:
-    """What the trained networks say that are at hand."""
+    """What the trained networks say that are present."""
     seen: dict[str, Any] = {}
     if networks.lpips:
         seen["lpips"] = lpips(made.frames, reference.frames)

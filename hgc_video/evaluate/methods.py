@@ -1,4 +1,4 @@
-"""What is compared: presets, policies and solvers, by the words they are called with."""
+"""What is compared: presets, policies and solvers, by the text they are called with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distances that trained networks see, where their weights are at hand: LPIPS, CLIP score, Fréchet video
+"""Distances that trained networks see, where their weights are present: LPIPS, CLIP score, Fréchet video
 distance. Weights are folders that the user names; nothing is downloaded."""
 
 from __future__ import annotations

@@ -18,12 +18,12 @@ def plan_size(
 ) -> tuple[int, int]:
     """Height and width, both multiples of `multiple`, for a source of any size.
 
-    Told sizes are kept; one that is missing follows the source's aspect; with none told it is the
+    Given sizes are kept; one that is missing follows the source's aspect; with none given it is the
     size nearest to that aspect among those within a tenth of `default_area` (128x128, 160x96 and
     96x160 for the defaults).
 
     Raises:
-        InputError: a told size is no positive multiple of `multiple`.
+        InputError: a given size is no positive multiple of `multiple`.
     """
     for name, size in (("height", height), ("width", width)):
         if size is not None and (size < multiple or size % multiple):

@@ -126,7 +126,7 @@ class LazyFrames:
 
 
 def collect_frames(chunks: Iterable[Frame], num_frames: int, height: int, width: int) -> Frame:
-    """All frames (f H W 3) of chunks (n H W 3), each let go of once it is copied."""
+    """All frames (f H W 3) of chunks (n H W 3), each freed once it is copied."""
     frames, done = np.empty((num_frames, height, width, 3), np.uint8), 0
     for chunk in chunks:
         frames[done : done + len(chunk)] = chunk

@@ -85,7 +85,7 @@ def load_preset(
     """A stock AnimateDiffControlNetPipeline of a preset, with one ControlNet or several; or a
     StableVideoDiffusionPipeline with one beside it, for our own loop.
 
-    Everything is fetched before anything is loaded, so that a missing part is told early. ModelError says
+    Everything is fetched before anything is loaded, so that a missing part is known early. ModelError says
     what cannot be had.
     """
     import diffusers

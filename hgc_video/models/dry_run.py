@@ -1,4 +1,4 @@
-"""Runs a model once on the meta device and notes what every module of it costs; no weights, no numbers."""
+"""Runs a model once on the meta device and notes what every module of it costs; no weights."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _temporal_inputs(model: Any, size: Size) -> tuple[torch.Tensor, ...]:
 
 def _dry_run_sparse(net: Any, size: Size) -> Seen:
     """What a SparseCtrl does for one clip: its control comes as a clip too, at the latents' size where
-    it is encoded by the VAE, and with a mask of the frames that are told."""
+    it is encoded by the VAE, and with a mask of the frames that are given."""
     copy, f = on_meta(net), size.num_frames
     simple = isinstance(copy.controlnet_cond_embedding, nn.Conv2d)
     factor = 1 if simple else 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)

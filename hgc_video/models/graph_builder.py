@@ -88,7 +88,7 @@ class _Reader:
 
 
 def _attention_modules(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """Path and module of every attention in a layer; told by what it has, never by its name."""
+    """Path and module of every attention in a layer; known by what it has, never by its name."""
     for inner, child in module.named_modules():
         if hasattr(child, "is_cross_attention"):
             yield f"{path}.{inner}", child

@@ -78,7 +78,7 @@ def fetch(part: Part, *, offline: bool = False) -> Path:
 
 
 def loading_options(device: str, dtype: Any) -> dict[str, Any]:
-    """What `from_pretrained` is told of fetched parts: this machine alone, safetensors alone, and torch's
+    """What `from_pretrained` gets for fetched parts: this machine alone, safetensors alone, and torch's
     `dtype`, None being half precision on CUDA and single precision elsewhere."""
     import torch
 

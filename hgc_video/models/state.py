@@ -51,7 +51,7 @@ def _read(model: Any, told: list[Any], held: list[Any]) -> None:
         told.append(id(module))
         held.append(module)
         for tensor in module._parameters.values():
-            # Sequential offloading makes new ones without numbers at every call.
+            # Sequential offloading makes new meta tensors at every call.
             if tensor is not None and not tensor.is_meta:
                 told += (id(tensor), 0 if tensor.is_inference() else tensor._version)
                 held.append(tensor)

@@ -69,7 +69,7 @@ def known_calls(pipe: Any) -> Iterator[Any]:
 
 
 def guidance_branches(pipe: Any) -> int:
-    """How many copies of the latents the pipeline's loop makes: the prompt's, the prompt-free one where
+    """How many copies of the latents the pipeline's loop makes: the prompt's, the unconditional one where
     guidance is on, the perturbed one of PAG."""
     guided = bool(getattr(pipe, "do_classifier_free_guidance", False))
     perturbed = bool(getattr(pipe, "do_perturbed_attention_guidance", False))

@@ -41,7 +41,7 @@ class SpatioTemporalControlNetModel(ModelMixin, AttentionMixin, ConfigMixin):  #
 
     The configuration is that UNet's and two fields of ControlNetModel: `conditioning_channels` of the hint
     and `conditioning_embedding_out_channels` of its encoder, which halves the size once for each but the
-    first. `out_channels`, `up_block_types`, `sample_size` and `num_frames` are told and not used.
+    first. `out_channels`, `up_block_types`, `sample_size` and `num_frames` are read and not used.
     """
 
     _supports_gradient_checkpointing = True
@@ -176,7 +176,7 @@ class SpatioTemporalControlNetModel(ModelMixin, AttentionMixin, ConfigMixin):  #
 
 
 def _per_frame(rows: Tensor, num_frames: int) -> Tensor:
-    """Every clip's row for each of its frames; told the count, CUDA need not wait for it."""
+    """Every clip's row for each of its frames; with the count given, CUDA need not wait for it."""
     return rows.repeat_interleave(num_frames, 0, output_size=len(rows) * num_frames)
 
 

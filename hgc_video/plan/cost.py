@@ -76,7 +76,7 @@ def cost(graph: BlockGraph, plan: Plan) -> Cost:
 
 
 def by_part(spent: Mapping[str, int]) -> dict[str, int]:
-    """MACs or bytes, told by names in the graph or in the store, summed by part."""
+    """MACs or bytes, given by names in the graph or in the store, summed by part."""
     totals = dict.fromkeys(PARTS, 0)
     for name, amount in spent.items():
         totals[name.partition(".")[0].removesuffix("+")] += amount

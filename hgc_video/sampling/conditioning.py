@@ -29,7 +29,7 @@ def in_control_window(step_index: int, num_inference_steps: int, start: float, e
 
 
 class Conditioning:
-    """What both have: the control clips, and two branches where a prompt-free one is computed.
+    """What both have: the control clips, and two branches where an unconditional one is computed.
 
     `frames_axis` is where latents have their frames: 2 of (b c f h w), 1 of (b f c h w).
     """
@@ -42,7 +42,7 @@ class Conditioning:
 
     @property
     def branches(self) -> int:
-        """2 where a prompt-free branch is computed (Ho & Salimans 2207.12598), else 1."""
+        """2 where a unconditional branch is computed (Ho & Salimans 2207.12598), else 1."""
         raise NotImplementedError
 
     def sample(self, latents: Tensor, frames: slice) -> Tensor:

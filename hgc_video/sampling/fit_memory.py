@@ -16,7 +16,7 @@ from .predict_peak import PeakModel, Scale
 from .stock_pipeline import adapter_of
 from .trial_step import TrialRuns
 
-_SHARE = 0.9  # of the free memory, where no budget is told: others live there too
+_SHARE = 0.9  # of the free memory, where no budget is given: others use it too
 
 
 def memory_budget(memory: str | int | None, device: str) -> int:
@@ -32,7 +32,7 @@ def memory_budget(memory: str | int | None, device: str) -> int:
 
 
 def _host_budget(device: str) -> int:
-    """Bytes that idle windows' caches may take beside the device: half of the free host memory for a GPU,
+    """Bytes that idle windows' caches may take off the device: half of the free host memory for a GPU,
     as pinned memory comes in powers of two; free disk for the CPU."""
     if device.startswith("cuda"):
         return int(free_host_memory() * _SHARE) // 2

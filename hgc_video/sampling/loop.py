@@ -102,7 +102,7 @@ class ControlledUNet:
         fresh = self._of(sample, slice(window.length - window.fresh, window.length))
         given = self.guidance.controlnet_inputs(fresh, window.fresh_frames)
         scale = list(self.guidance.scale_at(step_index, self.num_inference_steps))
-        several = len(scale) > 1  # the host takes lists for several ControlNets only
+        several = len(scale) > 1  # diffusers takes lists for several ControlNets only
         down, mid = self.controlnet(
             given.pop("sample"), t, **given,
             conditioning_scale=scale if several else scale[0], return_dict=False,

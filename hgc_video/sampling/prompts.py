@@ -58,7 +58,7 @@ class _Encoder:
         return {"num_videos_per_prompt" if is_xl else "num_images_per_prompt": 1}
 
     def added(self, height: int, width: int) -> dict[str, Tensor] | None:
-        """What is added to the timestep, after the prompt that is told last."""
+        """What is added to the timestep, after the prompt that comes last."""
         if self._pooled is None:
             return None
         pooled, negative = self._pooled
@@ -78,7 +78,7 @@ class _Encoder:
 def travelling(
     prompts: Mapping[int, str], num_frames: int, encode: Callable[[str], Tensor]
 ) -> Tensor:
-    """Text embeddings (f n d) for `{0: "...", 48: "..."}`: a frame between two told ones gets their
+    """Text embeddings (f n d) for `{0: "...", 48: "..."}`: a frame between two given ones gets their
     linear mixture, a frame after the last one the last (as diffusers' FreeNoise does)."""
     told = sorted(frame for frame in prompts if frame < num_frames)
     known = {frame: encode(prompts[frame])[0] for frame in told}

@@ -139,7 +139,7 @@ class Run:
         )  # fmt: skip
 
     def _cache_nbytes(self) -> dict[str, int]:
-        """What the cache held at most, and what was copied between the device and the tier beside it."""
+        """What the cache held at most, and what was copied between the device and the offload tier."""
         if self.engine is None:
             return {}
         store = self.engine.store

@@ -151,7 +151,7 @@ class ImageHost(PipelineAdapter):
     """Stable Video Diffusion (2311.15127): latents (b f c h w), a first image for the whole clip.
 
     The image is read twice: by CLIP, and by the VAE with a little noise on it, whose latents every frame
-    gets beside its own. Frame rate, motion and that noise are told to the UNet.
+    gets beside its own. Frame rate, motion and that noise condition the UNet.
     """
 
     frames_axis = 1

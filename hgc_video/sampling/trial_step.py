@@ -1,7 +1,7 @@
 """One step of a run, or one decoding, on meta tensors: the bytes that it takes at its peak.
 
 The very code that will run (loop, engine, split) runs on the meta device, and the bytes of its tensors
-are followed; so what is found covers what the host keeps alive, not only what we do.
+are followed; so what is found covers what diffusers keeps alive, not only what we do.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def test_a_cut_errs_exactly_as_the_engine_does(trial, found):
     assert a + 2 * b + q == pytest.approx(made, rel=2e-3)
 
 
-def test_gains_and_drifts_are_told_for_every_step(found):
-    for name in ("sensitivity", "gate", "drift", "magnitude"):
+def test_every_step_has_its_sensitivity_and_the_error_of_dropping_guidance(found):
+    for name in ("sensitivity", "cfg_drop_error"):
         values = getattr(found, name)
         assert len(values) == STEPS
         assert all(v >= 0 for v in values)

@@ -1,7 +1,7 @@
-"""How a clip is cut so that it fits a memory budget: which frames, positions and windows go together.
+"""How a run is split so that it fits a memory budget: which frames, positions and windows go together.
 
-Pure numbers. What each cut would take at its peak is told by whoever can measure it without running it
-(peak.py); here the cheapest cut that fits is chosen, or refused with what would do.
+Pure numbers. What each memory plan takes at its peak is predicted by sampling/predict_peak.py; here the cheapest that
+fits is chosen, or refused with what would do.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Peak:
 
     denoise: int
     decode: int
-    spilled: int = 0  # bytes in host memory beside it
+    spilled: int = 0  # bytes in host memory
 
     @property
     def nbytes(self) -> int:
@@ -71,7 +71,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """The cut that was chosen: `level` 1 leaves layers whole, 2 splits them (the same result); `context`
+    """The memory plan that was chosen: `level` 1 leaves layers whole, 2 splits them (the same result); `context`
     is the length of the windows, which a clip longer than the motion modules needs in any case; `works`
     what the run does for every place where idle caches could live, priced at `rates`."""
 
@@ -144,10 +144,10 @@ class MemoryPlan:
 
 
 class Predict(Protocol):
-    """Tells what a cut would take, without running it."""
+    """Predicts what a memory plan takes, without running it."""
 
     def denoise(self, context: int, chunks: Chunks) -> tuple[int, int]:
-        """Bytes at the peak of the denoising loop, and beside it in host memory."""
+        """Bytes at the peak of the denoising loop, and in host memory."""
 
     def decode(self, num_frames: int) -> int:
         """Bytes at the peak of decoding so many frames at once."""
@@ -163,7 +163,7 @@ def _splits(num_positions: int) -> tuple[Chunks, ...]:
 
 
 def _cuts(num_positions: int, works: Mapping[str, RunCost], rates: Throughput) -> Iterator[Chunks]:
-    """All depths of one window length, those that cost least first. A split costs launches only and copies
+    """All memory plans of one window length, those that cost least first. A split costs launches only and copies
     run beside the compute, so the coarsest split on the device or with copies comes first; computing
     again comes after all splits, and before copies where even those cost more."""
     away = sorted((p for p in works if p != DEVICE), key=lambda p: works[p].seconds(rates))
@@ -184,7 +184,7 @@ def choose_memory_plan(
     budget: int | None = None, host_budget: int | None = None, context: int | None = None,
     decoded: int = 16, denoise_budget: int | None = None,
 ) -> MemoryPlan:  # fmt: skip
-    """The cheapest cut whose predicted peak fits `budget` bytes (None: whatever it takes).
+    """The cheapest memory plan whose predicted peak fits `budget` bytes (None: whatever it takes).
 
     `num_positions` are the positions of the outermost motion module, of both branches; `rates` weigh
     copies to host memory, of which `host_budget` bytes are there, against computing again. The result
@@ -224,7 +224,7 @@ def choose_memory_plan(
     assert budget is not None
     needed = smallest / (1 - _MARGIN)
     raise InputError(
-        f"memory={budget / GIB:.2f}GiB is too little: the smallest cut of this clip takes "
+        f"memory={budget / GIB:.2f}GiB is too little: the smallest memory plan of this clip takes "
         f"{needed / GIB:.2f}GiB; give at least that, or a smaller size"
     )
 

@@ -47,7 +47,7 @@ class RunCost:
 
 def places(plan: Plan, windows: Windows) -> tuple[str, ...]:
     """Where a plan's idle caches could live. Up to two windows nothing idles for long enough; a plan
-    that decides at run time is not told what it would have decided without a cache."""
+    that decides at run time does not know what it would have decided without a cache."""
     if plan.is_stock or len(windows.plain) <= RESIDENT_WINDOWS:
         return (DEVICE,)
     return (DEVICE, HOST) if plan.is_adaptive else (DEVICE, HOST, RECOMPUTE)

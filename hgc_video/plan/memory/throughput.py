@@ -1,6 +1,6 @@
 """How fast a device computes and copies: what turns MACs and bytes into seconds.
 
-Data only. Where a device is at hand its rates are measured (measure/rates.py); otherwise these are
+Data only. Where a device is present its throughput is measured (measure/device_speed.py); otherwise these are
 assumed, and whoever prints a figure that rests on them says so.
 """
 

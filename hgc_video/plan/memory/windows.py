@@ -133,7 +133,7 @@ def windowed(spent: Cost, windows: Windows, moves: Sequence[bool] = ()) -> dict[
 def over_windows(
     steps: Sequence[Mapping[str, int]], windows: Windows, moves: Sequence[bool] = ()
 ) -> dict[str, int]:
-    """Sums by part over the steps of all windows, each told for one; what the ControlNet makes is made
+    """Sums by part over the steps of all windows, each given for one; what the ControlNet makes is made
     once per frame."""
     totals = dict.fromkeys(PARTS, 0)
     length = windows.plain[0].length

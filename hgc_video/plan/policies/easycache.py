@@ -1,5 +1,5 @@
 """EasyCache (2507.02860; H-EmbodVis/EasyCache): at run time, whole steps are skipped while the change
-that the input's change foretells stays small; a skipped step adds the last out - in to its input.
+that the input's change predicts stays small; a skipped step adds the last out - in to its input.
 
 It reads one number of the input at every step before it decides, as its release does: on a GPU that
 is one wait per step. Skipped steps do not run the ControlNet either.

@@ -1,5 +1,5 @@
 """FasterCache (2410.19355): attention is computed at every second step and extrapolated in between;
-the prompt-free branch is computed at every fifth step and its difference added again in between, low
+the unconditional branch is computed at every fifth step and its difference added again in between, low
 and high frequencies weighed apart."""
 
 from __future__ import annotations

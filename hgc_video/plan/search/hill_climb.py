@@ -1,4 +1,4 @@
-"""Hill-climbing on the word of a plan: moves, repair to the budget, and the climb itself.
+"""Hill-climbing on the step codes of a schedule: moves, repair to the budget, and the climb itself.
 
 Pure: what a plan's error is, the caller says. The same seed gives the same climb (moves and polish as
 BudCache, 2606.13496: keys are relocated, mostly by little).
@@ -20,7 +20,7 @@ Objective = Callable[[list[CodedSchedule]], list[float]]  # one error a plan, th
 
 @dataclass(frozen=True)
 class Space:
-    """What a search may use: letters, slopes, a gate; whether slopes are told online. With F and H alone
+    """What a search may use: letters, slopes, a gate; whether slopes are measured online. With F and H alone
     it searches the timesteps of a solver: held noise takes DDIM's larger step, extrapolated noise that of
     a linear multistep method; where the model predicts velocity, both hold but for a turn by the angle
     between the steps."""
