@@ -317,7 +317,7 @@ class _Run:
             self.engine.pause()
 
     def end(self) -> None:
-        """The loop is done: takes the wrappers off and frees the tensors; what was done stays in the report."""
+        """The loop is done: takes the wrappers off and frees the tensors; the report keeps what was done."""
         if not self.ended:
             self._parts, self.ended = self.told(), True
             if self.engine is not None:

@@ -18,7 +18,7 @@ class PreparedStep:
     """What the engine does at one step: sets of names, so that a look-up is all it takes.
 
     mixed: some dead layer is handed a live tensor together with a stand-in, which must then have the
-    full number of rows; otherwise stand-ins have none, and what the model's forward does with them costs nothing.
+    full number of rows; otherwise stand-ins have none, and what the model does with them costs nothing.
     fullest: of the steps that could be chosen, it computes most.
     """
 

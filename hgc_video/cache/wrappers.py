@@ -1,6 +1,7 @@
 """The places in a model where a plan acts: a layer, or an attention inside one.
 
-A wrapper is given its instructions before the forward, follows them, and holds what it made until it is collected.
+A wrapper is given its instructions before the forward, follows them, and holds what it made until it is
+collected.
 Only plain attributes are read on the way, so that a compiled model stays compiled.
 """
 

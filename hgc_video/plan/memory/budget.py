@@ -1,7 +1,7 @@
 """How a run is split so that it fits a memory budget: which frames, positions and windows go together.
 
-Pure numbers. What each memory plan takes at its peak is predicted by sampling/predict_peak.py; here the cheapest that
-fits is chosen, or refused with what would do.
+Pure numbers. What each memory plan takes at its peak is predicted by sampling/predict_peak.py; here the
+cheapest that fits is chosen, or refused with what would do.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Peak:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """The memory plan that was chosen: `level` 1 leaves layers whole, 2 splits them (the same result); `context`
-    is the length of the windows, which a clip longer than the motion modules needs in any case; `works`
+    """The memory plan that was chosen: `level` 1 leaves layers whole, 2 splits them (the same result);
+    `context` is the length of the windows, which a clip longer than the motion modules needs in any case; `works`
     what the run does for every place where idle caches could live, priced at `rates`."""
 
     level: int
@@ -162,9 +162,11 @@ def _splits(num_positions: int) -> tuple[Chunks, ...]:
     return Chunks(), Chunks(8, half), Chunks(2, few)
 
 
-def _cuts(num_positions: int, works: Mapping[str, RunCost], rates: Throughput) -> Iterator[Chunks]:
-    """All memory plans of one window length, those that cost least first. A split costs launches only and copies
-    run beside the compute, so the coarsest split on the device or with copies comes first; computing
+def _memory_plans(
+    num_positions: int, works: Mapping[str, RunCost], rates: Throughput
+) -> Iterator[Chunks]:
+    """All memory plans of one window length, those that cost least first. A split costs launches only and
+    copies run beside the compute, so the coarsest split on the device or with copies comes first; computing
     again comes after all splits, and before copies where even those cost more."""
     away = sorted((p for p in works if p != DEVICE), key=lambda p: works[p].seconds(rates))
     cheap = [DEVICE, HOST] if away[:1] == [HOST] else [DEVICE]
@@ -210,7 +212,7 @@ def choose_memory_plan(
     smallest = 0
     for length in contexts:
         works = predict.works(length)
-        for chunks in _cuts(num_positions, works, rates):
+        for chunks in _memory_plans(num_positions, works, rates):
             denoise, spilled = predict.denoise(length, chunks)
             peak = Peak(denoise, decode, spilled)
             if spilled > host_limit:
