@@ -72,8 +72,8 @@ class Peak:
 @dataclass(frozen=True)
 class MemoryPlan:
     """The memory plan that was chosen: `level` 1 leaves layers whole, 2 splits them (the same result);
-    `context` is the length of the windows, which a clip longer than the motion modules needs in any case; `works`
-    what the run does for every place where idle caches could live, priced at `rates`."""
+    `context` is the length of the windows, which a clip longer than the motion modules needs in any
+    case; `works` what the run does for every place where idle caches could live, priced at `rates`."""
 
     level: int
     context: int
