@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -20,20 +18,16 @@ def ids(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
-def test_runs(path, tmp_path):
+def test_runs(path, tmp_path, monkeypatch, capsys):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    environment = {
-        **os.environ,
-        "HGC_SMALL": "1",
-        "MPLBACKEND": "Agg",
-        "MPLCONFIGDIR": str(tmp_path),
-    }
-    done = subprocess.run(
-        [sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HGC_SMALL", "1")
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="the extra `dev` is not installed")
+    pyplot.switch_backend("Agg")
+    runpy.run_path(str(path), run_name="__main__")
+    pyplot.close("all")
+    assert capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)

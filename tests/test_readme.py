@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from hgc_video.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -26,9 +30,9 @@ def runs_folder():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python_runs(code):
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_python_runs(code, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     for written in re.findall(r'save\("([^"]+)"\)', code):
         assert (ROOT / written).stat().st_size > 0
 
@@ -41,14 +45,21 @@ def commands():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", commands(), ids=lambda line: " ".join(line.split()[:2]))
-def test_commands_run(line):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        line, shell=True, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+def test_commands_run(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    program, *arguments = shlex.split(line)
+    done = CliRunner().invoke(app, arguments)
+    assert program == "hgc-video" and done.exit_code == 0, done.output
     for written in re.findall(r"(?:--out|--report) (\S+)", line):
         assert (ROOT / written).stat().st_size > 0
+
+
+def test_the_command_is_installed():
+    """The lines are taken apart as a shell does, and what they call lies beside this Python."""
+    command = Path(sys.executable).parent / "hgc-video"
+    done = subprocess.run([command, "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("hgc-video ")
+    assert not [line for line in commands() if set(line) & set("|<>$*&;`")]
 
 
 def test_the_first_two_commands_are_scripts_that_can_be_run():

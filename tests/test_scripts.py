@@ -1,0 +1,160 @@
+"""Every script in scripts/ runs, in this process and at a small size; those that train read their options."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hgc_video.media.video import probe, read_frames
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "scripts"
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """Runs a script by its name with arguments and gives what it printed."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def told(path):
+    return json.loads(path.read_text())
+
+
+def test_every_script_is_run_here_or_elsewhere():
+    here = Path(__file__).read_text()
+    others = {"results_table"}  # tests/test_results.py
+    for path in SCRIPTS.glob("*.py"):
+        run = re.search(rf'script\(\s*"{path.stem}"', here)
+        assert run or path.stem in others, f"{path.name} is not run"
+
+
+def test_shell_scripts_are_shell_and_those_to_be_called_can_be():
+    for path in SCRIPTS.iterdir():
+        if path.suffix == "" and path.is_file():
+            subprocess.run(["bash", "-n", path], check=True)
+            assert os.access(path, os.X_OK) or path.name == "bootstrap"
+
+
+def test_bench_engine(script, tmp_path):
+    script(
+        "bench_engine", "--methods", "deepcache:interval=2", "--num-frames", 2, "--num-inference-steps",
+        2, "--pairs", 1, "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    (row,) = told(tmp_path / "a.json")
+    assert row["method"] == "deepcache:interval=2" and 1.2 < row["macs_ratio"] < 2.2
+    assert row["time_ratio"] > 0 and row["kept_nbytes"] == 0
+
+
+def test_bench_gpu_at_its_small_size(script, tmp_path):
+    out = script(
+        "bench_gpu", "--small", "--methods", "lossless", "--num-frames", 2, "--num-inference-steps", 2,
+        "--repeats", 1, "--dtype", "float32", "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    assert "| `lossless` | 2 |" in out
+    rows = {row["method"]: row for row in told(tmp_path / "a.json")["rows"]}
+    assert rows["lossless"]["macs_ratio"] > 1
+
+
+def test_bench_memory(script, tmp_path):
+    script(
+        "bench_memory", "--frames", "2", "--presets", "off", "--num-inference-steps", 1,
+        "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    (row,) = told(tmp_path / "a.json")
+    assert 0.7 < row["predicted_nbytes"] / row["measured_nbytes"] < 1.5
+
+
+def test_bench_seams(script):
+    out = script(
+        "bench_seams", "--num-frames", 6, "--num-inference-steps", 1, "--presets", "off",
+        "--context-length", 4, "--context-overlap", 1,
+    )  # fmt: skip
+    assert "off" in out
+
+
+def test_contact_sheet(script, tmp_path):
+    from PIL import Image
+
+    out = tmp_path / "sheet.png"
+    script(
+        "contact_sheet", "--preset", "lossless", "--num-frames", 2, "--num-inference-steps", 1,
+        "--columns", 2, "--out", out,
+    )  # fmt: skip
+    assert Image.open(out).width > 2 * 128
+
+
+def test_eval_puppet(script, tmp_path):
+    script(
+        "eval_puppet", "--clips", 2, "--num-frames", 2, "--num-inference-steps", 1, "--extras", 0,
+        "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    figures = told(tmp_path / "a.json")
+    assert {"pose", "depth"} <= set(figures) and figures["options"]["clips"] == 2
+
+
+def test_extract_motions(script, tmp_path, shared_data):
+    pytest.importorskip("mediapipe", reason="the extra `pose` is not installed")
+    script("extract_motions", shared_data / "dance.mp4", tmp_path / "a.json", "--source", "a test")
+    motion = told(tmp_path / "a.json")
+    assert np.asarray(motion["keypoints"]).shape[1:] == (18, 4) and motion["source"] == "a test"
+
+
+def test_fault_table(script, tmp_path):
+    out = script(
+        "fault_table", "--pipeline", "sd controlnet", "--policy", "lossless", "--case", "unchanged",
+        "--steps", 4, "--out", tmp_path / "a.json",
+    )  # fmt: skip
+    assert "lossless" in out and told(tmp_path / "a.json")["rows"]
+
+
+def test_make_example_clips_makes_the_ones_there_are(script, tmp_path):
+    script("make_example_clips", "--out", tmp_path)
+    for name in ("dance_pose.mp4", "dance_depth.mp4"):
+        made, there = (read_frames(folder / name) for folder in (tmp_path, ROOT / "examples"))
+        assert probe(tmp_path / name).fps == probe(ROOT / "examples" / name).fps
+        assert made.shape == there.shape and np.abs(made.astype(int) - there).mean() < 2
+
+
+def test_media_table(script, tmp_path):
+    out = script("media_table", "--data", tmp_path / "none", "--save", tmp_path / "a.json")
+    got = told(tmp_path / "a.json")
+    assert len(got) > 10 and f"| {next(iter(got))} |" in out
+
+
+def test_train_puppet_reads_its_options(script, capsys):
+    """A whole training takes hours; its parts are in tests/puppet/test_training.py."""
+    with pytest.raises(SystemExit) as end:
+        script("train_puppet", "--help")
+    assert end.value.code == 0 and "--minutes" in capsys.readouterr().out
+
+
+def test_transfer_schedules_writes_the_ones_there_are(script, tmp_path):
+    folder = tmp_path / "schedules"
+    shutil.copytree(ROOT / "configs" / "schedules", folder)
+    for path in folder.glob("*/*.yaml"):
+        path.write_text("")
+    script("transfer_schedules", "--schedules", folder)
+    from hgc_video.plan.policies.searched import load_coded_schedule
+
+    made = sorted(folder.glob("animate*/*.yaml"))
+    assert made
+    for path in made:
+        committed = ROOT / "configs" / "schedules" / path.relative_to(folder)
+        assert load_coded_schedule(path) == load_coded_schedule(committed)
