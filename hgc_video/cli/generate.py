@@ -90,7 +90,7 @@ def _control_clips(clips: dict[str, Path], given: list[str]) -> dict[str, Path]:
         clips[kind.strip()] = Path(file)
     if not clips:
         raise InputError(
-            "give a control clip with --pose FILE or --control KIND=FILE; none was given"
+            "give a control clip with --pose FILE, --depth FILE or --control KIND=FILE; none was given"
         )
     return clips
 
@@ -138,10 +138,15 @@ def _numbers(option: str, told: str, how: str) -> dict[str, float]:
     """Numbers by name, of a text such as "pose=1,depth=0.5"."""
     try:
         pairs = (part.partition("=") for part in told.split(","))
-        return {name.strip(): float(number) for name, _, number in pairs}
+        return {name.strip(): _number(number) for name, _, number in pairs}
     except ValueError:
         shown = told.removeprefix("=")
         raise InputError(f'{option} "{shown}" is not possible; write {how}') from None
+
+
+def _number(text: str) -> float:
+    """A number as it is written, whole or not; ValueError where it is none."""
+    return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
 
 
 def _check_report(
