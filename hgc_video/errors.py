@@ -106,7 +106,12 @@ def one_line(error: ValidationError, owner: str, allowed: Iterable[str]) -> str:
         return f"{owner} needs {name}=VALUE"
     if not name or fault["type"] == "value_error":
         return f"{owner}: {fault['msg'].removeprefix('Value error, ')}"
-    return f"{owner}: {name}={fault['input']} is not possible; give {_wanted(fault)}"
+    own = fault["type"] in (
+        "whole_number",
+        "number",
+    )  # raised by options, which take no text for a number
+    given = repr(fault["input"]) if own else fault["input"]
+    return f"{owner}: {name}={given} is not possible; give {_wanted(fault)}"
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}

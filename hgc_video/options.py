@@ -32,8 +32,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 
 def _whole(value: Any) -> Any:
-    """Whole numbers of any library as Python's own, so that a report can hold them."""
-    if value is None or isinstance(value, str):  # a command line and a job file give text
+    """Whole numbers of any library as Python's own, so that a report can hold them; text is none."""
+    if value is None:
         return value
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise PydanticCustomError("whole_number", "a whole number")
@@ -41,7 +41,7 @@ def _whole(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    if value is None or isinstance(value, str):
+    if value is None:
         return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise PydanticCustomError("number", "a number")

@@ -197,7 +197,7 @@ class Report(MacTotals):
             return ""
         return (
             f": {_mebi(self.cache_device_nbytes)} on the device and {_mebi(self.cache_host_nbytes)} "
-            f"beside it, {_mebi(self.copied_to_host_nbytes)} copied there and "
+            f"off it, {_mebi(self.copied_to_host_nbytes)} copied there and "
             f"{_mebi(self.copied_to_device_nbytes)} back"
         )
 

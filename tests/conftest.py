@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hgc_video.plan.explain import StepSummary
+from hgc_video.plan.schedule import Schedule, StepPlan
 from hgc_video.report import Report
 
 # Before torch is imported anywhere: on a busy small machine, spinning threads are ten times slower.
@@ -61,6 +63,11 @@ def report() -> Report:
         cache_nbytes=2**20,
         memory="level 1: windows of 16 frames, whole layers",
         predicted_peak_nbytes=0,
-        steps=("0 compute", "1 reuse"),
+        schedule=Schedule("balanced", (StepPlan(), StepPlan(frozenset({"unet.x"}), reason="y"))),
+        steps=(
+            StepSummary(0, "key", 2, 3, 3, 400 * 10**9, 500 * 10**9, 2**20, "code F"),
+            StepSummary(1, "skip", 2, 0, 3, 0, 500 * 10**9, 0, "code H"),
+        ),
         versions={"hgc_video": "0.1.0", "torch": "2.13.0"},
+        options={"prompt": "a dancer in a café", "seed": 7},
     )

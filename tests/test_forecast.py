@@ -15,6 +15,7 @@ from hgc_video.errors import InputError, ModelError, PresetError
 from hgc_video.forecast import forecast
 from hgc_video.measure.device_speed import planning_rates
 from hgc_video.plan.memory.throughput import ASSUMED_GPU, Throughput
+from hgc_video.plan.schedule import Schedule
 
 
 @pytest.mark.parametrize("preset", ["off", "balanced"])
@@ -81,4 +82,5 @@ def test_the_command_prints_text_and_json():
     told = json.loads(data.stdout)
     assert f"{100 * told['macs_saved']:.1f} % saved" in text.stdout
     assert len(told["steps"]) == 8
-    assert all(line in text.stdout for line in told["steps"])
+    assert all(step["label"] in text.stdout and step["reason"] for step in told["steps"])
+    assert Schedule.from_dict(told["schedule"]).steps[0].branches == 2

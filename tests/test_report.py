@@ -28,7 +28,12 @@ def test_json_has_the_totals_at_top_level_and_comes_back_equal(report):
     assert given["macs_saved"] == pytest.approx(0.6)
     assert given["seconds"]["denoise"] == 4.25
     assert given["peak_nbytes"] == 3 * 2**20
-    assert given["steps"] == ["0 compute", "1 reuse"]
+    assert [(step["label"], step["reason"]) for step in given["steps"]] == [
+        ("key", "code F"),
+        ("skip", "code H"),
+    ]
+    assert given["schedule"]["steps"][1] == {"label": "full", "reuse": ["unet.x"], "reason": "y"}
+    assert given["options"]["seed"] == 7
     assert given["seed"] == 7
     assert Report.from_json(report.to_json()) == report
 
@@ -59,8 +64,10 @@ def test_the_text_shows_cost_settings_and_every_step(report):
         "seed 7",
     ):
         assert shown in text
-    assert text.endswith("steps\n  0 compute\n  1 reuse")
-    assert "0 compute" not in report.summary()
+    first, second = text.splitlines()[-2:]
+    assert "key" in first and "400.0 GMACs" in first and "80.0 %" in first
+    assert "skip" in second and "0.0 %" in second
+    assert "GMACs" not in report.summary()
 
 
 def test_the_negative_prompt_is_shown_where_there_is_one(report):

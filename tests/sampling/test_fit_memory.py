@@ -98,7 +98,7 @@ def test_where_idle_caches_live_changes_the_bill_and_not_the_clip():
     assert host.cache_device_nbytes < here.cache_device_nbytes
     assert here.copied_to_host_nbytes == 0 < host.copied_to_host_nbytes
     assert host.copied_to_device_nbytes == host.copied_to_host_nbytes == host.cache_host_nbytes
-    assert "beside it" in host.summary() and "beside it" not in here.summary()
+    assert "off it" in host.summary() and "off it" not in here.summary()
 
 
 @pytest.mark.parametrize("num_frames", [1, 7])

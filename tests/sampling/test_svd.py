@@ -143,7 +143,7 @@ def test_lossless_is_within_rounding_and_caches_save(generate, off):
     assert lossless.report.macs < off.report.macs
     cached = generate(preset="hgc:interval=2,cut=1,gate=0.7", num_inference_steps=6)
     assert 0.3 < cached.report.macs_saved < 0.9
-    assert len(cached.report.steps) == 6 and "gated" in cached.report.steps[-1]
+    assert len(cached.report.steps) == 6 and "gated" in cached.report.steps[-1].label
     silent = generate(preset="lossless", conditioning_scale=0.0).report
     assert silent.macs_by_part["controlnet"] == 0
 
