@@ -177,8 +177,8 @@ def hint_rows(encoded: Tensor, rows: int) -> Tensor:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether rows are the same; on the meta device they are taken to be. One row of
-    `b` may stand for several."""
-    if a.is_meta:
-        return True
-    return equal(a, b.expand_as(a))
+    """Whether rows are the same; on the meta device rows of one shape are taken to be. One row of `b` may
+    stand for several."""
+    if any(here != there and there != 1 for here, there in zip(a.shape, b.shape, strict=True)):
+        return False  # a window's ControlNet gets fewer frames than another's where they overlap
+    return a.is_meta or equal(a, b.expand_as(a))

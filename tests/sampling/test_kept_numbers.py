@@ -9,7 +9,7 @@ from hgc_video.models import kept_data
 from hgc_video.models.configurations import Configurations, known_model, known_models
 from hgc_video.plan.memory.budget import Chunks
 from hgc_video.plan.memory.placement import RECOMPUTE, carried_out
-from hgc_video.plan.presets import PRESETS, resolve
+from hgc_video.plan.presets import resolve
 from hgc_video.sampling.kept_numbers import KeptNumbers, first_step
 from hgc_video.sampling.predict_peak import PeakModel, Scale
 from hgc_video.sampling.trial_step import TrialRuns
@@ -103,13 +103,16 @@ def shipped_models():
         known = known_model(name)
         models = known.configurations(1 if known.controlnet else 0)
         size = (known.height // 8, known.width // 8, known.num_tokens, 2, 25, 8)
-        if kept_data._file_name(KeptNumbers(models, Scale(1, *size)).request) in held:
+        if (
+            not models.temporal
+            and kept_data._file_name(KeptNumbers(models, Scale(1, *size)).request) in held
+        ):
             yield pytest.param(known, models, size, id=name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("known", "models", "size"), list(shipped_models()))
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["off", "balanced"])
 def test_shipped_numbers_are_those_of_tries(known, models, size, preset, tmp_path, monkeypatch):
     monkeypatch.setenv("HGC_VIDEO_HOME", str(tmp_path))
     context, half = known.num_frames, size[0] * size[1]  # half of the positions of both branches
