@@ -195,7 +195,7 @@ def test_a_memory_budget_is_predicted_and_kept_to(generate, off):
         ({"negative_prompt": "hat"}, "reads no negative_prompt"),
         ({"num_frames": 9}, "beyond the model's 4"),
         ({"context_length": 2}, "leave context_length out"),
-        ({"motion": {"motion_bucket": 1}}, 'motion has no field "motion_bucket": did you mean "motion_bucket_id"'),
+        ({"motion": {"motion_bucket": 1}}, 'no field "motion_bucket": did you mean "motion_bucket_id"'),
         ({"motion": {"motion_bucket_id": 1.5}}, "a whole number"),
         ({"motion": {"fps": 0}}, "give 1 or more"),
         ({"motion": {"noise_aug_strength": -1}}, "0 or more"),
