@@ -49,3 +49,10 @@ def background_flicker(frames: NDArray[np.uint8], silhouette: NDArray[np.bool_])
     still = ~(silhouette[1:] | silhouette[:-1])
     change = np.abs(frames[1:].astype(np.float32) - frames[:-1].astype(np.float32)).mean(-1)
     return float(change[still].mean())
+
+
+def gradient_energy(frames: NDArray[np.uint8]) -> float:
+    """Mean squared difference of neighbouring pixels of frames (f H W 3): how much fine detail there is."""
+    pixels = frames.astype(np.float32)
+    across, down = np.diff(pixels, axis=2), np.diff(pixels, axis=1)
+    return float((np.mean(across**2) + np.mean(down**2)) / 2)

@@ -11,23 +11,31 @@ import torch
 
 from hgc_video.puppet.training import data, judge, run
 from hgc_video.puppet.training.latents import channel_gains, normalise
-from hgc_video.puppet.training.progress import Stage, stored_step
-from hgc_video.puppet.training.vae import make_vae
+from hgc_video.puppet.training.progress import Stage, averaged_weights, stored_step
+from hgc_video.puppet.training.vae import LATENT_CHANNELS, CropSource, make_vae
 
 
-def train(folder, stops=()):
+def toy(folder, muon_rate=None):
+    """A kernel, a matrix and vectors to train, and their stage."""
+    torch.manual_seed(1)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.SiLU(), torch.nn.Flatten(),
+        torch.nn.Linear(36, 2),
+    )  # fmt: skip
+    return module, Stage("toy", folder, {"m": module}, steps=20, rate=0.05, muon_rate=muon_rate)
+
+
+def train(folder, stops=(), muon_rate=None):
     """A small regression, interrupted before each step in `stops` and taken up again."""
     folder.mkdir()
     for stop in (*stops, None):
-        torch.manual_seed(1)
-        module = torch.nn.Linear(3, 2)
-        stage = Stage("toy", folder, {"m": module}, steps=20, rate=0.05)
+        module, stage = toy(folder, muon_rate)
 
         def loss_of(step, module=module, stop=stop):
             if step == stop:
                 raise KeyboardInterrupt
-            x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
-            return (module(x) - x[:, :2]).square().mean()
+            x = torch.randn(8, 1, 3, 3, generator=torch.Generator().manual_seed(step))
+            return (module(x) - x[:, 0, 0, :2]).square().mean()
 
         with contextlib.suppress(KeyboardInterrupt):
             stage.run(loss_of, save_every_s=0)
@@ -35,11 +43,38 @@ def train(folder, stops=()):
     return module
 
 
-def test_a_stopped_stage_goes_on_exactly(tmp_path):
-    whole, parts = train(tmp_path / "a"), train(tmp_path / "b", (7, 13))
+@pytest.mark.parametrize("muon_rate", [None, 0.02])
+def test_a_stopped_stage_goes_on_exactly(tmp_path, muon_rate):
+    whole = train(tmp_path / "a", muon_rate=muon_rate)
+    parts = train(tmp_path / "b", (7, 13), muon_rate)
     assert stored_step(tmp_path / "b" / "toy.safetensors") == 20
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_muon_moves_matrices_and_kernels_alone_and_by_an_orthogonal_step(tmp_path):
+    """All singular values of a step are near each other, however unlike those of the gradient."""
+    module, stage = toy(tmp_path, muon_rate=0.02)
+    assert set(stage.optimizer.matrices) == {"m.0.weight", "m.3.weight"}
+    before = {k: p.detach().clone() for k, p in module.named_parameters()}
+    x = torch.randn(64, 1, 3, 3)
+    (module(x) * torch.tensor([4.0, 1.0])).square().mean().backward()
+    gradients = torch.linalg.svdvals(module[3].weight.grad)
+    stage.optimizer.step()
+    moved = {k: p.detach() - before[k] for k, p in module.named_parameters()}
+    assert all(change.abs().max() > 0 for change in moved.values())
+    assert gradients[0] > 4 * gradients[1]
+    steps = torch.linalg.svdvals(moved["3.weight"])
+    assert steps[0] < 2 * steps[1]
+    kernel = torch.linalg.svdvals(moved["0.weight"].flatten(1))
+    assert kernel.max() < 0.02 * 1.5 and kernel[2] > 0.02 * 0.3
+
+
+def test_averaged_weights_are_those_that_a_finished_stage_hands_on(tmp_path):
+    module = train(tmp_path / "a", muon_rate=0.02)
+    averaged = averaged_weights(tmp_path / "a" / "toy.safetensors", "m")
+    for key, value in module.state_dict().items():
+        assert torch.equal(averaged[key], value)
 
 
 def test_a_stage_that_took_no_step_leaves_no_file(tmp_path):
@@ -57,7 +92,7 @@ def test_a_run_without_time_or_stages_trains_nothing_and_codes_no_latents(
     monkeypatch.setattr(data, "SHAPES", ((64, 64),) * 3)
     until = time.time() + 60 * minutes if minutes else 0
     trained = run.train(tmp_path, run.Plan(shards=1), seed=0, until=until, last=last)
-    assert trained.vae.config.latent_channels == 12
+    assert trained.vae.config.latent_channels == LATENT_CHANNELS
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
     assert not list(tmp_path.rglob("latents.npy"))
 
@@ -82,6 +117,20 @@ def test_a_half_written_shard_is_made_again(tmp_path, monkeypatch):
     (path / "specs.json").unlink()
     (path / "frames.npy").write_bytes(b"half")
     assert np.array_equal(data.load_shard(data.make_shard(tmp_path, 3, seed=0)).frames, frames)
+
+
+def test_crops_come_from_different_shards_and_stay_inside_their_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CLIPS_PER_SHARD", 1)
+    monkeypatch.setattr(data, "CLIP_FRAMES", 1)
+    shards = [data.make_shard(tmp_path, index, seed=0) for index in (0, 3, 9)]
+    crops = CropSource(shards, 0, 3)
+    frames = [torch.from_numpy(np.array(data.load_shard(p).frames[0, 0])) for p in shards]
+    batch = ((crops(5) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+    assert batch.shape == (3, 64, 64, 3)
+    assert torch.equal(crops(5), crops(5)) and not torch.equal(crops(5), crops(6))
+    for frame in frames:  # every shard gave one of the crops
+        views = frame.unfold(0, 64, 1).unfold(1, 64, 1).permute(0, 1, 3, 4, 2)
+        assert any((views == crop).flatten(2).all(-1).any() for crop in batch)
 
 
 @torch.no_grad()

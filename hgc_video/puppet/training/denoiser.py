@@ -14,17 +14,18 @@ from diffusers import (
     UNetMotionModel,
 )
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from .latents import Batch, ClipSource
 from .progress import Stage
 from .text import WIDTH, tokenize
+from .vae import LATENT_CHANNELS
 
 CHANNELS = (64, 128, 96)
 HEADS = (2, 4, 3)
 HINT_CHANNELS = (8, 16, 32, 48)
 MAX_FRAMES = 16
+_MAX_SNR = 5.0  # above it a noise level counts less
 
 
 def make_scheduler() -> DDIMScheduler:
@@ -38,7 +39,8 @@ def make_scheduler() -> DDIMScheduler:
 def make_unet() -> UNet2DConditionModel:
     """The spatial half of the UNet."""
     return UNet2DConditionModel(
-        sample_size=16, in_channels=12, out_channels=12, block_out_channels=CHANNELS, layers_per_block=2,
+        sample_size=16, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
+        block_out_channels=CHANNELS, layers_per_block=2,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=WIDTH, attention_head_dim=HEADS, norm_num_groups=16,
@@ -48,7 +50,7 @@ def make_unet() -> UNet2DConditionModel:
 def make_controlnet() -> ControlNetModel:
     """A ControlNet of the same shape; its zero convolutions make it silent at first."""
     return ControlNetModel(
-        in_channels=12, block_out_channels=CHANNELS, layers_per_block=2,
+        in_channels=LATENT_CHANNELS, block_out_channels=CHANNELS, layers_per_block=2,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         cross_attention_dim=WIDTH, attention_head_dim=HEADS, norm_num_groups=16,
         conditioning_embedding_out_channels=HINT_CHANNELS,
@@ -69,6 +71,16 @@ def make_motion_adapter() -> MotionAdapter:
     return adapter
 
 
+def level_weights(alphas_cumprod: Tensor) -> Tensor:
+    """What the velocity's error counts at each noise level: 1 up to a signal-to-noise ratio of 5, less above.
+
+    Min-SNR (Hang et al. 2303.09556) for v-prediction: what is left to find at low noise is mostly the
+    noise itself, while structure and colour are decided above.
+    """
+    snr = alphas_cumprod / (1 - alphas_cumprod).clamp(min=1e-6)
+    return (snr.clamp(max=_MAX_SNR) + 1) / (snr + 1)
+
+
 class Denoiser:
     """UNet, two ControlNets and a frozen text encoder: the loss of a batch."""
 
@@ -81,7 +93,7 @@ class Denoiser:
         self.scheduler = make_scheduler()
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the predicted velocity; one noise level per clip."""
+        """Weighted mean squared error of the predicted velocity; one noise level per clip."""
         latents = batch.latents
         k, _, f, _, _ = latents.shape
         noise = torch.randn(latents.shape, generator=generator)
@@ -96,7 +108,9 @@ class Denoiser:
         text = text.repeat_interleave(f, 0)
         with torch.autocast("cpu", torch.bfloat16):
             predicted = self._predict(noisy, t, text, batch)
-        return functional.mse_loss(predicted.float(), target)
+        errors = (predicted.float() - target).square().mean((1, 2, 3, 4))
+        weighted: Tensor = level_weights(self.scheduler.alphas_cumprod[t]) * errors
+        return weighted.mean()
 
     def _predict(self, noisy: Tensor, t: Tensor, text: Tensor, batch: Batch) -> Tensor:
         k, c, f, h, w = noisy.shape

@@ -25,7 +25,7 @@ class Plan:
     """How much each stage does; the defaults are what the shipped weights were trained with."""
 
     shards: int = 80
-    vae_steps: int = 2398
+    vae_steps: int = 13500
     text_steps: int = 1500
     still_steps: int = 1500
     still_frames: int = 20

@@ -14,14 +14,16 @@ from torch.nn import functional
 from .data import load_shard
 from .progress import Stage
 
+LATENT_CHANNELS = 20
+
 
 def make_vae() -> AutoencoderKL:
-    """An 8x autoencoder with 12 latent channels, 0.84 M weights."""
+    """An 8x autoencoder with 20 latent channels; two thirds of its weights are the decoder's."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        latent_channels=12,
-        block_out_channels=(16, 32, 48, 64),
+        latent_channels=LATENT_CHANNELS,
+        block_out_channels=(16, 32, 64, 88),
         layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -32,10 +34,8 @@ def make_vae() -> AutoencoderKL:
     )
 
 
-_CROP = (
-    64  # pixels; small crops give four times the steps, full frames at the end set the statistics
-)
-_CROP_SHARE = 0.85
+_CROP = 64  # pixels; small crops give four times the steps
+_CROP_SHARE = 0.85  # of the steps; whole frames at the end set the statistics of group norms
 
 
 class FrameSource:
@@ -54,15 +54,30 @@ class FrameSource:
         return to_pixels(pixels)
 
 
+class CropSource:
+    """Random crops (b 3 64 64) in -1..1, each from its own shard, clip and place."""
+
+    def __init__(self, shards: list[Path], seed: int, batch: int) -> None:
+        self.shards = [load_shard(p) for p in shards]
+        self.seed, self.batch = seed, batch
+
+    def __call__(self, step: int) -> Tensor:
+        rng = np.random.default_rng([self.seed, step])
+        count = len(self.shards)
+        picks = rng.choice(count, self.batch, replace=count < self.batch)
+        return to_pixels(np.stack([_crop(self.shards[int(k)].frames, rng) for k in picks]))
+
+
+def _crop(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A random crop (64 64 3) of clips (k f H W 3)."""
+    clip, frame = (int(rng.integers(size)) for size in frames.shape[:2])
+    y, x = (int(rng.integers(size - _CROP + 1)) for size in frames.shape[2:4])
+    return frames[clip, frame, y : y + _CROP, x : x + _CROP]
+
+
 def first_frames(shards: list[Path]) -> Tensor:
     """The first frame of every clip of some shards of one shape, (b 3 H W)."""
     return to_pixels(np.concatenate([load_shard(p).frames[:, 0] for p in shards]))
-
-
-def _crop(pixels: Tensor, step: int) -> Tensor:
-    rng = np.random.default_rng(step)
-    y, x = (int(rng.integers(size - _CROP + 1)) for size in pixels.shape[2:])
-    return pixels[:, :, y : y + _CROP, x : x + _CROP]
 
 
 def to_pixels(frames: NDArray[np.uint8]) -> Tensor:
@@ -71,7 +86,7 @@ def to_pixels(frames: NDArray[np.uint8]) -> Tensor:
 
 
 def vae_loss(
-    vae: AutoencoderKL, pixels: Tensor, kl_weight: float = 1e-6, jitter: float = 0.05
+    vae: AutoencoderKL, pixels: Tensor, kl_weight: float = 1e-6, jitter: float = 0.03
 ) -> Tensor:
     """L1 on pixels and on their gradients, a light KL term, a decoder used to slightly wrong latents."""
     posterior = vae.encode(pixels).latent_dist
@@ -94,18 +109,21 @@ def reconstruction_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
 def train_vae(
     folder: Path, shards: list[Path], *, steps: int, batch: int, seed: int, until: float
 ) -> AutoencoderKL:
-    """Trains (or goes on training) the autoencoder; returns it with averaged weights."""
+    """Trains (or goes on training) the autoencoder; returns it with averaged weights.
+
+    Batches are crops at first, then a quarter as many whole frames.
+    """
     torch.manual_seed(seed)
     vae = make_vae()
     stage = Stage(
-        "vae", folder, {"vae": vae}, steps=steps, rate=2e-3, ema=0.995, weight_decay=0.0, decay=0.6
-    )
-    source = FrameSource(shards, seed, batch)
+        "vae", folder, {"vae": vae}, steps=steps, rate=3e-3, muon_rate=0.02, decay=1.0, ema=0.998,
+        weight_decay=0.0,
+    )  # fmt: skip
+    crops, frames = CropSource(shards, seed, batch), FrameSource(shards, seed, max(1, batch // 4))
 
     def loss_of(step: int) -> Tensor:
-        pixels = source(step)
-        if step < _CROP_SHARE * steps:
-            pixels = _crop(pixels, step)
+        torch.manual_seed(step)  # the posterior's sample and the jitter, the same after a resume
+        pixels = crops(step) if step < _CROP_SHARE * steps else frames(step)
         with torch.autocast("cpu", torch.bfloat16):
             return vae_loss(vae, pixels)
 
