@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 
 import numpy as np
 import pytest
 import torch
 
-from hgc_video.puppet.training import data, judge, run
-from hgc_video.puppet.training.latents import channel_gains, normalise
+from hgc_video.puppet.training import data, judge, run, state
+from hgc_video.puppet.training.denoiser import level_weights
+from hgc_video.puppet.training.latents import ClipSource, channel_gains, normalise
 from hgc_video.puppet.training.progress import Stage, averaged_weights, stored_step
 from hgc_video.puppet.training.vae import LATENT_CHANNELS, CropSource, make_vae
 
@@ -75,6 +77,56 @@ def test_averaged_weights_are_those_that_a_finished_stage_hands_on(tmp_path):
     averaged = averaged_weights(tmp_path / "a" / "toy.safetensors", "m")
     for key, value in module.state_dict().items():
         assert torch.equal(averaged[key], value)
+
+
+def test_kept_stages_go_on_in_an_empty_folder_from_their_averaged_weights(tmp_path, monkeypatch):
+    module = train(tmp_path / "a", muon_rate=0.02)
+    monkeypatch.setattr(state, "_FILE_BYTES", 200)
+    state.keep(tmp_path / "a", {"toy": 50}, tmp_path / "kept")
+    files = sorted(p.name for p in (tmp_path / "kept").glob("*.safetensors"))
+    assert files == ["toy-1.safetensors", "toy-2.safetensors"]
+    fresh = tmp_path / "b"
+    fresh.mkdir()
+    assert state.restore(fresh, tmp_path / "kept") == ["toy"]
+    taken, stage = toy(fresh, muon_rate=0.02)
+    assert stage.step == 20
+    for one, other in zip(taken.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert stage.run(lambda step: pytest.fail("it is finished"))
+
+
+def test_kept_stages_do_not_replace_what_is_as_far(tmp_path):
+    train(tmp_path / "a")
+    state.keep(tmp_path / "a", {"toy": 20}, tmp_path / "kept")
+    before = (tmp_path / "a" / "toy.safetensors").read_bytes()
+    assert state.restore(tmp_path / "a", tmp_path / "kept") == []
+    assert (tmp_path / "a" / "toy.safetensors").read_bytes() == before
+    assert state.restore(tmp_path / "a", tmp_path / "nothing kept") == []
+
+
+def test_low_noise_counts_less_and_high_noise_fully():
+    levels = torch.tensor([0.0, 0.5, 5 / 6, 0.99, 1.0])
+    weights = level_weights(levels)
+    torch.testing.assert_close(weights[:3], torch.ones(3))
+    assert weights[3] == pytest.approx(6 / 100, rel=1e-3)
+    assert 0 < weights[4] < 1e-4
+
+
+def test_no_clip_is_twice_in_a_batch_and_shards_are_encoded_when_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CLIPS_PER_SHARD", 3)
+    monkeypatch.setattr(data, "CLIP_FRAMES", 2)
+    monkeypatch.setattr(data, "SHAPES", ((64, 64),) * 3)
+    shards = [data.make_shard(tmp_path, index, seed=0) for index in range(2)]
+    source = ClipSource(shards, 0, make_vae().eval())
+    assert not list(tmp_path.rglob("latents.npy"))
+    batch = source(0, clips=3, frames=2)
+    assert len(list(tmp_path.rglob("latents.npy"))) == 1
+    assert batch.latents.shape == (3, LATENT_CHANNELS, 2, 8, 8)
+    for one, other in itertools.combinations(batch.latents, 2):
+        assert not torch.equal(one, other)
+    assert torch.equal(source(0, clips=3, frames=2).latents, batch.latents)
+    with pytest.raises(ValueError, match="ask for fewer"):
+        source(0, clips=4, frames=2)
 
 
 def test_a_stage_that_took_no_step_leaves_no_file(tmp_path):

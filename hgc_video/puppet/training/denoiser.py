@@ -145,11 +145,19 @@ def train_stills(
     steps: int,
     frames: int,
     rate: float,
+    muon_rate: float,
     until: float,
 ) -> bool:
     """Single frames: colours, scenes and control are learnt here; True when finished."""
     stage = Stage(
-        "stills", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.2, ema=0.998
+        "stills",
+        folder,
+        dict(denoiser.modules()),
+        steps=steps,
+        rate=rate,
+        muon_rate=muon_rate,
+        decay=0.4,
+        ema=0.998,
     )
 
     def loss_of(step: int) -> Tensor:
@@ -169,11 +177,19 @@ def train_clips(
     steps: int,
     frames: int,
     rate: float,
+    muon_rate: float,
     until: float,
 ) -> bool:
     """Clips with motion modules; batches alternate between few long and many short clips."""
     stage = Stage(
-        "clips", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.5, ema=0.998
+        "clips",
+        folder,
+        dict(denoiser.modules()),
+        steps=steps,
+        rate=rate,
+        muon_rate=muon_rate,
+        decay=0.5,
+        ema=0.998,
     )
 
     def loss_of(step: int) -> Tensor:

@@ -83,18 +83,21 @@ def _fold(vae: AutoencoderKL, mean: Tensor, spread: Tensor) -> None:
 
 
 class ClipSource:
-    """Random batches of encoded shards; `frames` consecutive frames of `clips` clips, one shape."""
+    """Random batches of shards, encoded when first drawn; `frames` consecutive frames of `clips` different
+    clips, one shape."""
 
-    def __init__(self, shards: list[Path], seed: int) -> None:
-        ready = [p for p in shards if (p / "latents.npy").exists()]
-        self.shards = [(load_shard(p), np.load(p / "latents.npy", mmap_mode="r")) for p in ready]
-        self.seed = seed
+    def __init__(self, shards: list[Path], seed: int, vae: AutoencoderKL) -> None:
+        self.shards, self.seed, self.vae = shards, seed, vae
 
     def __call__(self, step: int, clips: int, frames: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
-        shard, latents = self.shards[int(rng.integers(len(self.shards)))]
+        path = self.shards[int(rng.integers(len(self.shards)))]
+        encode_shard(self.vae, path)
+        shard, latents = load_shard(path), np.load(path / "latents.npy", mmap_mode="r")
         total, length = latents.shape[:2]
-        chosen = rng.choice(total, clips, replace=clips > total)
+        if clips > total:
+            raise ValueError(f"{clips} different clips of a shard's {total}; ask for fewer a batch")
+        chosen = rng.choice(total, clips, replace=False)
         starts = rng.integers(0, length - frames + 1, clips)
         spans = [
             (int(c), slice(int(s), int(s) + frames)) for c, s in zip(chosen, starts, strict=True)

@@ -21,7 +21,7 @@ class Stage:
     `loss_of(step)` returns the loss of one batch. The rate warms up, stays, and decays by a cosine
     over the last `decay` share. With `muon_rate` matrices and kernels are stepped by Muon at that rate,
     the rest by AdamW at `rate`; without it all by AdamW. A stage that was stopped goes on at its last
-    checkpoint.
+    checkpoint; where that holds the averaged weights alone, from those and with new moments.
     """
 
     def __init__(
@@ -107,8 +107,9 @@ class Stage:
         state = load_file(self.path)
         with torch.no_grad():
             for key, value in self.parameters.items():
-                value.copy_(state[f"model.{key}"])
-                self.ema[key].copy_(state[f"ema.{key}"])
+                averaged = state[f"ema.{key}"]
+                value.copy_(state.get(f"model.{key}", averaged))
+                self.ema[key].copy_(averaged)
         self.step = stored_step(self.path)
         self.optimizer.load(state, self.step)
 

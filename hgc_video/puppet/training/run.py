@@ -7,12 +7,12 @@ from pathlib import Path
 
 from diffusers import AutoencoderKL, UNetMotionModel
 
-from ..judge import Judge
+from ..judge import Judge, load_judge
 from .data import make_shard
 from .denoiser import Denoiser, add_motion, make_controlnet, make_unet, train_clips, train_stills
 from .export import export
 from .judge import save_judge, train_judge
-from .latents import ClipSource, encode_shard, normalise
+from .latents import ClipSource, normalise
 from .progress import finished
 from .text import train_text
 from .vae import first_frames, train_decoder, train_vae
@@ -22,19 +22,35 @@ STAGES = ("data", "vae", "text", "stills", "clips", "decoder", "judge")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much each stage does; the defaults are what the shipped weights were trained with."""
+    """How much each stage does; `still_muon_rate` and `clip_muon_rate` are for matrices and kernels."""
 
     shards: int = 80
     vae_steps: int = 13500
     text_steps: int = 1500
-    still_steps: int = 1500
+    still_steps: int = 4000
     still_frames: int = 20
     still_rate: float = 1e-3
-    clip_steps: int = 3700
+    still_muon_rate: float = 0.02
+    clip_steps: int = 12000
     clip_frames: int = 32
     clip_rate: float = 5e-4
+    clip_muon_rate: float = 0.01
     decoder_steps: int = 1200
     judge_steps: int = 1731
+
+    def steps(self, folder: Path) -> dict[str, int]:
+        """The planned steps of the stages whose weights a run's folder holds and no later stage replaced."""
+        planned = {
+            "vae": self.vae_steps,
+            "text": self.text_steps,
+            "stills": self.still_steps,
+            "clips": self.clip_steps,
+            "decoder": self.decoder_steps,
+        }
+        held = {k: v for k, v in planned.items() if (folder / f"{k}.safetensors").exists()}
+        if "clips" in held:
+            held.pop("stills", None)
+        return held
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,10 @@ class Trained:
 
 
 def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAGES[-1]) -> Trained:
-    """Runs the stages up to `last` or to the time `until`, then returns the averaged weights."""
+    """Runs the stages up to `last` or to the time `until`, then returns the averaged weights.
+
+    Until it has trained one of its own, the judge is the one that comes with the package.
+    """
     stages = STAGES[: STAGES.index(last) + 1]
     time_for = {stage: until if stage in stages else 0.0 for stage in STAGES}
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,24 +91,34 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
     )
     unet, controlnets = make_unet(), {"pose": make_controlnet(), "depth": make_controlnet()}
     denoiser = Denoiser(unet, controlnets, tokenizer, text_encoder)
-    source = None
     if "stills" in stages and finished(folder, "vae", plan.vae_steps):  # latents are coded once
-        for shard in shards:
-            encode_shard(vae, shard)
-        source = ClipSource(shards, seed)
-        train_stills(
-            folder, denoiser, source, steps=plan.still_steps, frames=plan.still_frames,
-            rate=plan.still_rate, until=until,
-        )  # fmt: skip
-    if source is not None and "clips" in stages:
-        denoiser.unet = add_motion(unet)
-        train_clips(
-            folder, denoiser, source, steps=plan.clip_steps, frames=plan.clip_frames,
-            rate=plan.clip_rate, until=until,
-        )  # fmt: skip
+        source = ClipSource(shards, seed, vae)
+        _train_denoiser(folder, plan, denoiser, source, time_for)
     if "decoder" in stages:
         train_decoder(
             folder, vae, shards, steps=plan.decoder_steps, batch=8, seed=seed, until=until
         )
     judge = train_judge(folder, steps=plan.judge_steps, seed=seed, until=time_for["judge"])
+    if not finished(folder, "judge", plan.judge_steps):
+        judge = load_judge()
     return Trained(denoiser, vae, judge)
+
+
+def _train_denoiser(
+    folder: Path, plan: Plan, denoiser: Denoiser, source: ClipSource, time_for: dict[str, float]
+) -> None:
+    """Stills, then clips; once there are weights of clips they hold all that stills have taught."""
+    clips = folder / "clips.safetensors"
+    if not clips.exists():
+        train_stills(
+            folder, denoiser, source, steps=plan.still_steps, frames=plan.still_frames,
+            rate=plan.still_rate, muon_rate=plan.still_muon_rate, until=time_for["stills"],
+        )  # fmt: skip
+        if not finished(folder, "stills", plan.still_steps):
+            return
+    if clips.exists() or time_for["clips"]:
+        denoiser.unet = add_motion(denoiser.unet)
+        train_clips(
+            folder, denoiser, source, steps=plan.clip_steps, frames=plan.clip_frames,
+            rate=plan.clip_rate, muon_rate=plan.clip_muon_rate, until=time_for["clips"],
+        )  # fmt: skip
