@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import time
 
 import numpy as np
 import pytest
 import torch
 
-from hgc_video.puppet.training import data, judge, run, state
+from hgc_video.puppet.training import data, judge, progress, run, state
 from hgc_video.puppet.training.denoiser import level_weights
 from hgc_video.puppet.training.latents import ClipSource, channel_gains, normalise
 from hgc_video.puppet.training.progress import Stage, averaged_weights, stored_step
@@ -70,6 +71,26 @@ def test_muon_moves_matrices_and_kernels_alone_and_by_an_orthogonal_step(tmp_pat
     assert steps[0] < 2 * steps[1]
     kernel = torch.linalg.svdvals(moved["0.weight"].flatten(1))
     assert kernel.max() < 0.02 * 1.5 and kernel[2] > 0.02 * 0.3
+
+
+def test_the_loss_on_data_apart_goes_into_the_curve_and_trains_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "_CHECK_EVERY", 5)
+    module, stage = toy(tmp_path)
+    x = torch.ones(4, 1, 3, 3)
+    stage.run(lambda step: module(x).square().mean(), held_out=lambda: module(-x).square().mean())
+    lines = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "held_out" in line] == [5, 10, 15, 20]
+    plain = train_plain(tmp_path / "plain", x)
+    for one, other in zip(module.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def train_plain(folder, x):
+    """The same training without a look at data apart."""
+    folder.mkdir()
+    module, stage = toy(folder)
+    stage.run(lambda step: module(x).square().mean())
+    return module
 
 
 def test_averaged_weights_are_those_that_a_finished_stage_hands_on(tmp_path):

@@ -141,6 +141,7 @@ def train_stills(
     folder: Path,
     denoiser: Denoiser,
     source: ClipSource,
+    held_out: ClipSource,
     *,
     steps: int,
     frames: int,
@@ -164,7 +165,7 @@ def train_stills(
         generator = torch.Generator().manual_seed(step)
         return denoiser.loss(source(step, clips=frames, frames=1), generator)
 
-    done = stage.run(loss_of, until=until)
+    done = stage.run(loss_of, until=until, held_out=lambda: _held_out(denoiser, held_out, 16, 1))
     stage.use_ema()
     return done
 
@@ -173,6 +174,7 @@ def train_clips(
     folder: Path,
     denoiser: Denoiser,
     source: ClipSource,
+    held_out: ClipSource,
     *,
     steps: int,
     frames: int,
@@ -199,9 +201,17 @@ def train_clips(
             source(10**6 + step, clips=max(1, frames // length), frames=length), generator
         )
 
-    done = stage.run(loss_of, until=until)
+    done = stage.run(loss_of, until=until, held_out=lambda: _held_out(denoiser, held_out, 2, 16))
     stage.use_ema()
     return done
+
+
+def _held_out(denoiser: Denoiser, source: ClipSource, clips: int, frames: int) -> Tensor:
+    """The loss on four batches that are always the same."""
+    losses = [
+        denoiser.loss(source(k, clips, frames), torch.Generator().manual_seed(k)) for k in range(4)
+    ]
+    return torch.stack(losses).mean()
 
 
 def add_motion(unet: UNet2DConditionModel) -> UNetMotionModel:

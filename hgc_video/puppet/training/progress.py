@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from .optimizers import MuonAndAdamW
 
+_CHECK_EVERY = 200  # steps between two looks at data apart
+
 
 class Stage:
     """Runs a training stage: steps, learning rate, EMA, checkpoints, a curve in JSON lines.
@@ -55,8 +57,11 @@ class Stage:
         *,
         save_every_s: float = 120,
         until: float | None = None,
+        held_out: Callable[[], Tensor] | None = None,
     ) -> bool:
         """Trains to the last step or to the time `until` (as of time.time()); True when finished.
+
+        `held_out` gives the loss on data apart, which goes into the curve every 200 steps.
 
         Where there is no step to take nothing is written: a file that held what an unfinished stage
         before this one left would be taken up instead of that stage's final weights.
@@ -77,6 +82,9 @@ class Stage:
             smooth = value if smooth == 0 else 0.97 * smooth + 0.03 * value
             if self.step % 25 == 0:
                 self._log(smooth, time.time() - began)
+            if held_out is not None and self.step % _CHECK_EVERY == 0:
+                with torch.no_grad():
+                    self._write(held_out=round(float(held_out()), 5))
             if time.time() - saved > save_every_s:
                 self.save()
                 saved = time.time()
@@ -125,15 +133,14 @@ class Stage:
         torch._foreach_lerp_(list(self.ema.values()), list(self.parameters.values()), 1 - rate)
 
     def _log(self, loss: float, seconds: float) -> None:
-        line = {
-            "stage": self.name,
-            "step": self.step,
-            "loss": round(loss, 5),
-            "seconds": round(seconds, 1),
-        }
+        self._write(loss=round(loss, 5), seconds=round(seconds, 1))
+
+    def _write(self, **figures: float) -> None:
+        """One line of the curve, also printed."""
+        line = {"stage": self.name, "step": self.step, **figures}
         with (self.folder / "curve.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        print(f"{self.name} {self.step}/{self.steps} loss {loss:.5f} {seconds:.0f}s", flush=True)
+        print(line, flush=True)
 
 
 def finished(folder: Path, name: str, steps: int) -> bool:

@@ -17,6 +17,7 @@ from .progress import finished
 from .text import train_text
 from .vae import first_frames, train_decoder, train_vae
 
+_HELD_OUT_SHARDS = 2  # whose loss goes into the curve
 STAGES = ("data", "vae", "text", "stills", "clips", "decoder", "judge")
 
 
@@ -93,7 +94,9 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
     denoiser = Denoiser(unet, controlnets, tokenizer, text_encoder)
     if "stills" in stages and finished(folder, "vae", plan.vae_steps):  # latents are coded once
         source = ClipSource(shards, seed, vae)
-        _train_denoiser(folder, plan, denoiser, source, time_for)
+        apart = [make_shard(folder / "held_out", i, seed + 1) for i in range(_HELD_OUT_SHARDS)]
+        sources = source, ClipSource(apart, seed, vae)
+        _train_denoiser(folder, plan, denoiser, sources, time_for)
     if "decoder" in stages:
         train_decoder(
             folder, vae, shards, steps=plan.decoder_steps, batch=8, seed=seed, until=until
@@ -105,13 +108,14 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
 
 
 def _train_denoiser(
-    folder: Path, plan: Plan, denoiser: Denoiser, source: ClipSource, time_for: dict[str, float]
-) -> None:
+    folder: Path, plan: Plan, denoiser: Denoiser, sources: tuple[ClipSource, ClipSource],
+    time_for: dict[str, float],
+) -> None:  # fmt: skip
     """Stills, then clips; once there are weights of clips they hold all that stills have taught."""
     clips = folder / "clips.safetensors"
     if not clips.exists():
         train_stills(
-            folder, denoiser, source, steps=plan.still_steps, frames=plan.still_frames,
+            folder, denoiser, *sources, steps=plan.still_steps, frames=plan.still_frames,
             rate=plan.still_rate, muon_rate=plan.still_muon_rate, until=time_for["stills"],
         )  # fmt: skip
         if not finished(folder, "stills", plan.still_steps):
@@ -119,6 +123,6 @@ def _train_denoiser(
     if clips.exists() or time_for["clips"]:
         denoiser.unet = add_motion(denoiser.unet)
         train_clips(
-            folder, denoiser, source, steps=plan.clip_steps, frames=plan.clip_frames,
+            folder, denoiser, *sources, steps=plan.clip_steps, frames=plan.clip_frames,
             rate=plan.clip_rate, muon_rate=plan.clip_muon_rate, until=time_for["clips"],
         )  # fmt: skip
