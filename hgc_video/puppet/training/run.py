@@ -25,10 +25,10 @@ STAGES = ("data", "vae", "text", "stills", "clips", "decoder", "judge")
 class Plan:
     """How much each stage does; `still_muon_rate` and `clip_muon_rate` are for matrices and kernels."""
 
-    shards: int = 80
+    shards: int = 120
     vae_steps: int = 13500
     text_steps: int = 1500
-    still_steps: int = 4000
+    still_steps: int = 2000
     still_frames: int = 20
     still_rate: float = 1e-3
     still_muon_rate: float = 0.02
