@@ -28,7 +28,7 @@ class Plan:
     shards: int = 120
     vae_steps: int = 13500
     text_steps: int = 1500
-    still_steps: int = 2000
+    still_steps: int = 4000
     still_frames: int = 20
     still_rate: float = 1e-3
     still_muon_rate: float = 0.02
