@@ -139,13 +139,15 @@ def test_no_clip_is_twice_in_a_batch_and_shards_are_encoded_when_drawn(tmp_path,
     monkeypatch.setattr(data, "SHAPES", ((64, 64),) * 3)
     shards = [data.make_shard(tmp_path, index, seed=0) for index in range(2)]
     source = ClipSource(shards, 0, make_vae().eval())
-    assert not list(tmp_path.rglob("latents.npy"))
+    assert not list(tmp_path.rglob("latents*.npy"))
     batch = source(0, clips=3, frames=2)
-    assert len(list(tmp_path.rglob("latents.npy"))) == 1
+    assert len(list(tmp_path.rglob("latents*.npy"))) == 1
     assert batch.latents.shape == (3, LATENT_CHANNELS, 2, 8, 8)
     for one, other in itertools.combinations(batch.latents, 2):
         assert not torch.equal(one, other)
     assert torch.equal(source(0, clips=3, frames=2).latents, batch.latents)
+    again = ClipSource(shards, 0, make_vae().eval())(0, clips=3, frames=2).latents
+    assert not torch.equal(again, batch.latents)  # another VAE's latents
     with pytest.raises(ValueError, match="ask for fewer"):
         source(0, clips=4, frames=2)
 
@@ -167,7 +169,7 @@ def test_a_run_without_time_or_stages_trains_nothing_and_codes_no_latents(
     trained = run.train(tmp_path, run.Plan(shards=1), seed=0, until=until, last=last)
     assert trained.vae.config.latent_channels == LATENT_CHANNELS
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
-    assert not list(tmp_path.rglob("latents.npy"))
+    assert not list(tmp_path.rglob("latents*.npy"))
 
 
 def test_joints_are_hidden_at_times_and_never_moved():

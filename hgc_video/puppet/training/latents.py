@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,19 +31,27 @@ class Batch:
     prompts: list[str]
 
 
+def latents_path(vae: AutoencoderKL, path: Path) -> Path:
+    """Where a shard's latents of this VAE lie: another VAE's are never taken for them."""
+    parts = (*vae.encoder.state_dict().values(), *vae.quant_conv.state_dict().values())
+    digest = hashlib.sha256(b"".join(v.detach().float().numpy().tobytes() for v in parts))
+    return path / f"latents-{digest.hexdigest()[:8]}.npy"
+
+
 @torch.no_grad()
-def encode_shard(vae: AutoencoderKL, path: Path) -> None:
-    """Writes `latents.npy` (k f c h w) float16 beside the shard's frames, once."""
-    target = path / "latents.npy"
+def encode_shard(vae: AutoencoderKL, path: Path) -> Path:
+    """Writes the latents (k f c h w) float16 beside the shard's frames, once; returns their file."""
+    target = latents_path(vae, path)
     if target.exists():
-        return
+        return target
     frames = load_shard(path).frames
     scale = vae.config.scaling_factor
     with torch.autocast("cpu", torch.bfloat16):
         coded = [vae.encode(to_pixels(clip)).latent_dist.mean.float() * scale for clip in frames]
-    temporary = path / "latents.partial.npy"
+    temporary = target.with_suffix(".partial.npy")
     np.save(temporary, torch.stack(coded).half().numpy())
     temporary.replace(target)
+    return target
 
 
 @torch.no_grad()
@@ -93,8 +102,8 @@ class ClipSource:
     def __call__(self, step: int, clips: int, frames: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
         path = self.shards[int(rng.integers(len(self.shards)))]
-        encode_shard(self.vae, path)
-        shard, latents = load_shard(path), np.load(path / "latents.npy", mmap_mode="r")
+        latents = np.load(encode_shard(self.vae, path), mmap_mode="r")
+        shard = load_shard(path)
         total, length = latents.shape[:2]
         if clips > total:
             raise ValueError(f"{clips} different clips of a shard's {total}; ask for fewer a batch")
