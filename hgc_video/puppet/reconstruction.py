@@ -20,7 +20,7 @@ _BATCH = 16  # frames coded at once, and the number that is timed
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """PSNR per frame in dB, gradient energy as a share of the truth's, processor seconds for decoding 16 frames."""
+    """PSNR per frame in dB, gradient energy as a share of the truth's, processor seconds for decoding 16."""
 
     frames: int
     psnr_db: float
