@@ -26,7 +26,7 @@ class Plan:
     """How much each stage does; `still_muon_rate` and `clip_muon_rate` are for matrices and kernels."""
 
     shards: int = 120
-    vae_steps: int = 20500
+    vae_steps: int = 19000
     text_steps: int = 1500
     still_steps: int = 4000
     still_frames: int = 20

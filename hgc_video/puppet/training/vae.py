@@ -13,11 +13,11 @@ from torch import Tensor
 from .data import Shard, load_shard
 from .progress import Stage
 
-LATENT_CHANNELS = 20
+LATENT_CHANNELS = 16
 
 
 def make_vae() -> AutoencoderKL:
-    """An 8x autoencoder with 20 latent channels; two thirds of its weights are the decoder's."""
+    """An 8x autoencoder with 16 latent channels; two thirds of its weights are the decoder's."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -35,7 +35,7 @@ def make_vae() -> AutoencoderKL:
 
 _DANCER_SHARE = 0.5  # of the crops: there is the finest detail, on a tenth of the frame
 _CROP = 64  # pixels; small crops give four times the steps
-_CROP_SHARE = 0.92  # of the steps; whole frames at the end set the statistics of group norms
+_CROP_SHARE = 0.88  # of the steps; whole frames at the end set the statistics of group norms
 
 
 class FrameSource:
