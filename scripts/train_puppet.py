@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains the embedded model from nothing: data, VAE, text encoder, stills, clips, decoder, judge.
+"""Trains the embedded model from nothing: data, VAE, decoder, text encoder, stills, clips, judge.
 
 Every stage resumes where it was stopped; run the script again with the same folder to go on. What an earlier
 training left in the package (hgc_video/puppet/training/state) is taken up where the folder is not as far.

@@ -159,7 +159,7 @@ def test_a_stage_that_took_no_step_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("last", "minutes"), [("decoder", 0), ("data", 10)])
+@pytest.mark.parametrize(("last", "minutes"), [("clips", 0), ("data", 10)])
 def test_a_run_without_time_or_stages_trains_nothing_and_codes_no_latents(
     tmp_path, monkeypatch, last, minutes
 ):

@@ -18,7 +18,7 @@ from .text import train_text
 from .vae import first_frames, train_decoder, train_vae
 
 _HELD_OUT_SHARDS = 2  # whose loss goes into the curve
-STAGES = ("data", "vae", "text", "stills", "clips", "decoder", "judge")
+STAGES = ("data", "vae", "decoder", "text", "stills", "clips", "judge")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Plan:
     clip_frames: int = 32
     clip_rate: float = 5e-4
     clip_muon_rate: float = 0.01
-    decoder_steps: int = 1200
+    decoder_steps: int = 3000
     judge_steps: int = 1731
 
     def steps(self, folder: Path) -> dict[str, int]:
@@ -87,6 +87,10 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
         folder, shards, steps=plan.vae_steps, batch=16, seed=seed, until=time_for["vae"]
     )
     normalise(vae, first_frames(shards[:3]))
+    if "decoder" in stages and finished(folder, "vae", plan.vae_steps):
+        train_decoder(
+            folder, vae, shards, steps=plan.decoder_steps, batch=4, seed=seed, until=until
+        )
     tokenizer, text_encoder = train_text(
         folder, steps=plan.text_steps, seed=seed, until=time_for["text"]
     )
@@ -97,10 +101,6 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
         apart = [make_shard(folder / "held_out", i, seed + 1) for i in range(_HELD_OUT_SHARDS)]
         sources = source, ClipSource(apart, seed, vae)
         _train_denoiser(folder, plan, denoiser, sources, time_for)
-    if "decoder" in stages:
-        train_decoder(
-            folder, vae, shards, steps=plan.decoder_steps, batch=8, seed=seed, until=until
-        )
     judge = train_judge(folder, steps=plan.judge_steps, seed=seed, until=time_for["judge"])
     if not finished(folder, "judge", plan.judge_steps):
         judge = load_judge()

@@ -39,7 +39,7 @@ _CROP_SHARE = 0.88  # of the steps; whole frames at the end set the statistics o
 
 
 class FrameSource:
-    """Random frames of the rendered shards, (b 3 H W) in -1..1, one shape per batch."""
+    """Random frames (b 3 H W) in -1..1 of one shape, each from its own shard where there are enough."""
 
     def __init__(self, shards: list[Path], seed: int, batch: int) -> None:
         self.shards = [load_shard(p) for p in shards]
@@ -47,11 +47,16 @@ class FrameSource:
 
     def __call__(self, step: int) -> Tensor:
         rng = np.random.default_rng([self.seed, step])
-        shard = self.shards[int(rng.integers(len(self.shards)))]
-        clips, frames = shard.frames.shape[:2]
-        picks = [(int(rng.integers(clips)), int(rng.integers(frames))) for _ in range(self.batch)]
-        pixels = np.stack([shard.frames[c, f] for c, f in picks])
-        return to_pixels(pixels)
+        first = self.shards[int(rng.integers(len(self.shards)))]
+        alike = [s for s in self.shards if s.frames.shape[2:] == first.frames.shape[2:]]
+        picks = rng.choice(len(alike), self.batch, replace=len(alike) < self.batch)
+        return to_pixels(np.stack([_frame(alike[int(k)], rng) for k in picks]))
+
+
+def _frame(shard: Shard, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A random frame (H W 3) of a shard's clips."""
+    clip, frame = (int(rng.integers(size)) for size in shard.frames.shape[:2])
+    return np.asarray(shard.frames[clip, frame])
 
 
 class CropSource:
@@ -152,23 +157,27 @@ def train_decoder(
     seed: int,
     until: float,
 ) -> None:
-    """Sharpens the decoder on whole frames; the encoder, and so every latent, stays as it is."""
-    torch.manual_seed(seed + 2)
+    """Sharpens the decoder on whole frames; the encoder, and so every latent, stays as it is.
+
+    It sees latents a little off, as a denoiser leaves them, but without the posterior's own noise.
+    """
     vae.requires_grad_(False)
     parts = {"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}
     for part in parts.values():
         part.requires_grad_(True)
     stage = Stage(
-        "decoder", folder, parts, steps=steps, rate=8e-4, ema=0.995, weight_decay=0.0, decay=0.8
-    )
+        "decoder", folder, parts, steps=steps, rate=1e-3, muon_rate=0.005, decay=1.0, ema=0.998,
+        weight_decay=0.0,
+    )  # fmt: skip
     source = FrameSource(shards, seed + 3, batch)
 
     def loss_of(step: int) -> Tensor:
+        torch.manual_seed(step)
         pixels = source(step)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                latents = vae.encode(pixels).latent_dist.sample()
-            decoded = vae.decode(latents + 0.08 * torch.randn_like(latents)).sample
+                latents = vae.encode(pixels).latent_dist.mean
+            decoded = vae.decode(latents + 0.03 * torch.randn_like(latents)).sample
         return reconstruction_loss(decoded.float(), pixels)
 
     stage.run(loss_of, until=until)
