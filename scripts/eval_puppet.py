@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Measures the embedded model on held-out clips: prompt fidelity, control fidelity, freedom, fairness.
+"""Measures the embedded model on held-out clips: prompt, control, limbs, hats, freedom, fairness of samplers.
 
-Prints one table and, with --json, writes it. Seeds are apart from training's.
+Prints a table against the aims and, with --json, writes every figure. Seeds are apart from training's.
+Several models are put side by side: scripts/eval_puppet.py --model puppet runs/puppet/model
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 from hgc_video.puppet.evaluation import Options, evaluate
+from hgc_video.puppet.evaluation_table import table
 
 
 def main() -> None:
@@ -21,7 +23,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     defaults = Options()
-    parser.add_argument("--model", default=defaults.model, help="puppet or a folder")
+    parser.add_argument(
+        "--model", nargs="+", default=[defaults.model], help="puppet, or folders, or both"
+    )
     parser.add_argument(
         "--clips", type=int, default=defaults.clips, help="held-out (spec, motion) pairs"
     )
@@ -35,11 +39,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    options = Options(**{name: getattr(args, name) for name in vars(defaults)})
-    figures = evaluate(options, log=lambda line: print(line, flush=True))
-    print(json.dumps(figures, indent=2))
+    given = {name: getattr(args, name) for name in vars(defaults) if name != "model"}
+    found = {}
+    for model in args.model:
+        print(model, flush=True)
+        options = Options(model=model, **given)
+        found[model] = evaluate(options, log=lambda line: print(line, flush=True))
+    print(table(found))
     if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

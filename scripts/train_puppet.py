@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Trains the embedded model from nothing: data, VAE, text encoder, stills, clips, decoder, judge.
+"""Trains the embedded model from nothing: data, VAE, decoder, text encoder, stills, clips, judge.
 
-Every stage resumes where it was stopped; run the script again with the same folder to go on.
+Every stage resumes where it was stopped; run the script again with the same folder to go on. What an earlier
+training left in the package (hgc_video/puppet/training/state) is taken up where the folder is not as far.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 from hgc_video.puppet.training import run
+from hgc_video.puppet.training.state import keep, restore
 
 DEFAULTS = run.Plan()
 
@@ -34,14 +36,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     for name, value in vars(DEFAULTS).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    parser.add_argument("--from-nothing", action="store_true", help="leave the kept state alone")
+    parser.add_argument("--keep", action="store_true", help="write the state anew at the end")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     plan = run.Plan(**{name: getattr(args, name) for name in vars(DEFAULTS)})
     until = time.time() + 60 * args.minutes
+    args.folder.mkdir(parents=True, exist_ok=True)
+    if not args.from_nothing:
+        print("taken up:", ", ".join(restore(args.folder)) or "nothing", flush=True)
     trained = run.train(args.folder, plan, seed=args.seed, until=until, last=args.until_stage)
     if args.export is not None:
         trained.export(args.export)
         print(f"exported to {args.export}")
+    if args.keep:
+        keep(args.folder, plan.steps(args.folder))
 
 
 if __name__ == "__main__":

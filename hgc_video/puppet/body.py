@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 PARTS = ("background", "shirt", "trousers", "hat", "skin", "hair", "shoes")
+MEMBERS = ("", "right arm", "left arm", "right leg", "left leg")  # "": neither arm nor leg
 
 
 @dataclass(frozen=True)
 class Limb:
-    """A tapered capsule between two points (x, y, z) in pixels, made of one material."""
+    """A tapered capsule between two points (x, y, z) in pixels, made of one material.
+
+    `member` says which arm or leg it belongs to, as in `MEMBERS`.
+    """
 
     part: str
     start: Array
     end: Array
     radius_start: float
     radius_end: float
+    member: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,20 @@ class Material:
 
 @dataclass
 class Canvas:
-    """What is drawn so far: colour (H W 3) 0..255, depth (H W) in pixels, part index (H W)."""
+    """What is drawn so far: colour (H W 3) 0..255, depth (H W) in pixels, part and member index (H W)."""
 
     colour: Array
     depth: Array
     part: NDArray[np.uint8]
+    member: NDArray[np.uint8]
 
     @classmethod
     def over(cls, background: Array) -> Canvas:
         """An empty canvas on a background (H W 3)."""
         height, width, _ = background.shape
         depth = np.full((height, width), -1e6, np.float32)
-        return cls(background.astype(np.float32).copy(), depth, np.zeros((height, width), np.uint8))
+        part, member = np.zeros((2, height, width), np.uint8)
+        return cls(background.astype(np.float32).copy(), depth, part, member)
 
 
 @dataclass(frozen=True)
@@ -91,24 +98,33 @@ def limbs(joints: Array, body: float, build: Build, hat: bool) -> list[Limb]:
 
 def _arm(p: Array, shoulder: int, unit: float, build: Build) -> list[Limb]:
     elbow, wrist = p[shoulder + 1], p[shoulder + 2]
+    member = "right arm" if shoulder == 2 else "left arm"
     hand = wrist + 0.18 * (wrist - elbow)
     return [
-        Limb("shirt", p[shoulder], elbow, 0.036 * unit, 0.03 * unit),
-        Limb("shirt" if build.long_sleeves else "skin", elbow, wrist, 0.029 * unit, 0.021 * unit),
-        Limb("skin", wrist, hand, 0.022 * unit, 0.024 * unit),
+        Limb("shirt", p[shoulder], elbow, 0.036 * unit, 0.03 * unit, member),
+        Limb(
+            "shirt" if build.long_sleeves else "skin",
+            elbow,
+            wrist,
+            0.029 * unit,
+            0.021 * unit,
+            member,
+        ),
+        Limb("skin", wrist, hand, 0.022 * unit, 0.024 * unit, member),
     ]
 
 
 def _leg(p: Array, hip: int, unit: float) -> list[Limb]:
     knee, ankle = p[hip + 1], p[hip + 2]
+    member = "right leg" if hip == 8 else "left leg"
     across = p[11] - p[8]
     front = np.array([-across[2], 0, across[0]], np.float32)
     front /= np.linalg.norm(front) + 1e-6
     toe = ankle + 0.055 * unit * front + np.array([0, 0.018 * unit, 0], np.float32)
     return [
-        Limb("trousers", p[hip], knee, 0.054 * unit, 0.041 * unit),
-        Limb("trousers", knee, ankle, 0.04 * unit, 0.028 * unit),
-        Limb("shoes", ankle, toe, 0.026 * unit, 0.022 * unit),
+        Limb("trousers", p[hip], knee, 0.054 * unit, 0.041 * unit, member),
+        Limb("trousers", knee, ankle, 0.04 * unit, 0.028 * unit, member),
+        Limb("shoes", ankle, toe, 0.026 * unit, 0.022 * unit, member),
     ]
 
 
@@ -179,6 +195,7 @@ def draw(canvas: Canvas, limb: Limb, material: Material, light: Array, body: flo
     solid = cover > 0.5
     canvas.depth[rows, cols][solid] = depth[solid]
     canvas.part[rows, cols][solid] = PARTS.index(limb.part)
+    canvas.member[rows, cols][solid] = MEMBERS.index(limb.member)
 
 
 def _window(canvas: Canvas, limb: Limb) -> tuple[slice, slice] | None:

@@ -9,7 +9,7 @@ from .judge import Judge
 from .spec import COLOURS, NO_HAT, PALETTE, Spec
 from .world import Rendering
 
-_MIN_PIXELS = 24  # a part with fewer visible pixels in a frame is not judged
+MIN_PIXELS = 24  # a part with fewer visible pixels in a frame is not judged
 
 
 def part_colours(
@@ -23,7 +23,7 @@ def part_colours(
     for part in ("shirt", "trousers", "hat"):
         asked = getattr(spec, part)
         mask = truth.mask(part)
-        if asked == NO_HAT or mask.sum() < _MIN_PIXELS * len(frames) / 2:
+        if asked == NO_HAT or mask.sum() < MIN_PIXELS * len(frames) / 2:
             continue
         found.append((part, asked, nearest_colour(frames[mask].mean(0))))
     return found
@@ -49,3 +49,15 @@ def background_flicker(frames: NDArray[np.uint8], silhouette: NDArray[np.bool_])
     still = ~(silhouette[1:] | silhouette[:-1])
     change = np.abs(frames[1:].astype(np.float32) - frames[:-1].astype(np.float32)).mean(-1)
     return float(change[still].mean())
+
+
+def wears_hat(frames: NDArray[np.uint8], room: NDArray[np.bool_], judge: Judge) -> bool:
+    """Whether a hat is seen: the judge finds a dancer in most of the room (f H W) that a hat alone fills."""
+    return float(judge.silhouette(frames)[room].mean()) > 0.5
+
+
+def gradient_energy(frames: NDArray[np.uint8]) -> float:
+    """Mean squared difference of neighbouring pixels of frames (f H W 3): how much fine detail there is."""
+    pixels = frames.astype(np.float32)
+    across, down = np.diff(pixels, axis=2), np.diff(pixels, axis=1)
+    return float((np.mean(across**2) + np.mean(down**2)) / 2)

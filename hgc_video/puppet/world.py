@@ -18,7 +18,7 @@ from .motion import Motion
 from .spec import NO_HAT, PALETTE, Spec
 
 _MARGIN = 6  # pixels of background kept outside the frame for the camera's sway
-_SKINS = ((241, 205, 178), (224, 172, 132), (198, 134, 92), (141, 85, 54), (92, 58, 40))
+SKINS = ((241, 205, 178), (224, 172, 132), (198, 134, 92), (141, 85, 54), (92, 58, 40))
 _HAIRS = (
     (30, 24, 20),
     (80, 52, 32),
@@ -43,13 +43,15 @@ class Rendering:
     """A clip and its truth, all of f frames.
 
     frames (f H W 3) uint8, pose (f H W 3) uint8, depth (f H W 3) uint8 grey, near is bright,
-    parts (f H W) uint8 index into `PARTS`, silhouette (f H W) bool.
+    parts (f H W) uint8 index into `PARTS`, members (f H W) uint8 index into `MEMBERS`: the arm or leg
+    that is seen there, silhouette (f H W) bool.
     """
 
     frames: NDArray[np.uint8]
     pose: NDArray[np.uint8]
     depth: NDArray[np.uint8]
     parts: NDArray[np.uint8]
+    members: NDArray[np.uint8]
 
     @property
     def silhouette(self) -> NDArray[np.bool_]:
@@ -91,7 +93,7 @@ def render(
         np.empty((num_frames, height, width, 3), np.uint8),
         np.empty((num_frames, height, width, 3), np.uint8),
         np.empty((num_frames, height, width, 3), np.uint8),
-        np.empty((num_frames, height, width), np.uint8),
+        *np.empty((2, num_frames, height, width), np.uint8),
     )
     for i, frame_joints in enumerate(joints):
         canvas = Canvas.over(_shifted(style.background, style.sway[i], height, width))
@@ -99,7 +101,7 @@ def render(
         for limb in limbs(frame_joints, body, style.build, spec.hat != NO_HAT):
             draw(canvas, limb, style.materials[limb.part], style.light, body)
         out.frames[i] = np.clip(canvas.colour + 0.5, 0, 255)
-        out.parts[i] = canvas.part
+        out.parts[i], out.members[i] = canvas.part, canvas.member
         out.depth[i] = depth_map(canvas, body)[..., None]
         out.pose[i] = draw_skeleton(frame_joints[:, [0, 1, 3]], height, width, stroke=stroke)
     return out
@@ -166,7 +168,7 @@ def _materials(spec: Spec, rng: np.random.Generator) -> dict[str, Material]:
             float(rng.uniform(70, 200)),
             float(rng.uniform(0, 6)),
         )
-    for part, choices in (("skin", _SKINS), ("hair", _HAIRS), ("shoes", _SHOES)):
+    for part, choices in (("skin", SKINS), ("hair", _HAIRS), ("shoes", _SHOES)):
         made[part] = Material(np.asarray(choices[int(rng.integers(len(choices)))], np.float32))
     return made
 

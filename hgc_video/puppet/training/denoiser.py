@@ -14,17 +14,19 @@ from diffusers import (
     UNetMotionModel,
 )
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from .latents import Batch, ClipSource
 from .progress import Stage
 from .text import WIDTH, tokenize
+from .vae import LATENT_CHANNELS
 
 CHANNELS = (64, 128, 96)
 HEADS = (2, 4, 3)
 HINT_CHANNELS = (8, 16, 32, 48)
 MAX_FRAMES = 16
+_MAX_SNR = 5.0  # above it a noise level counts less
 
 
 def make_scheduler() -> DDIMScheduler:
@@ -38,7 +40,8 @@ def make_scheduler() -> DDIMScheduler:
 def make_unet() -> UNet2DConditionModel:
     """The spatial half of the UNet."""
     return UNet2DConditionModel(
-        sample_size=16, in_channels=12, out_channels=12, block_out_channels=CHANNELS, layers_per_block=2,
+        sample_size=16, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
+        block_out_channels=CHANNELS, layers_per_block=2,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=WIDTH, attention_head_dim=HEADS, norm_num_groups=16,
@@ -48,7 +51,7 @@ def make_unet() -> UNet2DConditionModel:
 def make_controlnet() -> ControlNetModel:
     """A ControlNet of the same shape; its zero convolutions make it silent at first."""
     return ControlNetModel(
-        in_channels=12, block_out_channels=CHANNELS, layers_per_block=2,
+        in_channels=LATENT_CHANNELS, block_out_channels=CHANNELS, layers_per_block=2,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         cross_attention_dim=WIDTH, attention_head_dim=HEADS, norm_num_groups=16,
         conditioning_embedding_out_channels=HINT_CHANNELS,
@@ -69,6 +72,16 @@ def make_motion_adapter() -> MotionAdapter:
     return adapter
 
 
+def level_weights(alphas_cumprod: Tensor) -> Tensor:
+    """What the velocity's error counts at each noise level: 1 up to a signal-to-noise ratio of 5, less above.
+
+    Min-SNR (Hang et al. 2303.09556) for v-prediction: what is left to find at low noise is mostly the
+    noise itself, while structure and colour are decided above.
+    """
+    snr = alphas_cumprod / (1 - alphas_cumprod).clamp(min=1e-6)
+    return (snr.clamp(max=_MAX_SNR) + 1) / (snr + 1)
+
+
 class Denoiser:
     """UNet, two ControlNets and a frozen text encoder: the loss of a batch."""
 
@@ -81,7 +94,7 @@ class Denoiser:
         self.scheduler = make_scheduler()
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the predicted velocity; one noise level per clip."""
+        """Weighted mean squared error of the predicted velocity; one noise level per clip."""
         latents = batch.latents
         k, _, f, _, _ = latents.shape
         noise = torch.randn(latents.shape, generator=generator)
@@ -94,9 +107,12 @@ class Denoiser:
         with torch.no_grad():
             text = self.text_encoder(tokenize(self.tokenizer, batch.prompts)).last_hidden_state
         text = text.repeat_interleave(f, 0)
-        with torch.autocast("cpu", torch.bfloat16):
+        # The backward of fused attention takes longer on a CPU than that of plain products.
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             predicted = self._predict(noisy, t, text, batch)
-        return functional.mse_loss(predicted.float(), target)
+        errors = (predicted.float() - target).square().mean((1, 2, 3, 4))
+        weighted: Tensor = level_weights(self.scheduler.alphas_cumprod[t]) * errors
+        return weighted.mean()
 
     def _predict(self, noisy: Tensor, t: Tensor, text: Tensor, batch: Batch) -> Tensor:
         k, c, f, h, w = noisy.shape
@@ -127,22 +143,31 @@ def train_stills(
     folder: Path,
     denoiser: Denoiser,
     source: ClipSource,
+    held_out: ClipSource,
     *,
     steps: int,
     frames: int,
     rate: float,
+    muon_rate: float,
     until: float,
 ) -> bool:
     """Single frames: colours, scenes and control are learnt here; True when finished."""
     stage = Stage(
-        "stills", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.2, ema=0.998
+        "stills",
+        folder,
+        dict(denoiser.modules()),
+        steps=steps,
+        rate=rate,
+        muon_rate=muon_rate,
+        decay=0.4,
+        ema=0.998,
     )
 
     def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
         return denoiser.loss(source(step, clips=frames, frames=1), generator)
 
-    done = stage.run(loss_of, until=until)
+    done = stage.run(loss_of, until=until, held_out=lambda: _held_out(denoiser, held_out, 16, 1))
     stage.use_ema()
     return done
 
@@ -151,15 +176,24 @@ def train_clips(
     folder: Path,
     denoiser: Denoiser,
     source: ClipSource,
+    held_out: ClipSource,
     *,
     steps: int,
     frames: int,
     rate: float,
+    muon_rate: float,
     until: float,
 ) -> bool:
     """Clips with motion modules; batches alternate between few long and many short clips."""
     stage = Stage(
-        "clips", folder, dict(denoiser.modules()), steps=steps, rate=rate, decay=0.5, ema=0.998
+        "clips",
+        folder,
+        dict(denoiser.modules()),
+        steps=steps,
+        rate=rate,
+        muon_rate=muon_rate,
+        decay=0.5,
+        ema=0.998,
     )
 
     def loss_of(step: int) -> Tensor:
@@ -169,9 +203,17 @@ def train_clips(
             source(10**6 + step, clips=max(1, frames // length), frames=length), generator
         )
 
-    done = stage.run(loss_of, until=until)
+    done = stage.run(loss_of, until=until, held_out=lambda: _held_out(denoiser, held_out, 2, 16))
     stage.use_ema()
     return done
+
+
+def _held_out(denoiser: Denoiser, source: ClipSource, clips: int, frames: int) -> Tensor:
+    """The loss on four batches that are always the same."""
+    losses = [
+        denoiser.loss(source(k, clips, frames), torch.Generator().manual_seed(k)) for k in range(4)
+    ]
+    return torch.stack(losses).mean()
 
 
 def add_motion(unet: UNet2DConditionModel) -> UNetMotionModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .vae import to_pixels
 CONTROLS = ("pose", "depth")
 _NO_PROMPT = 0.12  # share of prompts left empty, for guidance
 _NO_CONTROL = 0.06
+_EVERY = 4  # of the frames that channels are weighed on: each is decoded once for every channel
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,27 @@ class Batch:
     prompts: list[str]
 
 
+def latents_path(vae: AutoencoderKL, path: Path) -> Path:
+    """Where a shard's latents of this VAE lie: another VAE's are never taken for them."""
+    parts = (*vae.encoder.state_dict().values(), *vae.quant_conv.state_dict().values())
+    digest = hashlib.sha256(b"".join(v.detach().float().numpy().tobytes() for v in parts))
+    return path / f"latents-{digest.hexdigest()[:8]}.npy"
+
+
 @torch.no_grad()
-def encode_shard(vae: AutoencoderKL, path: Path) -> None:
-    """Writes `latents.npy` (k f c h w) float16 beside the shard's frames, once."""
-    target = path / "latents.npy"
+def encode_shard(vae: AutoencoderKL, path: Path) -> Path:
+    """Writes the latents (k f c h w) float16 beside the shard's frames, once; returns their file."""
+    target = latents_path(vae, path)
     if target.exists():
-        return
+        return target
     frames = load_shard(path).frames
     scale = vae.config.scaling_factor
     with torch.autocast("cpu", torch.bfloat16):
         coded = [vae.encode(to_pixels(clip)).latent_dist.mean.float() * scale for clip in frames]
-    temporary = path / "latents.partial.npy"
+    temporary = target.with_suffix(".partial.npy")
     np.save(temporary, torch.stack(coded).half().numpy())
     temporary.replace(target)
+    return target
 
 
 @torch.no_grad()
@@ -56,7 +66,7 @@ def normalise(vae: AutoencoderKL, pixels: Tensor) -> None:
     _fold(vae, latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
     latents = vae.encode(pixels).latent_dist.mean
     zero = torch.zeros(latents.shape[1])
-    _fold(vae, zero, 1 / channel_gains(vae, latents))
+    _fold(vae, zero, 1 / channel_gains(vae, latents[::_EVERY]))
 
 
 def channel_gains(vae: AutoencoderKL, latents: Tensor) -> Tensor:
@@ -83,18 +93,21 @@ def _fold(vae: AutoencoderKL, mean: Tensor, spread: Tensor) -> None:
 
 
 class ClipSource:
-    """Random batches of encoded shards; `frames` consecutive frames of `clips` clips, one shape."""
+    """Random batches of shards, encoded when first drawn; `frames` consecutive frames of `clips` different
+    clips, one shape."""
 
-    def __init__(self, shards: list[Path], seed: int) -> None:
-        ready = [p for p in shards if (p / "latents.npy").exists()]
-        self.shards = [(load_shard(p), np.load(p / "latents.npy", mmap_mode="r")) for p in ready]
-        self.seed = seed
+    def __init__(self, shards: list[Path], seed: int, vae: AutoencoderKL) -> None:
+        self.shards, self.seed, self.vae = shards, seed, vae
 
     def __call__(self, step: int, clips: int, frames: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
-        shard, latents = self.shards[int(rng.integers(len(self.shards)))]
+        path = self.shards[int(rng.integers(len(self.shards)))]
+        latents = np.load(encode_shard(self.vae, path), mmap_mode="r")
+        shard = load_shard(path)
         total, length = latents.shape[:2]
-        chosen = rng.choice(total, clips, replace=clips > total)
+        if clips > total:
+            raise ValueError(f"{clips} different clips of a shard's {total}; ask for fewer a batch")
+        chosen = rng.choice(total, clips, replace=False)
         starts = rng.integers(0, length - frames + 1, clips)
         spans = [
             (int(c), slice(int(s), int(s) + frames)) for c, s in zip(chosen, starts, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +12,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .optimizers import MuonAndAdamW
+
+_CHECK_EVERY = 200  # steps between two looks at data apart
+
 
 class Stage:
     """Runs a training stage: steps, learning rate, EMA, checkpoints, a curve in JSON lines.
 
     `loss_of(step)` returns the loss of one batch. The rate warms up, stays, and decays by a cosine
-    over the last `decay` share. A stage that was stopped goes on at its last checkpoint.
+    over the last `decay` share. With `muon_rate` matrices and kernels are stepped by Muon at that rate,
+    the rest by AdamW at `rate`; without it all by AdamW. A stage that was stopped goes on at its last
+    checkpoint; where that holds the averaged weights alone, from those and with new moments.
     """
 
     def __init__(
         self, name: str, folder: Path, modules: dict[str, nn.Module], *, steps: int, rate: float,
-        decay: float = 0.4, ema: float = 0.999, weight_decay: float = 0.01,
+        muon_rate: float | None = None, decay: float = 0.4, ema: float = 0.999,
+        weight_decay: float = 0.01,
     ) -> None:  # fmt: skip
-        self.name, self.folder, self.steps, self.rate, self.decay = name, folder, steps, rate, decay
+        self.name, self.folder, self.steps, self.decay = name, folder, steps, decay
         self.modules, self.ema_rate = modules, ema
         self.parameters = {
             f"{part}.{key}": value
@@ -31,12 +39,8 @@ class Stage:
             for key, value in module.named_parameters()
             if value.requires_grad
         }
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=rate,
-            betas=(0.9, 0.99),
-            weight_decay=weight_decay,
-            fused=True,
+        self.optimizer = MuonAndAdamW(
+            self.parameters, rate=rate, muon_rate=muon_rate, weight_decay=weight_decay
         )
         self.ema = {key: value.detach().clone() for key, value in self.parameters.items()}
         self.step = 0
@@ -53,8 +57,11 @@ class Stage:
         *,
         save_every_s: float = 120,
         until: float | None = None,
+        held_out: Callable[[], Tensor] | None = None,
     ) -> bool:
         """Trains to the last step or to the time `until` (as of time.time()); True when finished.
+
+        `held_out` gives the loss on data apart, which goes into the curve every 200 steps.
 
         Where there is no step to take nothing is written: a file that held what an unfinished stage
         before this one left would be taken up instead of that stage's final weights.
@@ -62,10 +69,9 @@ class Stage:
         first = self.step
         saved, began, smooth = time.time(), time.time(), 0.0
         while self.step < self.steps and (until is None or time.time() < until):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._rate_now()
+            self.optimizer.scale(self._share_of_rate())
             loss = loss_of(self.step)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
             if torch.isfinite(norm):
@@ -76,6 +82,9 @@ class Stage:
             smooth = value if smooth == 0 else 0.97 * smooth + 0.03 * value
             if self.step % 25 == 0:
                 self._log(smooth, time.time() - began)
+            if held_out is not None and self.step % _CHECK_EVERY == 0:
+                with torch.no_grad():
+                    self._write(held_out=round(float(held_out()), 5))
             if time.time() - saved > save_every_s:
                 self.save()
                 saved = time.time()
@@ -87,10 +96,7 @@ class Stage:
         """Writes weights, EMA and optimizer moments; whole or not at all."""
         state = {f"model.{k}": v.detach() for k, v in self.parameters.items()}
         state |= {f"ema.{k}": v for k, v in self.ema.items()}
-        for key, value in self.parameters.items():
-            for moment in ("exp_avg", "exp_avg_sq"):
-                if moment in self.optimizer.state[value]:
-                    state[f"{moment}.{key}"] = self.optimizer.state[value][moment]
+        state |= self.optimizer.state()
         temporary = self.path.with_suffix(".partial")
         save_file(
             {k: v.contiguous() for k, v in state.items()}, temporary, {"step": str(self.step)}
@@ -109,26 +115,17 @@ class Stage:
         state = load_file(self.path)
         with torch.no_grad():
             for key, value in self.parameters.items():
-                value.copy_(state[f"model.{key}"])
-                self.ema[key].copy_(state[f"ema.{key}"])
+                averaged = state[f"ema.{key}"]
+                value.copy_(state.get(f"model.{key}", averaged))
+                self.ema[key].copy_(averaged)
         self.step = stored_step(self.path)
-        for key, value in self.parameters.items():
-            if f"exp_avg.{key}" in state:
-                self.optimizer.state[value] = {
-                    "step": torch.tensor(float(self.step)),
-                    "exp_avg": state[f"exp_avg.{key}"],
-                    "exp_avg_sq": state[f"exp_avg_sq.{key}"],
-                }
+        self.optimizer.load(state, self.step)
 
-    def _rate_now(self) -> float:
+    def _share_of_rate(self) -> float:
         warm = min(1.0, (self.step + 1) / 100)
         start = self.steps * (1 - self.decay)
         share = max(0.0, (self.step - start) / max(self.steps - start, 1))
-        return (
-            self.rate
-            * warm
-            * (0.02 + 0.98 * 0.5 * (1 + float(torch.cos(torch.tensor(share * torch.pi)))))
-        )
+        return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(share * math.pi)))
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -136,15 +133,14 @@ class Stage:
         torch._foreach_lerp_(list(self.ema.values()), list(self.parameters.values()), 1 - rate)
 
     def _log(self, loss: float, seconds: float) -> None:
-        line = {
-            "stage": self.name,
-            "step": self.step,
-            "loss": round(loss, 5),
-            "seconds": round(seconds, 1),
-        }
+        self._write(loss=round(loss, 5), seconds=round(seconds, 1))
+
+    def _write(self, **figures: float) -> None:
+        """One line of the curve, also printed."""
+        line = {"stage": self.name, "step": self.step, **figures}
         with (self.folder / "curve.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        print(f"{self.name} {self.step}/{self.steps} loss {loss:.5f} {seconds:.0f}s", flush=True)
+        print(line, flush=True)
 
 
 def finished(folder: Path, name: str, steps: int) -> bool:
@@ -159,3 +155,9 @@ def stored_step(path: Path) -> int:
 
     with safe_open(path, "pt") as file:
         return int(file.metadata()["step"])
+
+
+def averaged_weights(path: Path, part: str) -> dict[str, Tensor]:
+    """The averaged weights of one part, as a stage's file keeps them."""
+    prefix = f"ema.{part}."
+    return {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}

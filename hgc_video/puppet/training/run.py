@@ -7,34 +7,51 @@ from pathlib import Path
 
 from diffusers import AutoencoderKL, UNetMotionModel
 
-from ..judge import Judge
+from ..judge import Judge, load_judge
 from .data import make_shard
 from .denoiser import Denoiser, add_motion, make_controlnet, make_unet, train_clips, train_stills
 from .export import export
 from .judge import save_judge, train_judge
-from .latents import ClipSource, encode_shard, normalise
+from .latents import ClipSource, normalise
 from .progress import finished
 from .text import train_text
 from .vae import first_frames, train_decoder, train_vae
 
-STAGES = ("data", "vae", "text", "stills", "clips", "decoder", "judge")
+_HELD_OUT_SHARDS = 2  # whose loss goes into the curve
+STAGES = ("data", "vae", "decoder", "text", "stills", "clips", "judge")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much each stage does; the defaults are what the shipped weights were trained with."""
+    """How much each stage does; `still_muon_rate` and `clip_muon_rate` are for matrices and kernels."""
 
-    shards: int = 80
-    vae_steps: int = 2398
+    shards: int = 120
+    vae_steps: int = 19000
     text_steps: int = 1500
-    still_steps: int = 1500
+    still_steps: int = 4000
     still_frames: int = 20
     still_rate: float = 1e-3
-    clip_steps: int = 3700
+    still_muon_rate: float = 0.02
+    clip_steps: int = 12000
     clip_frames: int = 32
     clip_rate: float = 5e-4
-    decoder_steps: int = 1200
+    clip_muon_rate: float = 0.01
+    decoder_steps: int = 3000
     judge_steps: int = 1731
+
+    def steps(self, folder: Path) -> dict[str, int]:
+        """The planned steps of the stages whose weights a run's folder holds and no later stage replaced."""
+        planned = {
+            "vae": self.vae_steps,
+            "text": self.text_steps,
+            "stills": self.still_steps,
+            "clips": self.clip_steps,
+            "decoder": self.decoder_steps,
+        }
+        held = {k: v for k, v in planned.items() if (folder / f"{k}.safetensors").exists()}
+        if "clips" in held:
+            held.pop("stills", None)
+        return held
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,10 @@ class Trained:
 
 
 def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAGES[-1]) -> Trained:
-    """Runs the stages up to `last` or to the time `until`, then returns the averaged weights."""
+    """Runs the stages up to `last` or to the time `until`, then returns the averaged weights.
+
+    Until it has trained one of its own, the judge is the one that comes with the package.
+    """
     stages = STAGES[: STAGES.index(last) + 1]
     time_for = {stage: until if stage in stages else 0.0 for stage in STAGES}
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,29 +87,42 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
         folder, shards, steps=plan.vae_steps, batch=16, seed=seed, until=time_for["vae"]
     )
     normalise(vae, first_frames(shards[:3]))
+    if "decoder" in stages and finished(folder, "vae", plan.vae_steps):
+        train_decoder(
+            folder, vae, shards, steps=plan.decoder_steps, batch=4, seed=seed, until=until
+        )
     tokenizer, text_encoder = train_text(
         folder, steps=plan.text_steps, seed=seed, until=time_for["text"]
     )
     unet, controlnets = make_unet(), {"pose": make_controlnet(), "depth": make_controlnet()}
     denoiser = Denoiser(unet, controlnets, tokenizer, text_encoder)
-    source = None
     if "stills" in stages and finished(folder, "vae", plan.vae_steps):  # latents are coded once
-        for shard in shards:
-            encode_shard(vae, shard)
-        source = ClipSource(shards, seed)
-        train_stills(
-            folder, denoiser, source, steps=plan.still_steps, frames=plan.still_frames,
-            rate=plan.still_rate, until=until,
-        )  # fmt: skip
-    if source is not None and "clips" in stages:
-        denoiser.unet = add_motion(unet)
-        train_clips(
-            folder, denoiser, source, steps=plan.clip_steps, frames=plan.clip_frames,
-            rate=plan.clip_rate, until=until,
-        )  # fmt: skip
-    if "decoder" in stages:
-        train_decoder(
-            folder, vae, shards, steps=plan.decoder_steps, batch=8, seed=seed, until=until
-        )
+        source = ClipSource(shards, seed, vae)
+        apart = [make_shard(folder / "held_out", i, seed + 1) for i in range(_HELD_OUT_SHARDS)]
+        sources = source, ClipSource(apart, seed, vae)
+        _train_denoiser(folder, plan, denoiser, sources, time_for)
     judge = train_judge(folder, steps=plan.judge_steps, seed=seed, until=time_for["judge"])
+    if not finished(folder, "judge", plan.judge_steps):
+        judge = load_judge()
     return Trained(denoiser, vae, judge)
+
+
+def _train_denoiser(
+    folder: Path, plan: Plan, denoiser: Denoiser, sources: tuple[ClipSource, ClipSource],
+    time_for: dict[str, float],
+) -> None:  # fmt: skip
+    """Stills, then clips; once there are weights of clips they hold all that stills have taught."""
+    clips = folder / "clips.safetensors"
+    if not clips.exists():
+        train_stills(
+            folder, denoiser, *sources, steps=plan.still_steps, frames=plan.still_frames,
+            rate=plan.still_rate, muon_rate=plan.still_muon_rate, until=time_for["stills"],
+        )  # fmt: skip
+        if not finished(folder, "stills", plan.still_steps):
+            return
+    if clips.exists() or time_for["clips"]:
+        denoiser.unet = add_motion(denoiser.unet)
+        train_clips(
+            folder, denoiser, *sources, steps=plan.clip_steps, frames=plan.clip_frames,
+            rate=plan.clip_rate, muon_rate=plan.clip_muon_rate, until=time_for["clips"],
+        )  # fmt: skip
