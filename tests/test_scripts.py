@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hgc_video.media.video import probe, read_frames
 
@@ -90,8 +91,6 @@ def test_bench_seams(script):
 
 
 def test_contact_sheet(script, tmp_path):
-    from PIL import Image
-
     out = tmp_path / "sheet.png"
     script(
         "contact_sheet", "--preset", "lossless", "--num-frames", 2, "--num-inference-steps", 1,
@@ -105,8 +104,23 @@ def test_eval_puppet(script, tmp_path):
         "eval_puppet", "--clips", 2, "--num-frames", 2, "--num-inference-steps", 1, "--extras", 0,
         "--json", tmp_path / "a.json",
     )  # fmt: skip
-    figures = told(tmp_path / "a.json")
+    figures = told(tmp_path / "a.json")["puppet"]
     assert {"pose", "depth"} <= set(figures) and figures["options"]["clips"] == 2
+
+
+def test_eval_puppet_vae(script, tmp_path):
+    script("eval_puppet_vae", "--frames", 2, "--sheet", tmp_path / "a.png", "--sheet-frames", 2,
+           "--json", tmp_path / "a.json")  # fmt: skip
+    assert 15 < told(tmp_path / "a.json")["psnr_db"] < 50
+    assert Image.open(tmp_path / "a.png").width >= 2 * 128
+
+
+def test_puppet_sheet(script, tmp_path):
+    script(
+        "puppet_sheet", "--prompts", 1, "--num-frames", 2, "--num-inference-steps", 1, "--out",
+        tmp_path / "a.png",
+    )  # fmt: skip
+    assert Image.open(tmp_path / "a.png").width >= 4 * 128
 
 
 def test_extract_motions(script, tmp_path, shared_data):
@@ -143,6 +157,13 @@ def test_train_puppet_reads_its_options(script, capsys):
     with pytest.raises(SystemExit) as end:
         script("train_puppet", "--help")
     assert end.value.code == 0 and "--minutes" in capsys.readouterr().out
+
+
+def test_ship_graphs_reads_its_options(script, capsys):
+    """It plans full-size models for minutes; tests/models/test_graph_store.py holds what it ships."""
+    with pytest.raises(SystemExit) as end:
+        script("ship_graphs", "--help")
+    assert end.value.code == 0 and "--only" in capsys.readouterr().out
 
 
 def test_transfer_schedules_writes_the_ones_there_are(script, tmp_path):
