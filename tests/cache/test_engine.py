@@ -250,7 +250,7 @@ def test_an_untold_or_impossible_position_is_an_error(motion_clip):
     with attach(
         Full()(graph, 2), graph=graph, unet=motion_clip.unet, controlnet=motion_clip.controlnet
     ) as engine:
-        with pytest.raises(CacheStateError, match="not told"):
+        with pytest.raises(CacheStateError, match="does not know the step"):
             motion_clip.step(motion_clip.timesteps[0])
         with pytest.raises(CacheStateError, match="beyond"):
             engine.at(2)
