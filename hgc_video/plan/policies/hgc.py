@@ -144,8 +144,9 @@ class HGC(SchedulePolicy):
         reuse: set[str] = set() if key else {self._reused(graph)}
         label = "key" if key else f"depth {depth}"
         last = max((k for k in keys if k <= index), default=0)
+        layers = "the last up layer" if depth == 1 else f"the last {depth} up layers"
         reason = f"hgc: key step, {keys[index]}" if key else (
-            f"hgc: the last {depth} up layers, the rest is reused from step {last}"
+            f"hgc: {layers}, the rest is reused from step {last}"
         )  # fmt: skip
         deltas = frozenset() if key else self._sparse(graph)
         cross = graph.attention_names("cross")
