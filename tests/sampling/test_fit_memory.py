@@ -163,7 +163,7 @@ def test_decoding_that_runs_out_of_memory_is_done_again_with_the_latents_there_a
     decode, steps = AutoencoderKL.decode, []
 
     def of_a_small_device(vae, latents, *args, **options):
-        if len(latents) > 2:
+        if len(latents) > 2 and not latents.is_meta:  # a prediction tries it on meta tensors
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return decode(vae, latents, *args, **options)
 
