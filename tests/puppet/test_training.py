@@ -104,7 +104,11 @@ def test_averaged_weights_are_those_that_a_finished_stage_hands_on(tmp_path):
 def test_kept_stages_go_on_in_an_empty_folder_from_their_averaged_weights(tmp_path, monkeypatch):
     module = train(tmp_path / "a", muon_rate=0.02)
     monkeypatch.setattr(state, "_FILE_BYTES", 200)
+    lines = ({"stage": "toy", "loss": 0.5}, {"stage": "toy", "held_out": 0.6})
+    (tmp_path / "a" / "curve.jsonl").write_text("\n".join(map(json.dumps, lines)))
     state.keep(tmp_path / "a", {"toy": 50}, tmp_path / "kept")
+    known = json.loads((tmp_path / "kept" / "state.json").read_text())["toy"]
+    assert (known["step"], known["of"], known["loss"]) == (20, 50, 0.5)
     files = sorted(p.name for p in (tmp_path / "kept").glob("*.safetensors"))
     assert files == ["toy-1.safetensors", "toy-2.safetensors"]
     fresh = tmp_path / "b"

@@ -36,7 +36,7 @@ class Plan:
     clip_frames: int = 32
     clip_rate: float = 5e-4
     clip_muon_rate: float = 0.01
-    decoder_steps: int = 3000
+    decoder_steps: int = 4800
     judge_steps: int = 1731
 
     def steps(self, folder: Path) -> dict[str, int]:

@@ -83,5 +83,5 @@ def _last_loss(folder: Path, stage: str) -> float | None:
     """The newest smoothed loss of a stage in the run's curve."""
     curve = folder / "curve.jsonl"
     lines = map(json.loads, curve.read_text().splitlines()) if curve.exists() else ()
-    losses = [line["loss"] for line in lines if line["stage"] == stage]
+    losses = [x["loss"] for x in lines if x["stage"] == stage and "loss" in x]
     return float(losses[-1]) if losses else None
