@@ -31,9 +31,11 @@ def test_a_field_belongs_to_the_policy_before_it():
 
 def test_a_solver_needs_its_steps():
     assert make_method("dpm++:steps=7").preset.num_steps(25) == 7
-    for text in ("dpm++", "dpm++:steps=0", "dpm++:steps=4,at=a.yaml", "dpm++:steps=4,order=4"):
+    for text in ("dpm++", "dpm++:steps=0", "dpm++:steps=4,at=a.yaml"):
         with pytest.raises(PresetError, match="steps=N"):
             make_method(text)
+    with pytest.raises(PresetError, match="order=4 is not possible; give 1, 2 or 3"):
+        make_method("dpm++:steps=4,order=4")
 
 
 def test_a_solver_takes_its_timesteps_and_leaves_the_pipelines_own_scheduler_alone(tmp_path):
