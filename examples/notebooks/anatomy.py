@@ -58,7 +58,7 @@ left.semilogy(measured.sensitivity)
 left.set(
     xlabel="step", ylabel="error of the result per error of the prediction", title="Gain of a step"
 )
-right.semilogy(measured.gate)
+right.semilogy(measured.cfg_drop_error)
 right.set(xlabel="step", ylabel="mean square", title="Error of dropping the prompt-free branch")
 plt.show()
 

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from hgc_video.evaluate.measure import Task, frames_of
+from hgc_video.evaluate.measure import CompareConfig, frames_of
 from hgc_video.evaluate.run import compare
 from hgc_video.evaluate.table import markdown, rows
-from hgc_video.evaluate.trials import Source
+from hgc_video.evaluate.trials import SampleSet
 
 small = bool(os.environ.get("HGC_SMALL"))
 steps, converged = (4, 6) if small else (25, 100)
-task = Task(Source("puppet", None, 3100, 1, 2 if small else 8), steps, converged)
+task = CompareConfig(SampleSet("puppet", None, 3100, 1, 2 if small else 8), steps, converged)
 methods = (
     ["balanced"]
     if small
