@@ -33,7 +33,7 @@ plans = {
     for n in lengths
 }
 for count, told in plans.items():
-    cut = told.cut
+    cut = told.memory_plan
     print(
         f"{count:4d} frames  {cut.peak.nbytes / 2**30:5.2f} GiB  {sum(told.macs_by_part.values()) / 1e12:6.0f} T  {cut}"
     )
@@ -42,7 +42,7 @@ for count, told in plans.items():
 figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
 axes.plot(
     lengths,
-    [plans[n].cut.peak.nbytes / 2**30 for n in lengths],
+    [plans[n].memory_plan.peak.nbytes / 2**30 for n in lengths],
     "o-",
     label="on the GPU, predicted",
 )

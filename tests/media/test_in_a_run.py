@@ -79,7 +79,7 @@ def test_images_beside_a_movie_of_as_many_frames_follow_it(tmp_path, pose, depth
 
 
 def test_what_cannot_be_is_refused(pose):
-    with pytest.raises(InputError, match="invert_depth is given and no depth clip is"):
+    with pytest.raises(InputError, match="invert_depth is for depth clips, and none is given"):
         hgc_video.generate(pose, PROMPT, invert_depth=True)
     with pytest.raises(InputError, match="source_fps=-1"):
         hgc_video.generate(pose, PROMPT, source_fps=-1)

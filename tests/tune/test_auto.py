@@ -19,6 +19,7 @@ from tests import tiny_pipelines as tiny
 @pytest.mark.slow
 def test_another_model_gets_its_own_schedule_once(tmp_path, monkeypatch, capsys):
     # A name that would divide policies and fields in the text of a preset.
+    monkeypatch.delenv("HGC_VIDEO_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches+mine, all"))
     pipe = tiny.animatediff(AnimateDiffControlNetPipeline, controlnet=tiny.controlnet())
     pipe.save_pretrained(tmp_path / "model")
