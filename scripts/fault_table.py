@@ -114,7 +114,7 @@ def prompt_written_to(bench: Bench) -> list[Tensor] | None:
 
 
 def negative_prompt_replaced(bench: Bench) -> list[Tensor] | None:
-    """A callback returns prompt_embeds whose prompt-free half is another one."""
+    """A callback returns prompt_embeds whose unconditional half is another one."""
     if not bench.reads("prompt_embeds"):
         return None
 
@@ -309,7 +309,7 @@ CASES = (
 )  # fmt: skip
 
 
-# What a case's effect is told against, where that is not the run in which nothing happens.
+# What a case's effect is compared with, where that is not the run in which nothing happens.
 BESIDE = dict.fromkeys(
     (lora_switched, lora_scaled, lora_unloaded, lora_disabled_for_a_step), lora_active
 )

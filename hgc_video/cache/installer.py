@@ -73,7 +73,7 @@ class Wiring:
         self.of.clear()
 
     def forget(self) -> None:
-        """Lets go of all tensors."""
+        """Frees all tensors."""
         every = (self.layers, self.attentions, self._texts, self.hints)
         for site in chain.from_iterable(sites.values() for sites in every):
             site.forget()

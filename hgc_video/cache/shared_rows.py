@@ -41,7 +41,7 @@ class Prompts:
         return known
 
     def forget(self) -> None:
-        """Lets go of the texts, for a new run."""
+        """Frees the texts, for a new run."""
         self._of.clear()
 
     def _look(self, states: Tensor, branches: int) -> Prompt:
@@ -104,7 +104,7 @@ class TextProjectionCache(Site):
         return rows
 
     def forget(self) -> None:
-        """Lets go of all tensors."""
+        """Frees all tensors."""
         super().forget()
         self._kept.clear()
 

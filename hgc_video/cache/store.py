@@ -174,13 +174,13 @@ class Store:
             self.to_device += kept.parked.nbytes
 
     def _leave(self, kept: _Kept) -> None:
-        """Lets go of what is on the device."""
+        """Frees what is on the device."""
         if kept.here is not None:
             self.device.let_go(kept.here)
             kept.here = kept.wait = None
 
     def _drop(self, values: Iterable[_Kept]) -> None:
-        """Lets go of values wherever they lie."""
+        """Frees values wherever they lie."""
         for kept in values:
             self._leave(kept)
             if kept.parked is not None:

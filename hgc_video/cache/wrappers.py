@@ -40,7 +40,7 @@ class Site:
         self.mode, self.value = GIVE, value
 
     def forget(self) -> None:
-        """Lets go of all tensors."""
+        """Frees all tensors."""
         self.made, self.value = None, torch.empty(0)
 
 
@@ -91,7 +91,7 @@ class LayerSite(Site):
         return zero.expand(rows, *self.shape[1:])
 
     def forget(self) -> None:
-        """Lets go of all tensors."""
+        """Frees all tensors."""
         super().forget()
         self.delta = None
 

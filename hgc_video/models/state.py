@@ -23,7 +23,7 @@ class ModelState:
         self.forget()
 
     def forget(self) -> None:
-        """Lets go of what was seen."""
+        """Forgets what was seen."""
         self._told: list[Any] = []
         self._held: list[Any] = []
 

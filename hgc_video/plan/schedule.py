@@ -113,10 +113,6 @@ class Plan(ABC):
         """The schedule of the run that costs most: always the first choice."""
         return self.executed([choices[0] for choices in self.choices])
 
-    def lower_bound(self) -> Schedule:
-        """The schedule of the run that costs least: always the last choice."""
-        return self.executed([choices[-1] for choices in self.choices])
-
     @abstractmethod
     def executed(self, steps: Collection[StepPlan]) -> Schedule:
         """The schedule of a run of this plan in which these steps were carried out."""
