@@ -31,6 +31,14 @@ CONTROL_KINDS = ("pose", "depth", "canny", "softedge", "lineart")
 DTYPES = ("float32", "float16", "bfloat16")
 
 
+def dtype_name(dtype: Any) -> str | None:
+    """The name of a dtype, torch's own or its name; None as it is. InputError names the nearest."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype is not None and name not in DTYPES:
+        raise InputError(f'unknown dtype "{name}": {nearest(name, DTYPES)}')
+    return None if dtype is None else name
+
+
 def _whole(value: Any) -> Any:
     """Whole numbers of any library as Python's own, so that a report can hold them; text is none."""
     if value is None:
@@ -193,11 +201,7 @@ class GenerateOptions(_Options):
     @field_validator("dtype", mode="after")
     @classmethod
     def _is_dtype(cls, value: Any) -> str | None:
-        """The name of a dtype, of torch's own too."""
-        name = str(value).removeprefix("torch.")
-        if value is not None and name not in DTYPES:
-            raise InputError(f'unknown dtype "{name}": {nearest(name, DTYPES)}')
-        return None if value is None else name
+        return dtype_name(value)
 
     @field_validator("motion", mode="after")
     @classmethod

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import InputError, nearest
-from ..options import DTYPES
+from ..errors import InputError
+from ..options import dtype_name
 
 
 def choose_device(device: str | None) -> str:
@@ -26,10 +26,8 @@ def choose_dtype(dtype: Any) -> Any:
     """torch's dtype of a name or a dtype; None, the device's own, as it is."""
     import torch
 
-    name = str(dtype).removeprefix("torch.")
-    if dtype is not None and name not in DTYPES:
-        raise InputError(f'unknown dtype "{name}": {nearest(name, DTYPES)}')
-    return None if dtype is None else getattr(torch, name)
+    name = dtype_name(dtype)
+    return None if name is None else getattr(torch, name)
 
 
 def _devices() -> list[str]:
