@@ -3,7 +3,7 @@
     python scripts/ship_graphs.py                                  # everything: many minutes
     python scripts/ship_graphs.py --only puppet --only sd15        # the files of other models stay
 
-It plans what is to be answered at once, with nothing shipped, and ships what the plans had to make. What it
+Graphs that are shipped are built anew. Then it plans what is to be answered at once, with nothing shipped, and ships what the plans had to make. What it
 made before with the same code, in --work, is not made again, so that a run that broke off goes on.
 """
 
@@ -23,7 +23,8 @@ from hgc_video.errors import InputError
 from hgc_video.files import package_data
 from hgc_video.forecast import forecast
 from hgc_video.models import kept_data
-from hgc_video.models.configurations import known_model, known_models
+from hgc_video.models.configurations import Configurations, known_model, known_models
+from hgc_video.models.graph_store import GraphShape, graph_of
 from hgc_video.plan.presets import PRESETS
 
 PUPPET = "puppet"
@@ -46,6 +47,14 @@ def plans(models: list[str], presets: list[str]) -> Iterator[dict[str, Any]]:
         yield asked
 
 
+def build_shipped_graphs(shipped: list[tuple[dict[str, Any], Any]]) -> None:
+    """Builds every graph that is shipped from its models as they are now."""
+    for request, _ in shipped:
+        if request["kind"] == "graph":
+            models = Configurations(request["unet"], tuple(request["controlnets"]), {})
+            graph_of(models, GraphShape(**request["shape"]))
+
+
 def main() -> None:
     """Makes the data, ships it, and tells how large it is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -59,8 +68,11 @@ def main() -> None:
     presets = [name for name in options.presets.split(",") if name]
     whole = options.only is None and set(presets) == set(PRESETS)
     os.environ["HGC_VIDEO_HOME"] = str(options.work.absolute())
+    shipped = kept_data.shipped()
     try:
         with patch.object(kept_data, "_shipped_by", return_value={}):  # nothing is taken as shipped
+            if options.only is None:
+                build_shipped_graphs(shipped)
             for asked in plans(models, presets):
                 began = time.process_time()
                 with suppress(InputError):  # some models need more

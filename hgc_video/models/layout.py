@@ -46,8 +46,8 @@ def read_layout(unet: Any, controlnet: Any = None) -> Layout:
         probe_pair(unet, net)
     controls = [_ControlChain(prefix, net) for prefix, net in nets.items()]
     chain = _Chain("unet")
-    times = _times(chain, unet)
-    skips = [chain.add("conv_in", "conv_in", *times, reads_last=False)]
+    chain.times = _times(chain, unet)
+    skips = [chain.add("conv_in", "conv_in", reads_last=False)]
     for i, block in enumerate(unet.down_blocks):
         skips += _down(chain, block, f"down_blocks.{i}")
     _mid(chain, unet.mid_block)
@@ -59,7 +59,7 @@ def read_layout(unet: Any, controlnet: Any = None) -> Layout:
         ]
         chain.last = chain.join("skip.mid", str(chain.last), *(control.mid for control in controls))
     depths = _up(chain, unet.up_blocks, skips)
-    chain.add("conv_out", "conv_out", *times)
+    chain.add("conv_out", "conv_out")
     nodes = [node for control in controls for node in control.chain.nodes]
     nodes += [_with_inner_calls(node, unet) for node in chain.nodes]
     blocks = tuple(len(block.resnets) for block in reversed(unet.up_blocks))
@@ -83,18 +83,20 @@ def controlnets(controlnet: Any) -> dict[str, Any]:
 
 
 class _Chain:
-    """Collects nodes that follow each other."""
+    """Collects nodes that follow each other; resnets read the embeddings `times` as well."""
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.nodes: list[Node] = []
         self.last: str | None = None
+        self.times: list[str] = []
 
     def add(self, kind: str, path: str, *more: str, reads_last: bool = True) -> str:
         """Adds the layer at `path`, which reads the last one and `more`; returns its name."""
         name = f"{self.model}.{path}"
         first = (self.last,) if reads_last and self.last is not None else ()
-        self.nodes.append(Node(name, kind, (*first, *more), self.model, path))
+        times = self.times if kind == "resnet" else ()
+        self.nodes.append(Node(name, kind, (*first, *more, *times), self.model, path))
         self.last = name
         return name
 
@@ -111,7 +113,8 @@ class _ControlChain:
         probe_controlnet(controlnet)
         self.chain = chain = _Chain(prefix)
         hint = chain.add("hint", "controlnet_cond_embedding")
-        latents = chain.add("conv_in", "conv_in", *_times(chain, controlnet), reads_last=False)
+        chain.times = _times(chain, controlnet)
+        latents = chain.add("conv_in", "conv_in", reads_last=False)
         outputs = [chain.join("conditioned", latents, hint)]
         chain.last = outputs[0]
         for i, block in enumerate(controlnet.down_blocks):

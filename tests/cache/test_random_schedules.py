@@ -185,3 +185,12 @@ def test_every_model_extrapolates_by_the_slope_of_its_own_step(name, lossless):
     names = frozenset({name})
     one, other = (StepPlan(names, extrapolate=names, slope=slope) for slope in (0.5, -0.25))
     attempt(Schedule("sloped", (StepPlan(), StepPlan(), one, other), lossless))
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+@pytest.mark.parametrize("name", ["controlnet.conv_in", "unet.conv_in"])
+def test_the_timestep_embedding_runs_for_resnets_also_where_what_comes_before_them_is_reused(
+    name, branches
+):
+    reused = StepPlan(frozenset({name}), branches=branches)
+    attempt(Schedule("late", (StepPlan(), StepPlan(), StepPlan(branches=branches), reused)))
