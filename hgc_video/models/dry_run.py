@@ -1,8 +1,12 @@
-"""Runs a model once on the meta device and notes what every module of it costs; no weights."""
+"""Runs a model once on the meta device and notes what every module of it costs; no weights.
+
+That depends on the model's configuration and the clip's size alone, and is done once for each in a process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +16,9 @@ from torch import nn
 
 from ..measure.macs import MacCounter
 from .probe import TEMPORAL_CONTROLNET, TEMPORAL_UNET, is_a
-from .windowed import window_like
+from .windowed import inner_calls, window_like
+
+_MAX_SEEN = 64  # models of a size; a graph of a large one is a few hundred KiB
 
 
 @dataclass
@@ -34,6 +40,28 @@ class Size:
     num_tokens: int
 
 
+_DryRun = Callable[[Any, Size], Seen]
+_seen: OrderedDict[tuple[Any, ...], Seen] = OrderedDict()  # the one that was asked for last is last
+
+
+def _once(dry_run: _DryRun) -> _DryRun:
+    """Runs for models of one configuration and size once; nobody changes what was seen."""
+
+    def kept(model: Any, size: Size) -> Seen:
+        inner = getattr(model, "_orig_mod", model)
+        config = {k: v for k, v in inner.config.items() if not k.startswith("_")}
+        key = (dry_run.__name__, type(inner), repr(sorted(config.items())), inner_calls(inner), size)
+        if key not in _seen:
+            _seen[key] = dry_run(model, size)
+        _seen.move_to_end(key)
+        while len(_seen) > _MAX_SEEN:
+            _seen.popitem(last=False)
+        return _seen[key]
+
+    return kept
+
+
+@_once
 @torch.no_grad()
 def dry_run_unet(unet: Any, size: Size) -> Seen:
     """What a UNet does for one clip."""
@@ -56,6 +84,7 @@ def dry_run_unet(unet: Any, size: Size) -> Seen:
     return seen
 
 
+@_once
 @torch.no_grad()
 def dry_run_controlnet(net: Any, size: Size) -> Seen:
     """What a ControlNet does for one clip."""
