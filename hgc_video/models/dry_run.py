@@ -5,10 +5,11 @@ That depends on the model's configuration and the clip's size alone, and is done
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -32,28 +33,30 @@ class Seen:
 
 
 _DryRun = Callable[[Any, ClipShape], Seen]
-_seen: OrderedDict[tuple[Any, ...], Seen] = OrderedDict()  # the one that was asked for last is last
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a dry run depends on. The model is any of that class and configuration; it is not kept alive."""
+
+    kind: type
+    config: str
+    inner_calls: tuple[Any, ...]
+    shape: ClipShape
+    model: Callable[[], Any] = field(compare=False)
 
 
 def _once(dry_run: _DryRun) -> _DryRun:
-    """Runs for models of one configuration and size once; nobody changes what was seen."""
+    """Runs for models of one configuration and shape once; nobody changes what was seen."""
+
+    @lru_cache(_MAX_SEEN)
+    def seen(asked: _Asked) -> Seen:
+        return dry_run(asked.model(), asked.shape)
 
     def kept(model: Any, shape: ClipShape) -> Seen:
         inner = getattr(model, "_orig_mod", model)
-        config = {k: v for k, v in inner.config.items() if not k.startswith("_")}
-        key = (
-            dry_run.__name__,
-            type(inner),
-            repr(sorted(config.items())),
-            inner_calls(inner),
-            shape,
-        )
-        if key not in _seen:
-            _seen[key] = dry_run(model, shape)
-        _seen.move_to_end(key)
-        while len(_seen) > _MAX_SEEN:
-            _seen.popitem(last=False)
-        return _seen[key]
+        config = repr(sorted(item for item in inner.config.items() if not item[0].startswith("_")))
+        return seen(_Asked(type(inner), config, inner_calls(inner), shape, weakref.ref(model)))
 
     return kept
 

@@ -11,6 +11,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import PlanError, one_line
+from ..files import write_text
 
 Segment = tuple[int, int, int]  # older key, newer key, step at which what they made is reused
 
@@ -57,20 +58,24 @@ class Calibration:
     reused: dict[int, dict[Segment, tuple[float, float, float]]]
     changes: dict[str, tuple[float, ...]]
 
-    def save(self, path: Path) -> None:
-        """Writes the YAML file."""
+    def to_dict(self) -> dict[str, Any]:
+        """The calibration as plain data, with four digits of every number."""
         reused = {
             cut: {" ".join(map(str, at)): _short(values) for at, values in table.items()}
             for cut, table in self.reused.items()
         }
-        data = {
+        return {
             **asdict(self.setting), "clips": self.clips, "num_frames": self.num_frames,
             "sensitivity": _short(self.sensitivity),
             "cfg_drop_error": _short(self.cfg_drop_error), "reused": reused,
             "changes": {name: _short(values) for name, values in self.changes.items()},
         }  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Writes the YAML file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None))
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, width=120, default_flow_style=None)
+        write_text(path, text)
 
 
 def _short(values: tuple[float, ...]) -> list[float]:
@@ -123,8 +128,13 @@ def load_changes(path: Path, num_inference_steps: int) -> Changes:
 
 def load_calibration(path: Path) -> Calibration:
     """The file's content; PlanError says why it cannot be used."""
-    data = _read(path)
-    setting = {f.name: data.pop(f.name) for f in fields(Setting) if f.name in data}
+    return calibration_of(_read(path), path)
+
+
+def calibration_of(data: dict[str, Any], path: Path) -> Calibration:
+    """The calibration that plain data hold, read from a file; PlanError says why they do not."""
+    setting = {f.name: data[f.name] for f in fields(Setting) if f.name in data}
+    data = {name: value for name, value in data.items() if name not in setting}
     named = {field.name: data[field.name] for field in fields(Calibration) if field.name in data}
     named["reused"] = _segments(path, data.get("reused"))
     found: Calibration = _validated(path, Calibration, {**named, "setting": setting})
