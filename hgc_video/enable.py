@@ -252,7 +252,7 @@ class CacheHandle:
         before = self._run
         earlier: tuple[Segment, ...] = ()
         if before is not None and not before.ended:
-            earlier = before.told()
+            earlier = before.segments()
             before.end()
         graph = self._graph(batch.clip)
         engine = self._engine(before, graph, self._planned(batch.clip, left))
@@ -319,13 +319,13 @@ class _Run:
     def end(self) -> None:
         """The loop is done: takes the wrappers off and frees the tensors; the report keeps what was done."""
         if not self.ended:
-            self._parts, self.ended = self.told(), True
+            self._parts, self.ended = self.segments(), True
             if self.engine is not None:
                 self.engine.disable()
 
     def report(self, pipeline: str, preset: str) -> CacheReport:
         """What was done so far."""
-        parts = self._parts if self.ended else self.told()
+        parts = self._parts if self.ended else self.segments()
         uncached: dict[str, int] = {}
         spent: dict[str, int] = {}
         rows: list[StepSummary] = []
@@ -343,7 +343,7 @@ class _Run:
             steps=tuple(rows),
         )  # fmt: skip
 
-    def told(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[Segment, ...]:
         """What this and what went before it in the same loop did."""
         done = self._begun if self.engine is None else len(self.engine.log.executed)
         full = {

@@ -127,7 +127,7 @@ def search(
         from ..evaluate.trials import SampleSet
         from ..plan.policies.searched import load_coded_schedule
         from ..plan.search.hill_climb import Space
-        from ..tune.search import SearchConfig, told
+        from ..tune.search import SearchConfig, with_origin
         from ..tune.search import search as find
 
         measured = load_calibration(calibration)
@@ -140,7 +140,7 @@ def search(
             (load_coded_schedule(start),) if start is not None else (),
         )  # fmt: skip
         found = find(task, measured, memory=memory, log=typer.echo)
-        told(found, task, measured, name).save(out)
+        with_origin(found, task, measured, name).save(out)
         typer.echo(
             f"schedule      {out}: {100 * (1 - found.share):.1f} % saved at {found.closeness_db:.1f} dB "
             f"(planned {found.planned_db:.1f}, uniform {found.uniform_db:.1f})"

@@ -90,5 +90,5 @@ def read_batch(pipe: Any, sample: Any, frames_axis: int, num_tokens: int) -> Bat
 
 def num_evaluations(pipe: Any) -> int:
     """How often the loop that begins will run the models; strength and FreeInit shorten it."""
-    told = getattr(pipe, "num_timesteps", None) or getattr(pipe, "_num_timesteps", None)
-    return int(told or len(pipe.scheduler.timesteps))
+    evaluations = getattr(pipe, "num_timesteps", None) or getattr(pipe, "_num_timesteps", None)
+    return int(evaluations or len(pipe.scheduler.timesteps))

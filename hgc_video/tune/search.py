@@ -221,7 +221,9 @@ def _error(task: SearchConfig, job: tuple[CodedSchedule, int]) -> float:
         return trial.error(plan(trial.graph, steps), target)
 
 
-def told(found: Found, task: SearchConfig, measured: Calibration, name: str) -> CodedSchedule:
+def with_origin(
+    found: Found, task: SearchConfig, measured: Calibration, name: str
+) -> CodedSchedule:
     """The plan under a name, with what it was found from, as its file tells."""
     origin = {
         "model": measured.setting.model, "model_hash": measured.setting.model_hash,
