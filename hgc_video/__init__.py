@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = [
-    "Clip", "HGCVideoError", "Report", "__version__", "disable_cache", "enable_cache", "generate",
+    "Clip", "Generator", "HGCVideoError", "Report", "__version__", "disable_cache", "enable_cache",
+    "generate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from .clip import Clip
     from .enable import disable_cache, enable_cache
     from .errors import HGCVideoError
+    from .generator import Generator
     from .pipeline import generate
     from .report import Report
 else:
@@ -27,6 +29,7 @@ else:
             "Clip": "clip",
             "disable_cache": "enable",
             "enable_cache": "enable",
+            "Generator": "generator",
             "HGCVideoError": "errors",
             "Report": "report",
             "generate": "pipeline",

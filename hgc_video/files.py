@@ -51,6 +51,14 @@ def ffmpeg_name(path: Path) -> str:
     return str(path.absolute())
 
 
+def numbered(path: str | os.PathLike[str], number: int | None) -> Path:
+    """A path for one of several files: `clip.mp4` is `clip-2.mp4` for number 2; as it is for None."""
+    whole = Path(path)
+    if number is None:
+        return whole
+    return whole.with_name(f"{whole.stem}-{number}{whole.suffix}")
+
+
 def check_distinct(outputs: Mapping[str, Any], inputs: Iterable[tuple[str, Any]]) -> None:
     """InputError where an output is the file of an input or of another output, which it would overwrite.
 

@@ -29,6 +29,7 @@ from .errors import HGCVideoError, InputError, PromptError, nearest, one_line
 
 CONTROL_KINDS = ("pose", "depth", "canny", "softedge", "lineart")
 DTYPES = ("float32", "float16", "bfloat16")
+LOADING = ("model", "device", "dtype", "offline")  # the options that decide what is loaded
 
 
 def dtype_name(dtype: Any) -> str | None:
@@ -166,7 +167,11 @@ class GenerateOptions(_Options):
         description="of models with an image: motion_bucket_id=127,noise_aug_strength=0.02 ...",
     )
     seed: Whole | None = Field(
-        0, ge=0, lt=2**63, description="the same seed gives the same clip; none draws one"
+        0,
+        ge=0,
+        lt=2**63,
+        description="the same seed gives the same clip; none draws one; several (1,2,3) "
+        "make a clip each",
     )
     extract: bool = Field(False, description="the clip is a raw video: take the control from it")
     memory: str | int | None = Field(

@@ -1,43 +1,38 @@
-"""generate(): a control clip and a prompt in, a controlled clip and its report out.
-
-Composes media, models, plan, cache and the loop; each of them can be used without it.
-"""
+"""generate(): a control clip and a prompt in, a controlled clip and its report out."""
 
 from __future__ import annotations
 
 import os
-import sys
-import warnings
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, overload
 
 from .clip import Clip
-from .errors import HGCVideoWarning, InputError
-from .files import check_distinct, own_folder
-from .media.control import ControlClip
-from .media.frames import LazyFrames
-from .media.left_out import left_out
-from .media.video import ImageLike, VideoLike, check_output
-from .models.device import choose_device, choose_dtype
-from .models.load import ModelFacts, load_pipeline, local_model, read_facts
-from .options import GenerateOptions, check_prompt_length
-from .plan.memory.budget import parse_nbytes
-from .plan.presets import Preset, resolve
-from .report import Stopwatch
-from .sampling.controls import read_controls, read_first_frame
+from .generator import Generator, StepCallback, clips_of, is_list
+from .media.video import ImageLike, VideoLike
 
 if TYPE_CHECKING:
     import torch
 
+_Text = str | Mapping[int, str]
 
-StepCallback = Callable[[int, int, Any], "bool | None"]
 
-
+@overload
 def generate(
+    control_video: VideoLike | None = None, prompt: _Text = "", *, seed: int | None = ...,
+    **options: Any,
+) -> Clip: ...  # fmt: skip
+@overload
+def generate(
+    control_video: VideoLike | None = None, prompt: _Text = "", *, seed: list[int], **options: Any
+) -> list[Clip]: ...
+@overload
+def generate(
+    control_video: VideoLike | None, prompt: list[_Text], *, seed: int | list[int] | None = ...,
+    **options: Any,
+) -> list[Clip]: ...  # fmt: skip
+def generate(  # type: ignore[misc]  # the overloads name what decides the result's type
     control_video: VideoLike | None = None,
-    prompt: str | Mapping[int, str] = "",
+    prompt: _Text | list[_Text] = "",
     *,
     control: str | Mapping[str, VideoLike] = "pose",
     image: ImageLike | None = None,
@@ -58,7 +53,7 @@ def generate(
     source_fps: float | None = None,
     invert_depth: bool = False,
     motion: Mapping[str, float] | None = None,
-    seed: int | None = 0,
+    seed: int | list[int] | None = 0,
     extract: bool = False,
     memory: str | int | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -69,13 +64,14 @@ def generate(
     calibration_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
     callback: StepCallback | None = None,
-) -> Clip:
+) -> Clip | list[Clip]:
     """Makes the clip that `prompt` describes, or that `image` begins, and `control_video` moves.
 
     Args that matter:
         control_video: a path, frames (f H W 3) uint8, or a list of images: a ready control clip, or
             with `extract` a raw video to take the control from.
-        prompt: what the clip shows; or a prompt that travels along the frames, `{0: "...", 48: "..."}`.
+        prompt: what the clip shows; or a prompt that travels along the frames, `{0: "...", 48: "..."}`;
+            or a list of prompts, a clip for each.
         control: "pose" (OpenPose skeletons), "depth" (near is bright), or what else the model has; or
             several at once, `{"pose": "a.mp4", "depth": "b.mp4"}`, without a control_video.
         image: the clip's first frame, of models that begin with one and read no prompt ("svd"): a path, an
@@ -85,7 +81,8 @@ def generate(
         preset: off, lossless, quality, balanced, fast, turbo, or a policy such as "deepcache:interval=3".
         num_inference_steps: denoising steps; more is closer to the model's own limit. None is the model's
             own number. A preset may run more, cheaper ones; the report tells.
-        seed: the same seed gives the same clip; None draws one, which the report names.
+        seed: the same seed gives the same clip; None draws one, which the report names; or a list of
+            seeds, a clip for each. `hgc_video.Generator` keeps the model for further calls.
     Args to tinker with:
         guidance_scale: the strength of the prompt; None is the model's own default, 1 or less is off.
         conditioning_scale: the strength of the control, 0 leaves it out; by kind for several.
@@ -104,7 +101,8 @@ def generate(
         memory: what the run may take, as "8GiB" or bytes, weights included; the run is split to fit, and
             refused where nothing fits. None is what is free on the device.
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
-            is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames.
+            is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames. Of
+            several clips the first is written to `NAME-1.mp4`, and so on.
         height, width, fps: None follows the control clip.
         source_fps: the rate of a control clip that carries none (a folder of images, frames in memory).
         invert_depth: the depth clip is bright where it is far.
@@ -115,7 +113,8 @@ def generate(
             (1 f c h w) of models that begin with an image); returning False stops the run.
 
     Returns:
-        A Clip: `frames` (f H W 3) uint8, `fps`, `report`, `save(path)`.
+        A Clip: `frames` (f H W 3) uint8, `fps`, `report`, `save(path)`; a list of them for a list of
+        prompts or seeds.
 
     Raises:
         InputError: something given cannot be used; the message says what and what to do.
@@ -127,100 +126,7 @@ def generate(
         HGCVideoWarning: what of the control clip is left out, frames or sound; memory ran out and a smaller
             memory plan is tried.
     """
-    given = GenerateOptions(
-        control_video=control_video, prompt=prompt, control=control, image=image, model=model,
-        preset=preset, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale, conditioning_scale=conditioning_scale,
-        control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
-        num_frames=num_frames, context_length=context_length, context_overlap=context_overlap,
-        height=height, width=width, fps=fps, source_fps=source_fps, invert_depth=invert_depth,
-        motion=motion, seed=seed, extract=extract, memory=memory, out=out, device=device, dtype=dtype,
-        offline=offline, auto_calibrate=auto_calibrate, calibration_dir=calibration_dir,
-    )  # fmt: skip
-    model = local_model(model, offline)
-    facts = read_facts(model)
-    options = given.model_copy(update={"model": model}).for_model(
-        from_image=facts.from_image, num_inference_steps=facts.num_inference_steps,
-        guidance_scale=facts.guidance_scale,
-    )  # fmt: skip
-    _check_out(options)
-    chosen = resolve(preset, model)
-    device, torch_dtype = choose_device(device), choose_dtype(options.dtype)
-    if memory is not None:
-        memory = parse_nbytes(memory)
-    clock = Stopwatch()
-    context = options.context(facts.max_frames)
-    with clock("control"):
-        clips = read_controls(options, facts)
-        options.check_prompt_frames(clips[0].shape[0])
-        first = read_first_frame(options, clips[0])
-    _tell_left_out(options, facts, clips[0])
-    if auto_calibrate:
-        loading = {"device": device, "dtype": torch_dtype, "offline": offline}
-        chosen = _calibrated(options, own_folder(calibration_dir), progress, loading)
-    with clock("load"):
-        pipe = load_pipeline(
-            model, *options.control_kinds, device=device, dtype=torch_dtype, offline=offline
-        )
-    for text in options.prompts:
-        check_prompt_length(pipe.tokenizer, text)
-    if negative_prompt:
-        check_prompt_length(pipe.tokenizer, negative_prompt, "negative prompt")
-    from .sampling.make import (  # loads torch, which wrong input need not wait for
-        RunSetup,
-        make_frames,
-    )
-
-    setup = RunSetup(options, chosen, tuple(clips), pipe, clock, facts, memory, context, first)
-    run, frames = make_frames(setup, callback, progress)
-    shown = clips[0].stream
-    control_frames = shown.as_array() if isinstance(shown, LazyFrames) else shown
-    return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=control_frames)
-
-
-def _check_out(options: GenerateOptions) -> None:
-    """Refuses what could not be written, before minutes are spent on it."""
-    if options.out is not None:
-        inputs = [("control clip", video) for video in options.control_clips.values()]
-        check_distinct({"out": options.out}, [*inputs, ("image", options.image)])
-        check_output(options.out)
-
-
-def _tell_left_out(options: GenerateOptions, facts: ModelFacts, clip: ControlClip) -> None:
-    """Warns of what the run does not take of its first control clip, which decides the others' frames."""
-    video = next(iter(options.control_clips.values()))
-    told = left_out(
-        clip, video, fps=options.fps, told=options.num_frames is not None,
-        most=facts.max_frames if facts.from_image else None,
-    )  # fmt: skip
-    if told:
-        warnings.warn(told, HGCVideoWarning, stacklevel=3)
-
-
-def _calibrated(
-    options: GenerateOptions, folder: Path, progress: bool, loading: Mapping[str, Any]
-) -> Preset:
-    """The preset that stands for this one on this model, measured and searched where it is not yet."""
-    import numpy as np
-    from tqdm.auto import tqdm
-
-    from .evaluate.trials import Sample, SampleSet
-    from .tune.auto import own_schedule
-
-    ((kind, video), *others) = options.control_clips.items()
-    if options.image is not None:
-        raise InputError(
-            f"auto_calibrate is for models that read a prompt; {options.model} does not"
-        )
-    if others or options.extract or not isinstance(options.prompt, str):
-        raise InputError("auto_calibrate takes one ready control clip and one prompt; give those")
-    clip = str(video) if isinstance(video, str | Path) else np.asarray(video)
-    sample = Sample(clip, kind, options.prompt, options.seed or 0)
-    source = SampleSet(options.model, None, 0, 1, 1, **loading)
-    log = partial(tqdm.write, file=sys.stderr) if progress else _silent
-    steps = options.num_inference_steps or 0
-    return own_schedule(source, sample, options.preset, steps, folder=folder, log=log)
-
-
-def _silent(line: str) -> None:
-    """Where no progress is to be shown."""
+    given = dict(locals())  # every parameter but the two hooks is an option
+    del given["progress"], given["callback"]
+    clips = Generator().make(clips_of(given), progress, callback)
+    return clips if is_list(given) else clips[0]

@@ -142,7 +142,7 @@ def test_bad_input_is_one_line(pose, options, error, says):
     ("prompt", "says"),
     [
         ("", "is empty"), ("  ", "is empty"), ({}, "is empty"), ({0: "a", 2: " "}, "is empty"),
-        ("red " * 60, "make it shorter"), (["a dancer", "a runner"], "is no text; give one text"),
+        ("red " * 60, "make it shorter"), (["a dancer", 3], "3 is no text; give one text"),
         ({0: "a", 2: 3}, "3 is no text"), (None, "None is no text"), ({1: "a"}, "begin at frame 0"),
         ({0: "a", 4: "b", 48: "c"}, "from frame 4 on, and the clip has 4 frames, 0 to 3"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError
-from ..files import check_distinct, user_path
+from ..files import check_distinct, numbered, user_path
 from ..options import CONTROL_KINDS, GenerateOptions
 from .option_list import PATH, TEXT, option, options_of, with_parameters
 from .shell import app, errors_in_one_line, quiet_libraries
@@ -68,12 +68,15 @@ def generate(context: typer.Context, **given: Any) -> None:
         quiet_libraries()
         from ..pipeline import generate as make
 
-        clip = make(progress=not quiet, **given)
-        written = [f"clip      {user_path(out)}"]
-        if report is not None:
-            written.append(f"report    {clip.report.save(report)}")
-        if not quiet:
-            typer.echo("\n".join([clip.report.summary(), *written]))
+        made: Any = make(progress=not quiet, **given)
+        made_clips = made if isinstance(made, list) else [made]
+        for number, clip in enumerate(made_clips, 1):
+            which = number if len(made_clips) > 1 else None
+            written = [f"clip      {numbered(user_path(out), which)}"]
+            if report is not None:
+                written.append(f"report    {clip.report.save(numbered(report, which))}")
+            if not quiet:
+                typer.echo("\n".join([clip.report.summary(), *written]))
 
 
 app.command()(with_parameters(generate, _parameters()))
@@ -114,16 +117,17 @@ def _prompts(prompt: str, later: list[str]) -> str | dict[int, str]:
     return told if len(told) > 1 else prompt
 
 
-def _seed(told: str) -> int | None:
-    """The seed, None for one to be drawn."""
+def _seed(told: str) -> int | list[int] | None:
+    """The seed, None for one to be drawn; or several, a clip for each."""
     if told.strip().lower() == "random":
         return None
     try:
-        return int(told)
+        seeds = [int(one) for one in told.split(",")]
     except ValueError:
         raise InputError(
-            f'--seed "{told}" is not possible; give a whole number, or random'
+            f'--seed "{told}" is not possible; give a whole number, several as 1,2,3, or random'
         ) from None
+    return seeds if len(seeds) > 1 else seeds[0]
 
 
 def _scales(told: str) -> float | dict[str, float]:

@@ -76,7 +76,7 @@ def without_controlnet(monkeypatch):
         pipe.controlnet = None
         return pipe
 
-    monkeypatch.setattr("hgc_video.pipeline.load_pipeline", load)
+    monkeypatch.setattr("hgc_video.generator.load_pipeline", load)
 
 
 @pytest.mark.parametrize(
