@@ -7,26 +7,24 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
-from .errors import HGCVideoWarning, InputError
-from .files import check_distinct, own_folder
-from .media.control import ControlClip
+from .errors import InputError
+from .files import own_folder
 from .media.frames import LazyFrames
-from .media.left_out import left_out
-from .media.video import ImageLike, VideoLike, check_output
+from .media.video import ImageLike, VideoLike
 from .models.device import choose_device, choose_dtype
-from .models.load import ModelFacts, load_pipeline, local_model, read_facts
+from .models.load import load_pipeline, local_model, read_facts
 from .options import GenerateOptions, check_prompt_length
 from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
 from .report import Stopwatch
 from .sampling.controls import read_controls, read_first_frame
+from .sampling.outputs import check_out, extras_of, tell_left_out
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +48,10 @@ def generate(
     control_guidance_start: float = 0.0,
     control_guidance_end: float = 1.0,
     num_frames: int | None = None,
+    frames: str | None = None,
+    every: int | None = None,
+    loop: bool = False,
+    scenes: bool = False,
     context_length: int | None = None,
     context_overlap: int | None = None,
     height: int | None = None,
@@ -60,8 +62,14 @@ def generate(
     motion: Mapping[str, float] | None = None,
     seed: int | None = 0,
     extract: bool = False,
+    force: bool = False,
     memory: str | int | None = None,
     out: str | os.PathLike[str] | None = None,
+    audio: bool | str | os.PathLike[str] = True,
+    codec: str | None = None,
+    crf: int | None = None,
+    pix_fmt: str | None = None,
+    metadata: bool = True,
     device: str | None = None,
     dtype: torch.dtype | str | None = None,
     offline: bool = False,
@@ -98,13 +106,24 @@ def generate(
         offline: use what is on this machine and download nothing.
         control_guidance_start, control_guidance_end: shares of the run between which the ControlNet
             runs.
-        num_frames: None takes what the clip has, at most what the model holds at once, and warns of what is
-            left. More than that is made in overlapping windows of `context_length` frames (None: what the
-            model holds) that share `context_overlap` frames (None: a quarter of them).
+        num_frames: None takes all frames that the clip has, thinned to about 12 a second; of models that
+            begin with an image as many as the model makes, with a warning of what is left. More than the
+            model holds at once are made in overlapping windows of `context_length` frames (None: what it
+            holds) that share `context_overlap` frames (None: a quarter of them).
+        frames, every: which frames of the control clip are taken: "100:260" from frame 100 up to 259, every
+            so many of them. `loop` repeats a clip that has fewer than num_frames.
+        scenes: scene cuts are found in the control clip, and no window reaches across one.
         memory: what the run may take, as "8GiB" or bytes, weights included; the run is split to fit, and
             refused where nothing fits. None is what is free on the device.
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
             is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames.
+        audio: True keeps the sound of the control clip, cut to the frames taken; False leaves it out; a file
+            gives its own.
+        codec, crf, pix_fmt: how .mp4 and .webm are encoded: "h264", "hevc", "av1" or "vp9", 0 is best,
+            "yuv420p" or what else the codec takes.
+        metadata: the clip carries its configuration (options, hashes of inputs and weights, versions, steps;
+            no path but file names), which `hgc-video show` prints.
+        force: go on with a control clip that cannot be what it is given as, a raw film as skeletons.
         height, width, fps: None follows the control clip.
         source_fps: the rate of a control clip that carries none (a folder of images, frames in memory).
         invert_depth: the depth clip is bright where it is far.
@@ -132,9 +151,11 @@ def generate(
         preset=preset, negative_prompt=negative_prompt, num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale, conditioning_scale=conditioning_scale,
         control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
-        num_frames=num_frames, context_length=context_length, context_overlap=context_overlap,
+        num_frames=num_frames, frames=frames, every=every, loop=loop, scenes=scenes,
+        context_length=context_length, context_overlap=context_overlap,
         height=height, width=width, fps=fps, source_fps=source_fps, invert_depth=invert_depth,
-        motion=motion, seed=seed, extract=extract, memory=memory, out=out, device=device, dtype=dtype,
+        motion=motion, seed=seed, extract=extract, force=force, memory=memory, out=out, audio=audio,
+        codec=codec, crf=crf, pix_fmt=pix_fmt, metadata=metadata, device=device, dtype=dtype,
         offline=offline, auto_calibrate=auto_calibrate, calibration_dir=calibration_dir,
     )  # fmt: skip
     model = local_model(model, offline)
@@ -143,7 +164,7 @@ def generate(
         from_image=facts.from_image, num_inference_steps=facts.num_inference_steps,
         guidance_scale=facts.guidance_scale,
     )  # fmt: skip
-    _check_out(options)
+    check_out(options)
     chosen = resolve(preset, model)
     device, torch_dtype = choose_device(device), choose_dtype(options.dtype)
     if memory is not None:
@@ -154,7 +175,7 @@ def generate(
         clips = read_controls(options, facts)
         options.check_prompt_frames(clips[0].shape[0])
         first = read_first_frame(options, clips[0])
-    _tell_left_out(options, facts, clips[0])
+    tell_left_out(options, facts, clips)
     if auto_calibrate:
         loading = {"device": device, "dtype": torch_dtype, "offline": offline}
         chosen = _calibrated(options, own_folder(calibration_dir), progress, loading)
@@ -172,29 +193,13 @@ def generate(
     )
 
     setup = RunSetup(options, chosen, tuple(clips), pipe, clock, facts, memory, context, first)
-    run, frames = make_frames(setup, callback, progress)
+    run, made = make_frames(setup, callback, progress)
     shown = clips[0].stream
     control_frames = shown.as_array() if isinstance(shown, LazyFrames) else shown
-    return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=control_frames)
-
-
-def _check_out(options: GenerateOptions) -> None:
-    """Refuses what could not be written, before minutes are spent on it."""
-    if options.out is not None:
-        inputs = [("control clip", video) for video in options.control_clips.values()]
-        check_distinct({"out": options.out}, [*inputs, ("image", options.image)])
-        check_output(options.out)
-
-
-def _tell_left_out(options: GenerateOptions, facts: ModelFacts, clip: ControlClip) -> None:
-    """Warns of what the run does not take of its first control clip, which decides the others' frames."""
-    video = next(iter(options.control_clips.values()))
-    told = left_out(
-        clip, video, fps=options.fps, told=options.num_frames is not None,
-        most=facts.max_frames if facts.from_image else None,
+    return Clip(
+        frames=made, fps=clips[0].fps, report=run.report(), control=control_frames,
+        extras=extras_of(run),
     )  # fmt: skip
-    if told:
-        warnings.warn(told, HGCVideoWarning, stacklevel=3)
 
 
 def _calibrated(
