@@ -1,4 +1,4 @@
-"""Sound that tells its time: a tone that rises by 100 Hz at every half second, in the formats that people have."""
+"""Sound that tells its time, in the formats people have: a tone that rises by 100 Hz each half second."""
 
 from __future__ import annotations
 
