@@ -16,6 +16,8 @@ import numpy as np
 
 from .errors import InputError
 from .media.frames import Frames
+from .media.sound import can_hold_sound
+from .media.write import NOTHING, Extras
 from .report import Report
 
 
@@ -25,7 +27,8 @@ class Clip:
 
     Of a clip that was written while it was made (`generate(out=...)`) they are read from that file when
     they are asked for, as its codec left them; `clip.frames[10:20]` and `numpy.asarray(clip.frames)` work
-    alike for both. So are the control frames of a clip too long to hold.
+    alike for both. So are the control frames of a clip too long to hold. `extras` is what
+    `save` writes beside the frames: the sound, and the run's configuration as text.
 
     Raises:
         InputError: the frames have another shape or dtype.
@@ -35,6 +38,7 @@ class Clip:
     fps: float
     report: Report
     control: Frames | None = None
+    extras: Extras = NOTHING
 
     def __post_init__(self) -> None:
         frames: Any = self.frames
@@ -59,14 +63,18 @@ class Clip:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the clip and returns its path.
 
-        .mp4 (H.264, plays everywhere), .gif, .webp, or without a suffix a folder of PNGs.
+        .mp4 (H.264, plays everywhere), .webm, .gif, .webp, or without a suffix a folder of PNGs. Movies have
+        the clip's sound; all carry the run's configuration, unless it was not wanted.
 
         Raises:
             VideoError: an unknown suffix, a place that cannot be written, a full disk.
+            InputError: the codec that was asked for is none of this suffix.
         """
         from .media.video import write_video
 
-        return write_video(path, self.frames, self.fps)
+        movie = can_hold_sound(path)
+        extras = self.extras if movie else Extras(self.extras.text)
+        return write_video(path, self.frames, self.fps, extras)
 
     def __repr__(self) -> str:
         size = f"{self.num_frames} frames of {self.width}x{self.height} at {self.fps:g} fps"

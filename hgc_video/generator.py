@@ -6,7 +6,6 @@ Composes media, models, plan, cache and the loop; each of them can be used witho
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,12 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from .clip import Clip
-from .errors import HGCVideoWarning, InputError, nearest
-from .files import check_distinct, numbered, own_folder
-from .media.control import ControlClip
+from .errors import InputError, nearest
+from .files import numbered, own_folder
 from .media.frames import LazyFrames
-from .media.left_out import left_out
-from .media.video import VideoLike, check_output
+from .media.video import VideoLike
 from .models.device import choose_device, choose_dtype
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .options import LOADING, GenerateOptions, check_prompt_length
@@ -27,6 +24,7 @@ from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
 from .report import Stopwatch
 from .sampling.controls import read_controls, read_first_frame
+from .sampling.outputs import check_out, extras_of, tell_left_out
 
 if TYPE_CHECKING:
     from .sampling.make import RunSetup
@@ -97,7 +95,7 @@ class Generator:
             for one in asked
         ]  # fmt: skip
         for one in every:
-            _check_out(one)
+            check_out(one)
         setup = self._setup(every, facts, progress)
         for one in every:
             _check_lengths(one, setup.pipe.tokenizer)
@@ -126,7 +124,7 @@ class Generator:
             for one in every:
                 one.check_prompt_frames(clips[0].shape[0])
             first = read_first_frame(options, clips[0])
-        _tell_left_out(options, facts, clips[0])
+        tell_left_out(options, facts, clips)
         if options.auto_calibrate:
             chosen = _calibrated(options, own_folder(options.calibration_dir), progress)
         with clock("load"):
@@ -180,7 +178,10 @@ def _made(setup: RunSetup, callback: StepCallback | None, progress: bool) -> Cli
     run, frames = make_frames(setup, callback, progress)
     shown = setup.clips[0].stream
     control = shown.as_array() if isinstance(shown, LazyFrames) else shown
-    return Clip(frames=frames, fps=setup.clips[0].fps, report=run.report(), control=control)
+    return Clip(
+        frames=frames, fps=setup.clips[0].fps, report=run.report(), control=control,
+        extras=extras_of(run),
+    )  # fmt: skip
 
 
 def _loading(options: GenerateOptions) -> dict[str, Any]:
@@ -194,25 +195,6 @@ def _check_lengths(options: GenerateOptions, tokenizer: Any) -> None:
         check_prompt_length(tokenizer, text)
     if options.negative_prompt:
         check_prompt_length(tokenizer, options.negative_prompt, "negative prompt")
-
-
-def _check_out(options: GenerateOptions) -> None:
-    """Refuses what could not be written, before minutes are spent on it."""
-    if options.out is not None:
-        inputs = [("control clip", video) for video in options.control_clips.values()]
-        check_distinct({"out": options.out}, [*inputs, ("image", options.image)])
-        check_output(options.out)
-
-
-def _tell_left_out(options: GenerateOptions, facts: ModelFacts, clip: ControlClip) -> None:
-    """Warns of what the run does not take of its first control clip, which decides the others' frames."""
-    video = next(iter(options.control_clips.values()))
-    told = left_out(
-        clip, video, fps=options.fps, told=options.num_frames is not None,
-        most=facts.max_frames if facts.from_image else None,
-    )  # fmt: skip
-    if told:
-        warnings.warn(told, HGCVideoWarning, stacklevel=6)
 
 
 def _calibrated(options: GenerateOptions, folder: Path, progress: bool) -> Preset:

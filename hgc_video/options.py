@@ -144,9 +144,21 @@ class GenerateOptions(_Options):
         1.0, ge=0, le=1, description="share of the run up to which the ControlNet runs"
     )
     num_frames: Whole | None = Field(
-        None, ge=1, description="frames to make; default: as the control clip, but no more than the model "
-        "holds at once",
+        None, ge=1, description="frames to make; default: as the control clip, in windows where the model "
+        "holds fewer at once",
     )  # fmt: skip
+    frames: str | None = Field(
+        None, description="which frames of the control clip, as 100:260, 100: or :260; default: all"
+    )
+    every: Whole | None = Field(
+        None,
+        ge=1,
+        description="take every N-th frame of the control clip; default: so that about 12 a second are left",
+    )
+    loop: bool = Field(False, description="repeat a control clip that has fewer than num_frames")
+    scenes: bool = Field(
+        False, description="find scene cuts, and have no window reach across one (extra: scenes)"
+    )
     context_length: Whole | None = Field(
         None, ge=1, description="frames of a window of a long clip; default: what the model holds"
     )
@@ -174,11 +186,33 @@ class GenerateOptions(_Options):
         "make a clip each",
     )
     extract: bool = Field(False, description="the clip is a raw video: take the control from it")
+    force: bool = Field(
+        False, description="go on with a control clip that cannot be what it is given as"
+    )
     memory: str | int | None = Field(
         None, description="memory budget with the weights, as 8GiB; default: what is free"
     )
     out: str | os.PathLike[str] | None = Field(
-        None, description="clip to write: .mp4, .gif, .webp, or a folder of PNGs"
+        None, description="clip to write: .mp4, .webm, .gif, .webp, or a folder of PNGs"
+    )
+    audio: Any = Field(
+        True, description="sound of the clip: the control clip's own, another file's, or none"
+    )
+    codec: str | None = Field(
+        None,
+        description="h264, hevc or av1 in .mp4, vp9 or av1 in .webm; default: the first of them",
+    )
+    crf: Whole | None = Field(
+        None,
+        ge=0,
+        le=63,
+        description="quality of .mp4 and .webm, less is better; default: the codec's",
+    )
+    pix_fmt: str | None = Field(
+        None, description="pixel format of .mp4 and .webm, as yuv444p; default: yuv420p"
+    )
+    metadata: bool = Field(
+        True, description="embed the options, model hashes and versions in the clip"
     )
     device: str | None = Field(
         None, description="cpu, cuda, cuda:1, mps; default: cuda, else mps, where there is one"
@@ -207,6 +241,20 @@ class GenerateOptions(_Options):
     @classmethod
     def _is_dtype(cls, value: Any) -> str | None:
         return dtype_name(value)
+
+    @field_validator("audio", mode="after")
+    @classmethod
+    def _is_audio(cls, value: Any) -> Any:
+        if not isinstance(value, bool | str | os.PathLike):
+            raise InputError(f"audio={value!r:.80} is not possible; give a file, True or False")
+        return value
+
+    @field_validator("frames", mode="after")
+    @classmethod
+    def _is_span(cls, value: str | None) -> str | None:
+        if value is not None:
+            _span(value)
+        return value
 
     @field_validator("motion", mode="after")
     @classmethod
@@ -239,6 +287,14 @@ class GenerateOptions(_Options):
         for kind in self.control_kinds:
             if kind not in CONTROL_KINDS:
                 raise InputError(f'unknown control "{kind}": {nearest(str(kind), CONTROL_KINDS)}')
+        if self.loop and self.num_frames is None:
+            raise InputError(
+                "loop repeats the control up to num_frames, and none is given; give it"
+            )
+        if self.every is not None and self.fps is not None:
+            raise InputError(
+                f"every={self.every} and fps={self.fps:g} both say which frames are taken; leave one out"
+            )
         if self.invert_depth and "depth" not in self.control_kinds:
             raise InputError("invert_depth is for depth clips, and none is given; leave it out")
 
@@ -292,6 +348,11 @@ class GenerateOptions(_Options):
     def image_motion(self) -> ImageMotion:
         """The motion of a model that begins with an image, with its defaults."""
         return ImageMotion(**(self.motion or {}))
+
+    @property
+    def span(self) -> tuple[int, int | None]:
+        """The control clip's frames that are taken: the first one, and the one after the last (None: all)."""
+        return (0, None) if self.frames is None else _span(self.frames)
 
     @property
     def prompt_line(self) -> str:
@@ -367,6 +428,17 @@ class GenerateOptions(_Options):
     def to_dict(self) -> dict[str, Any]:
         """Every option as plain data, for the report: paths as text, clips in memory by their shape."""
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+
+
+def _span(text: str) -> tuple[int, int | None]:
+    """First frame, and the one after the last (None: none is the last), of "START:STOP"."""
+    start, colon, stop = (part.strip() for part in text.partition(":"))
+    numbers = all(part == "" or part.isdecimal() for part in (start, stop))
+    if not colon or not numbers or (stop and int(stop) <= int(start or 0)):
+        raise InputError(
+            f'frames="{text}" is not possible; write START:STOP in frames of the control clip, as 100:260'
+        )
+    return int(start or 0), int(stop) if stop else None
 
 
 def _plain(value: Any) -> Any:

@@ -45,6 +45,10 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
     control_guidance_start: float = 0.0,
     control_guidance_end: float = 1.0,
     num_frames: int | None = None,
+    frames: str | None = None,
+    every: int | None = None,
+    loop: bool = False,
+    scenes: bool = False,
     context_length: int | None = None,
     context_overlap: int | None = None,
     height: int | None = None,
@@ -55,8 +59,14 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
     motion: Mapping[str, float] | None = None,
     seed: int | list[int] | None = 0,
     extract: bool = False,
+    force: bool = False,
     memory: str | int | None = None,
     out: str | os.PathLike[str] | None = None,
+    audio: bool | str | os.PathLike[str] = True,
+    codec: str | None = None,
+    crf: int | None = None,
+    pix_fmt: str | None = None,
+    metadata: bool = True,
     device: str | None = None,
     dtype: torch.dtype | str | None = None,
     offline: bool = False,
@@ -95,14 +105,25 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
         offline: use what is on this machine and download nothing.
         control_guidance_start, control_guidance_end: shares of the run between which the ControlNet
             runs.
-        num_frames: None takes what the clip has, at most what the model holds at once, and warns of what is
-            left. More than that is made in overlapping windows of `context_length` frames (None: what the
-            model holds) that share `context_overlap` frames (None: a quarter of them).
+        num_frames: None takes all frames that the clip has, thinned to about 12 a second; of models that
+            begin with an image as many as the model makes, with a warning of what is left. More than the
+            model holds at once are made in overlapping windows of `context_length` frames (None: what it
+            holds) that share `context_overlap` frames (None: a quarter of them).
+        frames, every: which frames of the control clip are taken: "100:260" from frame 100 up to 259, every
+            so many of them. `loop` repeats a clip that has fewer than num_frames.
+        scenes: scene cuts are found in the control clip, and no window reaches across one.
         memory: what the run may take, as "8GiB" or bytes, weights included; the run is split to fit, and
             refused where nothing fits. None is what is free on the device.
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
             is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames. Of
             several clips the first is written to `NAME-1.mp4`, and so on.
+        audio: True keeps the sound of the control clip, cut to the frames taken; False leaves it out; a file
+            gives its own.
+        codec, crf, pix_fmt: how .mp4 and .webm are encoded: "h264", "hevc", "av1" or "vp9", 0 is best,
+            "yuv420p" or what else the codec takes.
+        metadata: the clip carries its configuration (options, hashes of inputs and weights, versions, steps;
+            no path but file names), which `hgc-video show` prints.
+        force: go on with a control clip that cannot be what it is given as, a raw film as skeletons.
         height, width, fps: None follows the control clip.
         source_fps: the rate of a control clip that carries none (a folder of images, frames in memory).
         invert_depth: the depth clip is bright where it is far.

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -19,6 +18,7 @@ from typer.testing import CliRunner
 import hgc_video
 from hgc_video.cli import app
 from hgc_video.media.video import probe, read_frames, write_video
+from tests.media import sounding
 
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
 FAST = ["--num-inference-steps", "1", "--num-frames", "2"]
@@ -102,46 +102,52 @@ def test_a_clip_and_its_report_are_written(pose_clip, folder):
     assert {p.name for p in folder.iterdir()} == {"a.mp4", "r.json"}
 
 
-def with_sound(path, frames, fps=10):
-    """A movie with a tone under it."""
-    silent = write_video(path.with_name("silent.mp4"), frames, fps)
-    with av.open(str(silent)) as read, av.open(str(path), "w") as made:
-        video = made.add_stream_from_template(read.streams.video[0])
-        sound = made.add_stream("aac", rate=44100, layout="mono")
-        for packet in read.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = video
-                made.mux(packet)
-        tone = np.zeros((1, 44100 * len(frames) // fps), np.float32)
-        wave = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
-        wave.sample_rate = 44100
-        made.mux(sound.encode(wave))
-        made.mux(sound.encode())
-    return path
-
-
-def test_what_a_run_leaves_out_of_its_clip_is_one_line(pose_clip, folder):
-    """60 frames, 6 s, with sound: 16 frames are taken, what the model holds at once."""
-    frames = np.concatenate([read_frames(pose_clip)] * 10)
-    clip = with_sound(folder.parent / "long.mp4", frames)
+def test_the_whole_clip_is_made_with_its_sound(pose_clip, folder):
+    """20 frames, more than the model holds, after one line that says what is to come."""
+    frames = np.concatenate([read_frames(pose_clip)] * 4)[:20]
+    silent = write_video(folder.parent / "silent.mp4", frames, 10)
+    clip = sounding.put_under(silent, folder.parent / "sounding.mp4")
     arguments = ["generate", "--pose", clip, "--prompt", PROMPT, "--num-inference-steps", "1"]
     result = invoke(*arguments, "--out", folder / "a.mp4")
     assert result.exit_code == 0, result.stderr
-    (note,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
-    for part in (
-        "the first 16 of 60 frames at 10 fps are taken, 1.6 of 6.0 s", "--num-frames 60",
-        "its sound is left out", f'ffmpeg -i OUT.mp4 -i "{clip}"', str(clip),
-    ):  # fmt: skip
-        assert part in note
-    assert probe(folder / "a.mp4").num_frames == 16
-    told = invoke(*arguments, "--out", folder / "a.mp4", "--num-frames", 2)
-    assert (
-        "its sound is left out" in told.stderr
-        and "frames" not in told.stderr.partition("ffmpeg")[0]
+    assert "warning" not in result.stderr
+    told = result.stderr.splitlines()[0]
+    assert "20 frames at 10 fps (2.0 s) in 2 windows of 16, 1 steps: about" in told
+    assert "GiB of memory" in told
+    assert (probe(folder / "a.mp4").num_frames, probe(folder / "a.mp4").fps) == (20, 10)
+    tones = [sounding.tone_at(folder / "a.mp4", at) for at in (0.25, 0.75, 1.25, 1.75)]
+    assert tones == [0, 1, 2, 3]
+    shown = invoke("show", folder / "a.mp4")
+    for part in ("20 frames of 128x128 at 10 fps", PROMPT, "sounding.mp4  sha256", "unet  sha256"):
+        assert part in shown.stdout
+    whole = json.loads(invoke("show", folder / "a.mp4", "--json").stdout)
+    assert len(whole["steps"]) == 1 and str(folder.parent) not in json.dumps(whole)
+
+
+def test_frames_are_chosen_and_sound_is_left_out_where_it_cannot_be(pose_clip, folder):
+    frames = np.concatenate([read_frames(pose_clip)] * 4)[:20]
+    silent = write_video(folder.parent / "silent.mp4", frames, 10)
+    clip = sounding.put_under(silent, folder.parent / "sounding.mp4")
+    arguments = [
+        "generate",
+        "--pose",
+        clip,
+        "--prompt",
+        PROMPT,
+        "--num-inference-steps",
+        "1",
+        "--quiet",
+    ]
+    result = invoke(*arguments, "--out", folder / "a.gif", "--frames", "10:14", "--every", "2")
+    assert (result.exit_code, result.stdout) == (0, ""), result.stderr
+    (note,) = result.stderr.splitlines()
+    assert note.startswith("warning: ") and "its sound is left out" in note and "a.gif" in note
+    assert (probe(folder / "a.gif").num_frames, probe(folder / "a.gif").fps) == (2, 5)
+    quiet = invoke(
+        *arguments, "--out", folder / "a.gif", "--frames", "10:11", "--no-audio", "--no-metadata"
     )
-    quiet = invoke(*arguments, "--out", folder / "a.mp4", "--num-frames", 2, "--quiet")
-    assert (quiet.exit_code, quiet.stdout) == (0, "")
-    assert quiet.stderr.startswith("warning: ") and len(quiet.stderr.splitlines()) == 1
+    assert quiet.output == ""
+    refused(invoke("show", folder / "a.gif"), "carries no configuration", "--no-metadata")
 
 
 def test_a_clip_whose_name_holds_a_colon_is_read_and_written(pose_clip, folder, monkeypatch):
@@ -194,7 +200,16 @@ def test_a_control_clip_that_cannot_be_used(bad, folder):
     ("arguments", "parts"),
     [
         (["--preset", "balnced"], ['"balnced"', 'did you mean "balanced"?']),
-        (["--num-frames", "7"], ["num_frames=7", "6 frames"]),
+        (["--num-frames", "7"], ["num_frames=7", "6 frames", "--loop"]),
+        (["--frames", "2-4"], ['frames="2-4"', "START:STOP"]),
+        (["--frames", "2:9"], ["frames=2:9 is beyond the clip, which has 6 frames, 0 to 5"]),
+        (["--every", "2", "--fps", "4"], ["every=2 and fps=4", "leave one out"]),
+        (["--codec", "vp9"], ['no codec "vp9" in .mp4', "h264, hevc, av1"]),
+        (["--crf", "60"], ["crf=60", "0 to 51"]),
+        (["--pix-fmt", "yuv430p"], ['"yuv430p"', "yuv420p"]),
+        (["--audio", "none.mp3"], ['no file "none.mp3"']),
+        (["--audio", __file__], ["has no sound"]),
+        (["--audio", "a.mp3", "--no-audio"], ["--no-audio", "leave one out"]),
         (["--num-frames", "0"], ["num_frames=0"]),
         (["--num-inference-steps", "0"], ["num_inference_steps=0", "1 or more"]),
         (["--height", "100"], ["height=100", "32"]),
@@ -248,7 +263,7 @@ def test_a_clip_without_a_person(folder):
 
 @pytest.mark.parametrize(
     ("out", "part"),
-    [("no/such/a.mp4", "create it first"), ("a.avi", ".mp4, .gif"), ("sub.mp4", "is a folder")],
+    [("no/such/a.mp4", "create it first"), ("a.avi", ".mp4, .webm"), ("sub.mp4", "is a folder")],
 )
 def test_an_output_that_cannot_be_written(out, part, pose_clip, folder):
     (folder / "sub.mp4").mkdir()

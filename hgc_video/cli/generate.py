@@ -26,6 +26,7 @@ _CLIPS = {
 _TEXTS = {
     "prompt": (str, ""), "image": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
     "seed": (str, "0"), "memory": TEXT, "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH,
+    "audio": PATH,
 }  # fmt: skip
 
 
@@ -38,6 +39,7 @@ def _parameters() -> list[Any]:
             "prompt_at", list[str] | None, None, "another prompt from a frame on, as '48=a dancer in the "
             "snow'; prompts between these frames are interpolated; repeat it",
         ),
+        option("no_audio", bool, False, "make a clip without sound"),
         option("report", Path | None, None, "JSON file for options, schedule and cost of the run"),
         option("quiet", bool, False, "print warnings and errors only"),
     ]  # fmt: skip
@@ -64,6 +66,7 @@ def generate(context: typer.Context, **given: Any) -> None:
         given["seed"] = _seed(given["seed"])
         if given["motion"] is not None:
             given["motion"] = _numbers("--motion", given["motion"], "motion_bucket_id=60")
+        given["audio"] = _audio(given["audio"], given.pop("no_audio"))
         _check_report(report, out, given["control"], given["image"])
         quiet_libraries()
         from ..pipeline import generate as make
@@ -115,6 +118,13 @@ def _prompts(prompt: str, later: list[str]) -> str | dict[int, str]:
             raise InputError(f"--prompt-at is given twice for frame {int(frame)}; leave one out")
         told[int(frame)] = words.strip()
     return told if len(told) > 1 else prompt
+
+
+def _audio(file: Path | None, no_audio: bool) -> Path | bool:
+    """Where the sound comes from: a file, the control clip (True) or nowhere."""
+    if file is not None and no_audio:
+        raise InputError("--audio names a file and --no-audio wants none; leave one out")
+    return file if file is not None else not no_audio
 
 
 def _seed(told: str) -> int | list[int] | None:

@@ -13,8 +13,10 @@ from pydantic.fields import FieldInfo
 
 
 def option(name: str, kind: Any, default: Any, help_text: str) -> inspect.Parameter:
-    """One keyword parameter that typer shows as `--name`; a flag where `kind` is bool."""
-    flag = (f"--{name.replace('_', '-')}",)
+    """One keyword parameter that typer shows as `--name`; a flag where `kind` is bool, and with `--no-name`
+    where it is set by default."""
+    plain = name.replace("_", "-")
+    flag = (f"--{plain}/--no-{plain}",) if default is True else (f"--{plain}",)
     shown = help_text[:1].upper() + help_text[1:] + ("" if help_text.endswith(".") else ".")
     return inspect.Parameter(
         name,

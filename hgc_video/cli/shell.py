@@ -96,6 +96,7 @@ def quiet_libraries() -> None:
     settings = {
         "DIFFUSERS_VERBOSITY": "error",
         "TRANSFORMERS_VERBOSITY": "error",
+        "SVT_LOG": "1",  # the AV1 encoder's, errors only
         # Threads that spin while they wait for a core that is taken make a run ten times slower.
         "OMP_WAIT_POLICY": "PASSIVE",
     }

@@ -113,6 +113,7 @@ class Trial:
         options = GenerateOptions(
             control_video=sample.control, control=sample.kind, prompt=sample.prompt, model=model,
             num_inference_steps=num_inference_steps, num_frames=num_frames, seed=sample.seed,
+            force=True,  # figures of any clip are figures; a warning says what is wrong with it
         ).for_model(
             from_image=facts.from_image, num_inference_steps=facts.num_inference_steps,
             guidance_scale=facts.guidance_scale,

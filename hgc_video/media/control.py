@@ -1,6 +1,6 @@
 """Control clips: which frames, at what size and rate, as a model takes them.
 
-Frame choice and size are planned from plain numbers (`plan_frames`, `plan_size`); `Placement`
+Frame choice and size are planned from plain numbers (frame_choice.py, frame_size.py); `Placement`
 carries pixels and keypoints into the planned frame the same way. Knows nothing about any model
 beyond the numbers it is given.
 """
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hgc_video.errors import HGCVideoWarning, InputError
+from hgc_video.media.frame_choice import ALL, FrameChoice, plan_frames
 from hgc_video.media.frame_size import plan_size
 from hgc_video.media.frames import Frame, Frames, LazyFrames, VideoInfo, VideoSource
 from hgc_video.media.looks import tell_of_looks
@@ -25,7 +26,6 @@ from hgc_video.media.video import VideoLike, open_clip
 
 HELD_NBYTES = 2**30
 LOOKED_AT = 8  # frames, to see whether a clip is what it is given as
-FLUID_FPS = 12.0  # rates above it are thinned, so that few frames still show a movement
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class ControlClip:
     source: VideoInfo | None = None  # the clip that it is taken from, whole
     num_bridged: int = 0
     num_empty: int = 0
+    taken: tuple[int, ...] = ()  # which frames of the source these are
 
     @property
     def frames(self) -> Frame:
@@ -112,6 +113,8 @@ def load_control(
     max_frames: int | None = None,
     source_fps: float | None = None,
     invert_depth: bool = False,
+    choice: FrameChoice = ALL,
+    force: bool = False,
 ) -> ControlClip:
     """A ready control clip (skeletons, depth or lines) from a path, an array (f H W 3) or images.
 
@@ -119,20 +122,27 @@ def load_control(
     padded with black, so nobody is cut off. They are read as they are asked for: kept in memory up to
     `HELD_NBYTES`, of a longer clip read anew at every step. `fps` is the result's rate. A folder of images
     and frames in memory carry no rate: theirs is `source_fps`, or else `fps`, or else 8.
-    `invert_depth` turns a depth clip round in which near is dark.
+    `invert_depth` turns a depth clip round in which near is dark. `force` takes a clip that would surely
+    make a worthless result, with a warning.
 
     Warns (HGCVideoWarning) of an assumed rate, and of frames that do not look like a control of this kind.
 
     Raises:
         VideoError: the clip cannot be read.
-        InputError: a size, rate or frame count that is not possible; `invert_depth` of another kind.
+        InputError: a size, rate or frame count that is not possible; `invert_depth` of another kind; frames
+            that cannot be a control of this kind, as a raw film given as skeletons.
     """
     if invert_depth and kind != "depth":
         raise InputError(f"invert_depth is for depth clips, not for {kind}; leave it out")
     source = open_control(control_video, fps, source_fps)
     info = source.info
     indices, rate = plan_frames(
-        info.num_frames, info.fps, num_frames=num_frames, fps=fps, max_frames=max_frames
+        info.num_frames,
+        info.fps,
+        num_frames=num_frames,
+        fps=fps,
+        max_frames=max_frames,
+        choice=choice,
     )
     size = plan_size(info.height, info.width, height, width, multiple, default_area)
     place = Placement(info.height, info.width, *size)
@@ -149,8 +159,8 @@ def load_control(
     top, left, shown_height, shown_width = place.box
     looked_at = np.stack([stream[at] for at in _spread(len(indices))])
     inside = looked_at[:, top : top + shown_height, left : left + shown_width]
-    tell_of_looks(inside, kind, name_of(control_video))
-    return ControlClip(stream, rate, kind, info.height, info.width, info)
+    tell_of_looks(inside, kind, name_of(control_video), whole=stream, force=force)
+    return ControlClip(stream, rate, kind, info.height, info.width, info, taken=tuple(indices))
 
 
 def open_control(video: VideoLike, fps: float | None, source_fps: float | None) -> VideoSource:
@@ -220,46 +230,3 @@ def _taken(frames: Frame, indices: list[int]) -> Frame:
     stride = indices[1] - indices[0] if len(indices) > 1 else 1
     even = stride > 0 and indices == list(range(indices[0], indices[-1] + 1, stride))
     return frames[indices[0] : indices[-1] + 1 : stride] if even else frames[indices]
-
-
-def plan_frames(
-    available: int,
-    source_fps: float,
-    *,
-    num_frames: int | None = None,
-    fps: float | None = None,
-    max_frames: int | None = None,
-) -> tuple[list[int], float]:
-    """Indices of the frames to take from the beginning of a clip, and their rate.
-
-    Movement keeps its speed. Without `fps`, every s-th frame is taken with the smallest s that
-    brings the rate to about 12 or less (24 -> 12, 25 -> 12.5, 30 -> 10); s shrinks when
-    `num_frames` would not fit otherwise. With `fps`, frames are taken by their time. Without
-    `num_frames` the whole clip is taken, at most `max_frames`.
-
-    Raises:
-        InputError: `num_frames` or `fps` is not positive, beyond the clip or beyond `max_frames`.
-    """
-    if num_frames is not None and num_frames < 1:
-        raise InputError(f"num_frames={num_frames} is not possible; ask for at least 1")
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise InputError(f"fps={fps} is not possible; give a positive number")
-    if num_frames is not None and max_frames is not None and num_frames > max_frames:
-        raise InputError(
-            f"num_frames={num_frames} is beyond the model's {max_frames}; ask for less"
-        )
-    if fps is None:
-        stride = max(1, math.ceil(source_fps / FLUID_FPS - 0.1))
-        while stride > 1 and num_frames is not None and num_frames > -(-available // stride):
-            stride -= 1
-        indices, rate = list(range(0, available, stride)), source_fps / stride
-    else:
-        count = max(1, math.floor(available * fps / source_fps + 1e-6))
-        indices = [min(available - 1, int(i * source_fps / fps + 1e-6)) for i in range(count)]
-        rate = fps
-    if num_frames is not None and num_frames > len(indices):
-        raise InputError(
-            f"num_frames={num_frames} is beyond the clip, which has {len(indices)} frames "
-            f"at {rate:g} fps; ask for at most {len(indices)}"
-        )
-    return indices[: num_frames or max_frames], rate

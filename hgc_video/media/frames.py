@@ -25,6 +25,7 @@ class VideoInfo:
     """Frame rate, length and size (as shown, after rotation) of a clip.
 
     `carries_fps`: the clip itself says its rate; a folder of images and frames in memory do not.
+    `begins_s`: when the first frame is shown, in the file's own time, which its sound shares.
     """
 
     fps: float
@@ -32,6 +33,7 @@ class VideoInfo:
     height: int
     width: int
     carries_fps: bool = True
+    begins_s: float = 0.0
 
     @property
     def duration_s(self) -> float:

@@ -1,17 +1,21 @@
-"""Whether a control clip looks like what it is given as; one warning with the remedy where it does not.
+"""Whether a control clip looks like what it is given as; one line with the remedy where it does not.
 
-Rough measures of a few frames: a run is never refused for them.
+Rough measures of a few frames, so most doubts are warnings. Refused, unless forced, is only what would surely
+make a worthless clip: frames that are all black, a raw film as skeletons, a depth clip with the far side
+bright beyond doubt.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hgc_video.errors import HGCVideoWarning
+from hgc_video.errors import HGCVideoWarning, InputError
 from hgc_video.media.frames import Frame
 
 Look: TypeAlias = Literal["black", "skeleton", "grey", "coloured"]
@@ -22,6 +26,7 @@ _GROUND = 0.75  # of a skeleton frame is black; drawn 8 wide at 512 a person cov
 _GREY = 24  # between the channels of a grey clip, after a codec
 _DIM = 64  # a depth clip whose nearest pixel is darker uses a quarter of its range
 _INVERTED = 40  # levels that the top is brighter than the middle below: floors and people are near
+_SURELY_INVERTED = 100
 
 _RAW = "looks like a raw film"
 
@@ -38,53 +43,81 @@ def look_of(frames: Frame) -> Look:
     return "grey" if np.quantile(spread, 0.99) < _GREY else "coloured"
 
 
-def tell_of_looks(frames: Frame, kind: str, name: str) -> None:
-    """Warns where frames (f H W 3), without padding, do not look like a control of this kind."""
-    doubt = _doubt(frames, kind)
-    if doubt is not None:
-        warnings.warn(f"{name}, given as {kind}, {doubt}", HGCVideoWarning, stacklevel=2)
+@dataclass(frozen=True)
+class _Doubt:
+    """What speaks against a clip, with the remedy; `sure` where it would make a worthless clip."""
+
+    says: str
+    sure: bool = False
 
 
-def _doubt(frames: Frame, kind: str) -> str | None:
+def tell_of_looks(
+    frames: Frame, kind: str, name: str, *, whole: Iterable[Frame] = (), force: bool = False
+) -> None:
+    """Warns where frames (f H W 3), without padding, do not look like a control of this kind.
+
+    `whole` are all frames of the clip, which are read only where those looked at are black.
+
+    Raises:
+        InputError: the clip would surely be worthless, and `force` is not set.
+    """
+    doubt = _doubt(frames, kind, whole)
+    if doubt is None:
+        return
+    told = f"{name}, given as {kind}, {doubt.says}"
+    if doubt.sure and not force:
+        raise InputError(f"{told}; force=True (--force) goes on all the same")
+    warnings.warn(told, HGCVideoWarning, stacklevel=2)
+
+
+def _doubt(frames: Frame, kind: str, whole: Iterable[Frame]) -> _Doubt | None:
     look = look_of(frames)
     if look == "black":
-        return "is black in every frame looked at, so it steers nothing; check the clip"
+        sure = all(frame.max() < _BLACK for frame in whole)
+        every = "every frame" if sure else "every frame looked at"
+        return _Doubt(f"is black in {every}, so it steers nothing; check the clip", sure)
     if kind == "pose":
         return _of_pose(look)
     return _of_depth(look, frames) if kind == "depth" else _of_lines(look, frames, kind)
 
 
-def _of_pose(look: Look) -> str | None:
+def _of_pose(look: Look) -> _Doubt | None:
     if look == "grey":
-        return "has no colours, as a depth clip; give it as depth (--depth)"
+        return _Doubt("has no colours, as a depth clip; give it as depth (--depth)")
     if look == "coloured":
-        return f"{_RAW}; take the skeletons from it with extract=True (--extract)"
+        return _Doubt(
+            f"{_RAW}; take the skeletons from it with extract=True (--extract)", sure=True
+        )
     return None
 
 
-def _of_depth(look: Look, frames: Frame) -> str | None:
+def _of_depth(look: Look, frames: Frame) -> _Doubt | None:
     if look == "skeleton":
-        return "looks like a pose clip; give it as pose (--pose)"
+        return _Doubt("looks like a pose clip; give it as pose (--pose)")
     if look == "coloured":
-        return (
+        return _Doubt(
             "has colours; a depth clip is grey, near is bright: save a coloured one in grey, and of a raw "
             "film make one first, with a depth estimator"
         )
     grey: NDArray[np.uint8] = frames.max(-1)
     brightest = int(np.quantile(grey, 0.999))
     if brightest < _DIM:
-        return f"is at most {brightest} of 255 bright; scale it so that near is about 255"
-    if _top(grey) - _below(grey) > _INVERTED:
-        return "looks inverted, near is dark; turn it round with invert_depth=True (--invert-depth)"
+        return _Doubt(f"is at most {brightest} of 255 bright; scale it so that near is about 255")
+    by = _top(grey) - _below(grey)
+    if by > _INVERTED:
+        return _Doubt(
+            "looks inverted, near is dark; turn it round with invert_depth=True (--invert-depth)",
+            sure=by > _SURELY_INVERTED,
+        )
     return None
 
 
-def _of_lines(look: Look, frames: Frame, kind: str) -> str | None:
+def _of_lines(look: Look, frames: Frame, kind: str) -> _Doubt | None:
     if look != "grey":
         what = "looks like a pose clip" if look == "skeleton" else _RAW
-        return f"{what}; a {kind} clip is white lines on black"
+        return _Doubt(f"{what}; a {kind} clip is white lines on black")
     if frames.mean() > 128:
-        return f"is dark on bright; a {kind} clip is white lines on black: invert it"
+        return _Doubt(f"is dark on bright; a {kind} clip is white lines on black: invert it")
     return None
 
 

@@ -43,7 +43,7 @@ class Movie:
         self._timeline = self._index.timeline()
         height, width = first.shape[:2]
         fps, count = self._timeline.fps, len(self._timeline.shown)
-        self.info = VideoInfo(fps, count, height, width)
+        self.info = VideoInfo(fps, count, height, width, begins_s=self._index.begins_s)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """The frames (H W 3) at `indices`; one that cannot be decoded is the one before it, and said."""
@@ -72,6 +72,11 @@ class _Index:
     fps: float | None
     last_nticks: int | None = None
     counted: bool = False
+
+    @property
+    def begins_s(self) -> float:
+        """When the first frame is shown, in the file's own time."""
+        return 0.0 if self.counted else self.stamps[0] * self.second
 
     def timeline(self) -> Timeline:
         """The constant rate that the movie is read at."""

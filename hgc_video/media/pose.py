@@ -24,8 +24,8 @@ from hgc_video.media.control import (
     Placement,
     name_of,
     open_control,
-    plan_frames,
 )
+from hgc_video.media.frame_choice import ALL, FrameChoice, plan_frames
 from hgc_video.media.frame_size import plan_size
 from hgc_video.media.frames import Frame, LazyFrames
 from hgc_video.media.skeleton import JOINTS, draw_skeleton
@@ -50,6 +50,7 @@ def extract_control(
     default_area: int = 128 * 128,
     max_frames: int | None = None,
     source_fps: float | None = None,
+    choice: FrameChoice = ALL,
 ) -> ControlClip:
     """The control clip of a raw video; frames, size and rates are chosen as in `load_control`.
 
@@ -66,7 +67,12 @@ def extract_control(
     source = open_control(video, fps, source_fps)
     info = source.info
     indices, rate = plan_frames(
-        info.num_frames, info.fps, num_frames=num_frames, fps=fps, max_frames=max_frames
+        info.num_frames,
+        info.fps,
+        num_frames=num_frames,
+        fps=fps,
+        max_frames=max_frames,
+        choice=choice,
     )
     size = plan_size(info.height, info.width, height, width, multiple, default_area)
     found = list(_detect(source.frames(indices)))
@@ -95,6 +101,7 @@ def extract_control(
         info,
         num_bridged=num_bridged,
         num_empty=empty,
+        taken=tuple(indices),
     )
 
 

@@ -1,6 +1,6 @@
-"""Writes clips: H.264 mp4, gif, webp or a folder of PNGs, by suffix.
+"""Writes clips: mp4, webm, gif, webp or a folder of PNGs, by suffix; with sound and text where they hold it.
 
-Complete or not at all (atomic.py), and frame by frame for mp4 and folders; the encoders of gif and webp
+Complete or not at all (files.py), and frame by frame for movies and folders; the encoders of gif and webp
 want all frames at once.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,42 +21,77 @@ from PIL.PngImagePlugin import PngInfo
 
 from hgc_video.errors import InputError, VideoError
 from hgc_video.files import complete_or_gone, ffmpeg_name, require_writable, unwritable, user_path
+from hgc_video.media.encoding import PLAIN, Encoding, halves_colour
 from hgc_video.media.frames import Frame
+from hgc_video.media.metadata import MOVIE_TAG, PNG_TAG, gif_comment, webp_exif
+from hgc_video.media.sound import Sound, can_hold_sound, sound_track
 
 if TYPE_CHECKING:
     import av
 
 
-def write_video(path: str | os.PathLike[str], frames: Frame | Iterable[Frame], fps: float) -> Path:
+_SOUND_AHEAD_S = 0.5  # sound is written so far before the picture, as players read it
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a clip has beside its frames: `text` to embed (None: none), how it is encoded, its sound."""
+
+    text: str | None = None
+    encoding: Encoding = PLAIN
+    sound: Sound | None = None
+
+
+NOTHING = Extras()
+Encode = Callable[[Path, Iterator[Frame], float, Extras], None]
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: Frame | Iterable[Frame],
+    fps: float,
+    extras: Extras = NOTHING,
+) -> Path:
     """Writes frames (f H W 3) uint8, or an iterable of (H W 3), and returns the path.
 
-    .mp4 is H.264 yuv420p with faststart, BT.709 and tagged so (odd sizes get one repeated row or column),
-    .gif, .webp, and a path without suffix becomes a folder of PNGs (frame_00000.png, ...).
+    .mp4 (H.264 with faststart unless told otherwise) and .webm (VP9) are yuv420p, BT.709 and tagged so (odd
+    sizes get one repeated row or column), .gif, .webp, and a path without suffix becomes a folder of PNGs
+    (frame_00000.png, ...).
 
     Raises:
-        InputError: `fps` is not positive, or frames have the wrong shape or dtype.
+        InputError: `fps` is not positive, frames have the wrong shape or dtype, the file cannot be encoded
+            as told.
         VideoError: unknown suffix, zero frames, a place that cannot be written, a full disk.
     """
     target = user_path(path)
     if not (math.isfinite(fps) and fps > 0):
         raise InputError(f"fps={fps} is not possible; give a positive number")
     encode = _encoder(target)
+    extras.encoding.check(target)
+    if extras.sound is not None and not can_hold_sound(target):
+        raise InputError(
+            f'"{target}" cannot hold sound; write .mp4 or .webm, or leave the sound out'
+        )
     _require_place(target)
     with complete_or_gone(target, VideoError) as part:
-        encode(part, _checked(frames), fps)
+        encode(part, _checked(frames), fps, extras)
     return target
 
 
-def check_output(path: str | os.PathLike[str]) -> None:
-    """Raises VideoError when no clip could be written to `path`: ask before a long run."""
+def check_output(path: str | os.PathLike[str], encoding: Encoding = PLAIN) -> None:
+    """Raises VideoError or InputError when no clip could be written to `path`: ask before a long run."""
     target = user_path(path)
     _encoder(target)
+    encoding.check(target)
     _require_place(target)
     require_writable(target, VideoError)
 
 
-def _encoder(target: Path) -> Callable[[Path, Iterator[Frame], float], None]:
-    encoders = {".mp4": _write_mp4, ".gif": _write_gif, ".webp": _write_webp, "": _write_folder}
+def _encoder(target: Path) -> Encode:
+    encoders: dict[str, Encode] = {
+        ".mp4": _write_movie, ".webm": _write_movie, ".gif": _write_gif, ".webp": _write_webp,
+        "": _write_folder,
+    }  # fmt: skip
     suffix = target.suffix.lower()
     if (
         not suffix and target.name.lower() in encoders
@@ -63,7 +100,7 @@ def _encoder(target: Path) -> Callable[[Path, Iterator[Frame], float], None]:
     if suffix not in encoders:
         raise VideoError(
             f'unknown suffix "{target.suffix}" of "{target}" '
-            "(allowed: .mp4, .gif, .webp, or none for a folder of PNGs)"
+            "(allowed: .mp4, .webm, .gif, .webp, or none for a folder of PNGs)"
         )
     return encoders[suffix]
 
@@ -98,52 +135,68 @@ def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
         raise VideoError("the clip has zero frames; nothing was written")
 
 
-def _write_mp4(path: Path, frames: Iterator[Frame], fps: float) -> None:
+def _write_movie(path: Path, frames: Iterator[Frame], fps: float, extras: Extras) -> None:
     import av
-    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-    options = {"movflags": "+faststart"}
-    with av.open(ffmpeg_name(path), "w", format="mp4", container_options=options) as container:
-        # "h264" is this build's H.264 encoder: libx264 in the wheels, others elsewhere.
-        stream = container.add_stream("h264", rate=Fraction(fps).limit_denominator(1001))
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "17", "preset": "medium"}
-        context = stream.codec_context
-        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    suffix, encoding = path.suffix.lower(), extras.encoding
+    options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
+    with ExitStack() as stack:
+        kind = suffix.removeprefix(".")
+        opened = av.open(ffmpeg_name(path), "w", format=kind, container_options=options)
+        container = stack.enter_context(opened)
+        if extras.text is not None:
+            container.metadata[MOVIE_TAG] = extras.text
+        stream = encoding.add_stream(container, suffix, Fraction(fps).limit_denominator(1001))
+        track = None
+        if extras.sound is not None:
+            track = stack.enter_context(sound_track(container, suffix, extras.sound))
+        odd = halves_colour(encoding.pix_fmt)
         for number, frame in enumerate(frames):
-            even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
+            whole = _even(frame) if odd else frame
             if number == 0:
-                stream.height, stream.width = even.shape[:2]
-            container.mux(stream.encode(_as_bt709(even)))
+                stream.height, stream.width = whole.shape[:2]
+            container.mux(stream.encode(_as_bt709(whole, stream.pix_fmt)))
+            if track is not None:
+                track.write_up_to(number / fps + _SOUND_AHEAD_S)
         container.mux(stream.encode())
+        if track is not None:
+            track.write_up_to(math.inf)
 
 
-def _as_bt709(rgb: Frame) -> av.VideoFrame:
+def _even(frame: Frame) -> Frame:
+    """A frame of even height and width, its last row or column repeated where it was odd."""
+    return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
+
+
+def _as_bt709(rgb: Frame, pix_fmt: str) -> av.VideoFrame:
     """A frame (H W 3) in the one YUV that players agree on, whatever the size, when it is named."""
     from av import VideoFrame
     from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
     frame = VideoFrame.from_ndarray(rgb, format="rgb24")
     frame = frame.reformat(
-        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        format=pix_fmt, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
     )
     frame.color_trc, frame.color_primaries = ColorTrc.BT709, ColorPrimaries.BT709
     return frame
 
 
-def _write_gif(path: Path, frames: Iterator[Frame], fps: float) -> None:
+def _write_gif(path: Path, frames: Iterator[Frame], fps: float, extras: Extras) -> None:
     images = [Image.fromarray(frame) for frame in frames]
     delays = [10 * ticks for ticks in _delays(len(images), 100 / fps)]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=delays, loop=0)
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=delays, loop=0,
+        **gif_comment(extras.text),
+    )  # fmt: skip
 
 
-def _write_webp(path: Path, frames: Iterator[Frame], fps: float) -> None:
+def _write_webp(path: Path, frames: Iterator[Frame], fps: float, extras: Extras) -> None:
     images = [Image.fromarray(frame) for frame in frames]
     delays = _delays(len(images), 1000 / fps)
     images[0].save(
-        path, save_all=True, append_images=images[1:], duration=delays, loop=0, quality=90
-    )
+        path, save_all=True, append_images=images[1:], duration=delays, loop=0, quality=90,
+        **webp_exif(extras.text),
+    )  # fmt: skip
 
 
 def _delays(count: int, ticks: float) -> list[int]:
@@ -152,9 +205,11 @@ def _delays(count: int, ticks: float) -> list[int]:
     return [max(1, int(delay)) for delay in np.diff(ends)]
 
 
-def _write_folder(path: Path, frames: Iterator[Frame], fps: float) -> None:
+def _write_folder(path: Path, frames: Iterator[Frame], fps: float, extras: Extras) -> None:
     path.mkdir()
-    told = PngInfo()
-    told.add_text("fps", f"{fps:g}")  # read back by FolderSource
     for number, frame in enumerate(frames):
+        told = PngInfo()
+        told.add_text("fps", f"{fps:g}")  # read back by FolderSource
+        if number == 0 and extras.text is not None:
+            told.add_itxt(PNG_TAG, extras.text, zip=True)
         Image.fromarray(frame).save(path / f"frame_{number:05d}.png", pnginfo=told)

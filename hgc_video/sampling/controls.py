@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError
-from ..media.control import ControlClip, Placement, load_control, source_rates
+from ..media.control import ControlClip, Placement, load_control, name_of, source_rates
+from ..media.frame_choice import FrameChoice
 from ..media.frames import Frame
 from ..media.video import VideoLike, read_image
 from ..models.load import ModelFacts
@@ -16,19 +17,25 @@ def read_controls(options: GenerateOptions, facts: ModelFacts) -> list[ControlCl
     """The control clips; the first one decides frames, size and rate of all."""
     rates = source_rates(options.control_clips, options.source_fps)
     (kind, video), *others = options.control_clips.items()
-    first = _read_control(options, facts, kind, video, rates[kind])
+    start, stop = options.span
+    choice = FrameChoice(start, stop, options.every, options.loop)
+    first = _read_control(options, facts, kind, video, rates[kind], choice)
     num_frames, height, width = first.shape
     read = [first]
     sized = options.model_copy(
         update={"height": height, "width": width, "fps": first.fps, "num_frames": num_frames}
     )
+    begins = first.taken[0] / first.source.fps if first.source and first.taken else 0.0
+    beside = FrameChoice(loop=options.loop, start_s=begins)
     for kind, video in others:
         try:
-            read.append(_read_control(sized, facts, kind, video, rates[kind]))
+            read.append(_read_control(sized, facts, kind, video, rates[kind], beside))
         except InputError as error:
-            beside = f"beside the {options.control_kinds[0]} clip of {num_frames} frames"
-            beside += f" at {first.fps:g} fps"
-            raise type(error)(f"the {kind} clip, {beside}: {error}") from error
+            told = (
+                f"the {kind} clip, {name_of(video)}, beside the {options.control_kinds[0]} clip of "
+            )
+            told += f"{num_frames} frames at {first.fps:g} fps ({num_frames / first.fps:.1f} s)"
+            raise type(error)(f"{told}: {error}") from error
     return read
 
 
@@ -42,17 +49,19 @@ def read_first_frame(options: GenerateOptions, clip: ControlClip) -> Frame | Non
 
 
 def _read_control(
-    options: GenerateOptions, facts: ModelFacts, kind: str, video: VideoLike, rate: float | None
-) -> ControlClip:
-    whole = options.num_frames is None or facts.from_image
+    options: GenerateOptions, facts: ModelFacts, kind: str, video: VideoLike, rate: float | None,
+    choice: FrameChoice,
+) -> ControlClip:  # fmt: skip
     given: dict[str, Any] = {
         "num_frames": options.num_frames, "height": options.height, "width": options.width,
         "fps": options.fps, "multiple": facts.multiple, "default_area": facts.default_area,
-        "max_frames": facts.max_frames if whole else None,
+        "max_frames": facts.max_frames if facts.from_image else None, "choice": choice,
     }  # fmt: skip
     if options.extract:
         from ..media.pose import extract_control
 
         return extract_control(video, kind, **given)
     invert = options.invert_depth and kind == "depth"
-    return load_control(video, kind, source_fps=rate, invert_depth=invert, **given)
+    return load_control(
+        video, kind, source_fps=rate, invert_depth=invert, force=options.force, **given
+    )

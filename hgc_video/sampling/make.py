@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from ..plan.memory.budget import Chunks, MemoryPlan, Peak
 from ..plan.presets import Preset
 from ..report import Stopwatch
 from .fit_memory import Fit, memory_budget
+from .outlook import outlook
+from .outputs import extras_of
 from .predict_peak import RunScale
 from .run import Run
 from .stock_pipeline import adapter_of
@@ -125,6 +128,8 @@ def _latents(
     setup: RunSetup, memory_plan: MemoryPlan, callback: StepCallback | None, progress: bool
 ) -> tuple[Run, Tensor]:
     run = setup.run(memory_plan)
+    if progress:
+        tqdm.write(outlook(run), file=sys.stderr)
     with _watched(callback, run.num_evaluations, progress) as on_step:
         return run, run.latents(on_step)
 
@@ -135,7 +140,7 @@ def _decoded(setup: RunSetup, run: Run, latents: Tensor) -> Frames:
     if out is None:
         return collect_frames(chunks, *size)
     each = (frame for chunk in chunks for frame in chunk)
-    written = write_video(out, each, run.controls[0].fps)
+    written = write_video(out, each, run.controls[0].fps, extras_of(run))
     return LazyFrames(partial(_read_from, written), *size, hold=False)
 
 

@@ -5,10 +5,8 @@ Knows the stock pipeline and the engine; not where models, clips or options come
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -26,16 +24,18 @@ from ..media.frames import Frames
 from ..models.graph_builder import build_graph
 from ..options import GenerateOptions
 from ..plan.clip_shape import ClipShape
-from ..plan.explain import summaries
+from ..plan.explain import StepSummary, summaries
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import MemoryPlan
 from ..plan.memory.windows import Windows
 from ..plan.presets import Preset
 from ..plan.run_plan import plan_run
+from ..plan.schedule import Schedule
 from ..report import Report, Stopwatch
 from .conditioning import Conditioning, in_control_window
 from .loop import ControlledUNet, denoise
 from .stock_pipeline import RunInputs, adapter_of
+from .versions import versions
 
 
 class _AsTensor:
@@ -117,10 +117,9 @@ class Run:
 
     def report(self) -> Report:
         """What the run took; call it after `frames`."""
-        options, shared = self.options, self.adapter.other_macs(self._take())
+        options, shared = self.options, self.other_macs()
         baseline = self.planned.macs_baseline_by_part
         spent = self.engine.log.macs_by_part() if self.engine else self.planned.macs_by_part
-        executed = self.engine.log.record() if self.engine else self.schedule.upper_bound()
         return Report(
             prompt=options.prompt_line, negative_prompt=options.negative_prompt,
             image=options.to_dict()["image"] or "", model=options.model,
@@ -134,10 +133,22 @@ class Run:
             macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
             seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,
             **self._cache_nbytes(),
-            schedule=executed, steps=summaries(self.graph, executed),
+            schedule=self.executed(), steps=self.executed_steps(),
             memory=str(self.memory_plan), predicted_peak_nbytes=self.memory_plan.peak.nbytes,
-            options=options.to_dict(), versions=_versions(),
+            options=options.to_dict(), versions=versions(),
         )  # fmt: skip
+
+    def other_macs(self) -> dict[str, int]:
+        """MACs of what runs beside UNet and ControlNet: encoders of text or images, VAE."""
+        return dict(self.adapter.other_macs(self._take()))
+
+    def executed(self) -> Schedule:
+        """The schedule that was carried out."""
+        return self.engine.log.record() if self.engine else self.schedule.upper_bound()
+
+    def executed_steps(self) -> tuple[StepSummary, ...]:
+        """A row of figures for every step that was carried out."""
+        return summaries(self.graph, self.executed())
 
     def _cache_nbytes(self) -> dict[str, int]:
         """What the cache held at most, and what was copied between the device and the offload tier."""
@@ -193,15 +204,3 @@ class Run:
         return {
             i: off if in_control_window(i, count, *window) else tuple(nets) for i in range(count)
         }
-
-
-def _versions() -> dict[str, str]:
-    names = ("hgc-video", "torch", "diffusers", "transformers")
-    return {"python": platform.python_version()} | {name: _version(name) for name in names}
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hgc_video.errors import HGCVideoWarning, InputError, VideoError
-from hgc_video.media.control import Placement, load_control, plan_frames, plan_size, source_rates
+from hgc_video.media.control import Placement, load_control, source_rates
+from hgc_video.media.frame_choice import FrameChoice, plan_frames
+from hgc_video.media.frame_size import plan_size
 from hgc_video.media.skeleton import draw_skeleton
 from hgc_video.media.video import write_video
+from tests.media import barcoded
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"real clips are not at {DATA}")
@@ -79,6 +82,41 @@ def test_frame_counts():
         plan_frames(63, 24, num_frames=0)
 
 
+def test_some_frames_are_chosen():
+    assert plan_frames(288, 24, choice=FrameChoice(100, 110)) == ([100, 102, 104, 106, 108], 12)
+    assert plan_frames(288, 24, choice=FrameChoice(100, 110, every=3)) == ([100, 103, 106, 109], 8)
+    assert plan_frames(288, 24, choice=FrameChoice(280), num_frames=3) == ([280, 282, 284], 12)
+    assert plan_frames(60, 24, choice=FrameChoice(start_s=2), fps=6) == ([48, 52, 56], 6)
+    with pytest.raises(InputError, match=r"frames=60: is beyond the clip, which has 60 frames"):
+        plan_frames(60, 24, choice=FrameChoice(60))
+    with pytest.raises(InputError, match=r'frames=10:61 .* as "10:60"'):
+        plan_frames(60, 24, choice=FrameChoice(10, 61))
+    with pytest.raises(InputError, match="every=2 and fps=6"):
+        plan_frames(60, 24, fps=6, choice=FrameChoice(every=2))
+
+
+def test_a_clip_that_is_too_short_is_repeated_where_asked():
+    looped = plan_frames(4, 8, num_frames=10, choice=FrameChoice(loop=True))
+    assert looped == ([0, 1, 2, 3] * 2 + [0, 1], 8)
+    assert plan_frames(10, 24, num_frames=7, choice=FrameChoice(2, 8, loop=True)) == (
+        [2, 4, 6, 2, 4, 6, 2], 12,
+    )  # fmt: skip
+    with pytest.raises(
+        InputError, match=r"ask for at most 4, or repeat it with loop=True \(--loop\)"
+    ):
+        plan_frames(4, 8, num_frames=10)
+
+
+def test_a_looped_clip_is_read_again_from_its_beginning(tmp_path):
+    frames = np.stack([barcoded.draw(number) for number in range(5)])
+    write_video(tmp_path / "a.mp4", frames, 8)
+    told = {"num_frames": 12, "choice": FrameChoice(loop=True), "height": 128, "width": 128}
+    for clip in (tmp_path / "a.mp4", frames):
+        control = load_control(clip, "depth", **told)
+        assert [barcoded.read(frame) for frame in control.frames] == [*range(5), *range(5), 0, 1]
+        assert control.taken == (*range(5), *range(5), 0, 1)
+
+
 def test_a_told_rate_samples_by_time():
     assert plan_frames(12, 24, fps=6) == ([0, 4, 8], 6)
     assert plan_frames(3, 4, fps=8) == ([0, 0, 1, 1, 2, 2], 8)
@@ -136,8 +174,8 @@ def test_paths_arrays_and_images_agree(tmp_path):
     read = load_control(tmp_path / "clip", "depth", **told)
     assert (read.fps, read.kind, read.source_height, read.source_width) == (10, "depth", 64, 64)
     assert np.array_equal(read.frames, clip)
-    assert np.array_equal(load_control(clip, **told).frames, clip)
-    images = load_control([Image.fromarray(frame) for frame in clip], fps=24, **told)
+    assert np.array_equal(load_control(clip, "depth", **told).frames, clip)
+    images = load_control([Image.fromarray(frame) for frame in clip], "depth", fps=24, **told)
     assert np.array_equal(images.frames, clip)
     assert images.fps == 24
     with pytest.raises(InputError, match="has 6 frames"):
@@ -157,7 +195,7 @@ def test_paths_arrays_and_images_agree(tmp_path):
     ],
 )
 def test_real_clips(name, shape, fps):
-    clip = load_control(DATA / name, max_frames=16)
+    clip = load_control(DATA / name, max_frames=16, force=True)
     assert clip.frames.shape == shape
     assert clip.fps == pytest.approx(fps)
     assert clip.frames.std() > 5

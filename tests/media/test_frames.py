@@ -84,7 +84,7 @@ def test_chunks_are_gathered_in_order():
 def test_a_control_clip_of_any_length_is_the_same(tmp_path, monkeypatch, held_nbytes):
     monkeypatch.setattr("hgc_video.media.control.HELD_NBYTES", held_nbytes)
     write_video(tmp_path / "clip", CLIP.repeat(16, 1).repeat(16, 2), 24)
-    clip = load_control(tmp_path / "clip", height=64, width=96)
+    clip = load_control(tmp_path / "clip", "depth", height=64, width=96)
     assert clip.shape == (5, 64, 96) and clip.fps == 12
     assert np.array_equal(clip.stream[1:3], CLIP[[2, 4]].repeat(16, 1).repeat(16, 2))
     assert np.array_equal(clip.frames, CLIP[::2].repeat(16, 1).repeat(16, 2))
@@ -92,5 +92,5 @@ def test_a_control_clip_of_any_length_is_the_same(tmp_path, monkeypatch, held_nb
 
 def test_an_array_of_the_right_size_stays_what_it_is():
     large = CLIP.repeat(16, 1).repeat(16, 2)
-    clip = load_control(large, height=64, width=96)
+    clip = load_control(large, "depth", height=64, width=96)
     assert np.shares_memory(clip.frames, large) and np.array_equal(clip.frames, large)

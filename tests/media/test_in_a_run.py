@@ -49,9 +49,12 @@ def pose():
 
 
 @pytest.mark.slow
-def test_a_raw_film_is_said_in_one_line(tmp_path):
+def test_a_raw_film_is_refused_and_forced(tmp_path):
     film = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
-    said, _, _ = generate(tmp_path, "--pose", write_video(tmp_path / "film.mp4", film, 8))
+    path = write_video(tmp_path / "film.mp4", film, 8)
+    with pytest.raises(InputError, match=r"extract=True \(--extract\); force=True \(--force\)"):
+        hgc_video.generate(path, PROMPT)
+    said, _, _ = generate(tmp_path, "--pose", path, "--force")
     assert len(said) == 1 and said[0].endswith("extract=True (--extract)")
 
 

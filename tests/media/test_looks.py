@@ -42,10 +42,38 @@ def film():
 def said_of(clip, kind, **options):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        load_control(clip, kind, **options)
+        load_control(clip, kind, **{"force": True, **options})
     assert all(issubclass(warning.category, HGCVideoWarning) for warning in told)
     assert all("\n" not in str(warning.message) for warning in told)
     return [str(warning.message) for warning in told]
+
+
+@pytest.mark.parametrize(
+    ("clip", "kind", "says"),
+    [
+        ("film", "pose", r"looks like a raw film; .*\(--extract\); force=True \(--force\)"),
+        ("black", "pose", "is black in every frame, so it steers nothing"),
+        ("black", "depth", "is black in every frame, so it steers nothing"),
+        ("inverted", "depth", r"near is dark; turn it round with .*\(--invert-depth\); force"),
+    ],
+)
+def test_what_would_surely_be_worthless_is_refused(request, film, depth, clip, kind, says):
+    inverted = np.repeat(np.linspace(250, 5, 64).astype(np.uint8), 64).reshape(64, 64)
+    clips = {
+        "film": film, "black": np.zeros((12, 64, 64, 3), np.uint8),
+        "inverted": np.repeat(np.stack([inverted] * 2)[..., None], 3, -1),
+    }  # fmt: skip
+    with pytest.raises(InputError, match=says) as told:
+        load_control(clips[clip], kind)
+    assert "\n" not in str(told.value)
+    assert len(said_of(clips[clip], kind)) == 1, "and a warning where it is forced"
+
+
+def test_a_clip_that_is_black_for_the_most_part_is_taken(pose):
+    clip = np.zeros((200, *pose.shape[1:]), np.uint8)
+    clip[3] = pose[0]
+    with pytest.warns(HGCVideoWarning, match="is black in every frame looked at"):
+        load_control(clip, "pose")
 
 
 def test_good_clips_are_taken_without_a_word(pose, depth, tmp_path):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from hgc_video.errors import HGCVideoWarning, VideoError
-from hgc_video.media.control import load_control, plan_frames
+from hgc_video.media.control import load_control
+from hgc_video.media.frame_choice import plan_frames
 from hgc_video.media.movies import Movie
 from hgc_video.media.video import probe, read_frames
 from tests.media import barcoded

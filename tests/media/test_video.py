@@ -197,7 +197,7 @@ def test_a_folder_of_frames_is_replaced_as_a_whole(tmp_path):
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("a.avi", r"unknown suffix.*\.mp4, \.gif, \.webp"),
+        ("a.avi", r"unknown suffix.*\.mp4, \.webm, \.gif, \.webp"),
         ("missing/a.mp4", "create it first"),
         ("mine", "no folder of frames"),
         ("dir.mp4", "is a folder"),

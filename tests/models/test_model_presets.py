@@ -79,7 +79,7 @@ def test_generate_runs_a_preset_with_two_controls(local, monkeypatch, tmp_path):
     made = hgc_video.generate(
         prompt="a dancer", control={"pose": clip, "depth": clip[::-1]}, model="tiny",
         preset="hgc:interval=2,cut=1", num_inference_steps=5, height=64, width=64,
-        offline=True, progress=False,
+        offline=True, progress=False, force=True,
         conditioning_scale={"depth": 0.5},
     )  # fmt: skip
     assert made.frames.shape == (4, 64, 64, 3)

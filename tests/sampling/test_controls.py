@@ -55,7 +55,8 @@ def test_a_control_at_scale_zero_is_left_out_and_costs_nothing(clips):
 def test_a_second_control_that_is_too_short_is_named(clips):
     short = {"pose": clips["pose"], "depth": clips["depth"][:2]}
     with pytest.raises(
-        InputError, match=r"^the depth clip, beside the pose clip of 3 frames at 8 fps: .*2 frames"
+        InputError,
+        match=r"^the depth clip, .*, beside the pose clip of 3 frames at 8 fps \(0.4 s\): .*2 frames",
     ) as caught:
         generate(short)
     assert "\n" not in str(caught.value)

@@ -33,7 +33,7 @@ def test_another_model_gets_its_own_schedule_once(tmp_path, monkeypatch, capsys)
     frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     options = {
         "model": str(tmp_path / "model"), "preset": "fast", "num_inference_steps": 5, "height": 32,
-        "width": 32, "auto_calibrate": True, "device": "cpu",
+        "width": 32, "auto_calibrate": True, "device": "cpu", "force": True,
     }  # fmt: skip
     from hgc_video.media.write import write_video
 

@@ -1,0 +1,185 @@
+"""A run's configuration as plain JSON: what a finished clip carries, and how options are made of it again.
+
+It holds every option as it was decided, hashes of inputs and weights, versions and the steps; nothing of the
+environment, and no path but a file's name as seen from the clip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..files import user_path
+from ..media.metadata import read_text
+from ..models.hashes import file_hash
+from ..options import GenerateOptions
+
+FORMAT = 1  # of what is written; a greater number is of a later version
+_DROPPED = ("calibration_dir", "offline")  # where this machine keeps things, not what was made
+_TEXTS = ("prompt", "negative_prompt")
+_SNAPSHOT = re.compile(r"models--(.+?)--(.+?)/snapshots/")
+_INPUTS = ("control", "image", "audio")
+
+
+def configuration(
+    options: GenerateOptions, out: str | os.PathLike[str] | None, **told: Any
+) -> dict[str, Any]:
+    """The configuration of a clip that is written to `out` (None: it is not known yet, so that files are
+    told by name alone).
+
+    `options` are plain values; those of files are in `files` too, by the option's name ("control.pose"): the
+    file's name as seen from the clip, and the SHA-256 of its content. `told` is put in as it is: versions,
+    hashes of the models, the steps.
+    """
+    given = {name: getattr(options, name) for name in type(options).model_fields}
+    given |= {"control": options.control_clips, "control_video": None}
+    folder = None if out is None else user_path(out).absolute().parent
+    plain = options.to_dict() | {name: None for name in _DROPPED if name in given}
+    plain |= {"control": {}, "control_video": None, "offline": False}
+    files = {}
+    for name, value in _leaves(given):
+        if name.split(".")[0] in (*_DROPPED, *_TEXTS):
+            continue
+        if name == "out":
+            plain["out"] = None if value is None else Path(value).name
+        elif _is_path(value):
+            files[name] = _file(name, value, folder)
+            _put(plain, name, files[name]["name"])
+        elif name.startswith("control."):
+            files[name] = {"name": "in memory", "sha256": _hash_of_frames(value)}
+            _put(plain, name, "in memory")
+    return {"format": FORMAT, "options": plain, "files": files, **told}
+
+
+def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The configuration that a finished clip carries.
+
+    Raises:
+        VideoError: there is no such file, or it is no clip.
+        InputError: it carries none, or one of a later version.
+    """
+    text = read_text(path)
+    try:
+        found = json.loads(text or "")
+        known = isinstance(found["options"], dict) and isinstance(found["format"], int)
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise InputError(
+            f'"{path}" carries no configuration of hgc_video: it was written with metadata=False '
+            "(--no-metadata), or by another program"
+        )
+    if found["format"] > FORMAT:
+        raise InputError(f'"{path}" was written by a later version of hgc_video; install that')
+    return dict(found)
+
+
+def options_of(found: Mapping[str, Any], beside: str | os.PathLike[str]) -> dict[str, Any]:
+    """Options of `generate` of a configuration, files looked for beside the clip that carried it.
+
+    Raises:
+        InputError: a file is not there, or not the one that the clip was made of.
+    """
+    options: dict[str, Any] = json.loads(json.dumps(found["options"]))
+    if isinstance(options.get("prompt"), dict):
+        options["prompt"] = {int(frame): text for frame, text in options["prompt"].items()}
+    folder = user_path(beside).absolute().parent
+    for name, file in found.get("files", {}).items():
+        _put(options, name, _found(name, file, folder))
+    return options
+
+
+def _leaves(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value by its dotted name, those of mappings and lists each; frames and images stay whole."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+        elif isinstance(value, list | tuple) and all(
+            isinstance(v, str | os.PathLike) for v in value
+        ):
+            yield from ((f"{name}.{at}", inner) for at, inner in enumerate(value))
+        else:
+            yield name, value
+
+
+def _put(options: dict[str, Any], name: str, value: Any) -> None:
+    option, dot, key = name.partition(".")
+    if not dot:
+        options[option] = value
+    elif isinstance(options[option], list):
+        options[option][int(key)] = value
+    else:
+        options[option][key] = value
+
+
+def _is_path(value: Any) -> bool:
+    if isinstance(value, os.PathLike):
+        return True
+    if not isinstance(value, str):
+        return False
+    return value.startswith(("/", "~", "./", "../")) or user_path(value).is_file()
+
+
+def _file(name: str, value: str | os.PathLike[str], folder: Path | None) -> dict[str, str]:
+    """A file's name as seen from the clip, and its hash; of a folder of weights the name alone."""
+    repository = _SNAPSHOT.search(str(value))
+    if repository:  # fetched from the hub: its name there, not where it lies here
+        return {"name": "/".join(repository.groups())}
+    path = user_path(value).absolute()
+    told = {"name": _seen_from(folder, path)}
+    if path.is_file():
+        told["sha256"] = file_hash(path)
+    elif path.is_dir() and name.split(".")[0] in _INPUTS:
+        told["sha256"] = _hash_of_folder(path)
+    return told
+
+
+def _seen_from(folder: Path | None, path: Path) -> str:
+    """The path from a folder to a file; the name alone where it would lead through the user's home."""
+    if folder is None:
+        return path.name
+    shared = Path(os.path.commonpath([folder, path]))
+    home = user_path("~").absolute()
+    if shared == Path(shared.anchor) or (shared != home and home.is_relative_to(shared)):
+        return path.name
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _found(name: str, file: Mapping[str, str], folder: Path) -> str:
+    told = file["name"]
+    if "sha256" not in file:
+        near = folder / told
+        return str(near) if near.exists() else told
+    for path in (folder / told, folder / Path(told).name, Path(told), Path(Path(told).name)):
+        if path.exists():
+            found = _hash_of_folder(path) if path.is_dir() else file_hash(path)
+            if found == file["sha256"]:
+                return str(path)
+    raise InputError(
+        f'the file of {name}, "{told}", with the content that the clip was made of (SHA-256 '
+        f"{file['sha256'][:12]}...) is not beside the clip; put it there, or name it"
+    )
+
+
+def _hash_of_folder(folder: Path) -> str:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    each = (f"{path.name}:{file_hash(path)}\n" for path in files)
+    return hashlib.sha256("".join(each).encode()).hexdigest()
+
+
+def _hash_of_frames(frames: Any) -> str:
+    total = hashlib.sha256()
+    each: Sequence[Any] = frames
+    for frame in each:
+        array = np.ascontiguousarray(np.asarray(frame))
+        total.update(f"{array.shape} {array.dtype}".encode())
+        total.update(array.data)
+    return total.hexdigest()

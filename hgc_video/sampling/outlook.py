@@ -1,0 +1,73 @@
+"""What a run is about to take, in one line before it begins: frames, windows, seconds and memory."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..media.control import ControlClip
+from ..plan.memory.budget import GIB
+
+if TYPE_CHECKING:
+    from .run import Run
+
+# Of what a large convolution reaches, a whole model does: its layers are smaller and of many kinds.
+_REACHED = 0.5
+_TIMED = 3  # convolutions; their mean tells of other work on the machine too
+
+
+def outlook(run: Run) -> str:
+    """The line. Seconds are MACs by what this device reaches in a convolution, timed here; memory is the
+    predicted peak, of runs for which it is predicted."""
+    seconds = _macs(run) / (_REACHED * _macs_per_s(str(run.device), run.pipe.unet.dtype))
+    peak = run.memory_plan.peak.nbytes
+    memory = f" and {peak / GIB:.1f} GiB of memory" if peak else ""
+    return (
+        f"{_frames(run.controls[0])} {_windows(run)}, {run.num_inference_steps} steps: about "
+        f"{_span(seconds)}{memory}"
+    )
+
+
+def _frames(clip: ControlClip) -> str:
+    num_frames, source = clip.shape[0], clip.source
+    of = f" of {source.num_frames}" if source and source.num_frames != num_frames else ""
+    return f"{num_frames}{of} frames at {clip.fps:g} fps ({num_frames / clip.fps:.1f} s)"
+
+
+def _windows(run: Run) -> str:
+    windows = run.windows.plain
+    return (
+        "in one window"
+        if len(windows) == 1
+        else f"in {len(windows)} windows of {run.windows.length}"
+    )
+
+
+def _macs(run: Run) -> int:
+    return sum(run.planned.macs_by_part.values()) + sum(run.other_macs().values())
+
+
+def _macs_per_s(device: str, dtype: object) -> float:
+    """What a 3x3 convolution with 128 channels reaches, in MACs a second."""
+    import torch
+
+    num_frames, channels, side = 8, 128, 64
+    options = {"device": device, "dtype": dtype}
+    given = torch.ones(num_frames, channels, side, side, **options)  # type: ignore[call-overload]
+    kernel = torch.ones(channels, channels, 3, 3, **options)  # type: ignore[call-overload]
+    taken = []
+    for _ in range(1 + _TIMED):  # the first one prepares
+        began = time.perf_counter()
+        float(
+            torch.nn.functional.conv2d(given, kernel, padding=1)[0, 0, 0, 0]
+        )  # waits for the device
+        taken.append(time.perf_counter() - began)
+    return float(num_frames * side**2 * channels**2 * 9 * _TIMED / sum(taken[1:]))
+
+
+def _span(seconds: float) -> str:
+    """Seconds below two minutes, then minutes, then hours."""
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,140 @@
+"""The configuration that a clip carries: plain, complete, without private paths, and options again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hgc_video.errors import InputError
+from hgc_video.media.video import write_video
+from hgc_video.media.write import Extras
+from hgc_video.models.hashes import model_hashes
+from hgc_video.options import GenerateOptions
+from hgc_video.sampling.configuration import configuration, options_of, read_configuration
+from tests import tiny_pipelines as tiny
+
+FRAMES = np.zeros((2, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A home with clips/a.mp4 and models/mine, and somebody else's folder beside it."""
+    home = tmp_path / "home" / "ann"
+    for folder in (
+        home / "clips",
+        home / "models" / "mine",
+        home / "out",
+        tmp_path / "srv" / "out",
+    ):
+        folder.mkdir(parents=True)
+    (home / "clips" / "a.mp4").write_bytes(b"a clip")
+    (home / "song.mp3").write_bytes(b"a song")
+    monkeypatch.setenv("HOME", str(home))
+    return tmp_path
+
+
+def made(place, out, **options):
+    home = place / "home" / "ann"
+    told = {"control": {"pose": home / "clips" / "a.mp4"}, "prompt": "a dancer", "out": out}
+    return configuration(GenerateOptions(**{**told, **options}), out, versions={"python": "3"})
+
+
+def test_files_are_named_as_seen_from_the_clip_and_hashed(place):
+    home = place / "home" / "ann"
+    found = made(
+        place, home / "out" / "b.mp4", audio=home / "song.mp3", model=str(home / "models" / "mine")
+    )
+    assert json.loads(json.dumps(found)) == found
+    assert set(found["options"]) == set(GenerateOptions.model_fields)
+    assert found["options"]["control"] == {"pose": "../clips/a.mp4"}
+    assert found["options"]["out"] == "b.mp4" and found["options"]["control_video"] is None
+    assert found["files"]["model"] == {"name": "../models/mine"}
+    assert found["files"]["audio"]["name"] == "../song.mp3"
+    assert len(found["files"]["control.pose"]["sha256"]) == 64
+    assert str(place) not in json.dumps(found)
+
+
+def test_no_path_leads_through_somebodys_home(place):
+    for out in (place / "srv" / "out" / "b.mp4", None):
+        found = made(place, out, calibration_dir="/home/ann/.cache")
+        assert found["options"]["control"] == {"pose": "a.mp4"}
+        assert "ann" not in json.dumps(found) and "home" not in json.dumps(found)
+
+
+def test_a_model_of_the_hub_is_named_as_it_is_there(place):
+    folder = place / "home" / "ann" / "hub" / "models--some--thing" / "snapshots" / "0123abc"
+    found = made(place, place / "home" / "ann" / "out" / "b.mp4", model=str(folder))
+    assert found["options"]["model"] == "some/thing"
+
+
+def test_options_come_back_and_files_are_found_beside_the_clip(place):
+    out = place / "home" / "ann" / "out" / "b.mp4"
+    given = {
+        "prompt": {0: "a dancer", 4: "a runner"},
+        "seed": 7,
+        "frames": "1:9",
+        "conditioning_scale": 0.5,
+    }
+    write_video(out, FRAMES, 8, Extras(text=json.dumps(made(place, out, **given))))
+    options = options_of(read_configuration(out), out)
+    again = GenerateOptions(**options)
+    assert Path(again.control["pose"]).read_bytes() == b"a clip"
+    for name, value in given.items():
+        assert getattr(again, name) == value
+    moved = place / "srv" / "b.mp4"
+    out.rename(moved)
+    with pytest.raises(
+        InputError, match=r'the file of control.pose, "../clips/a.mp4", .*is not beside'
+    ):
+        options_of(read_configuration(moved), moved)
+    (place / "srv" / "a.mp4").write_bytes(b"a clip")
+    assert options_of(read_configuration(moved), moved)["control"]["pose"] == str(
+        place / "srv" / "a.mp4"
+    )
+    (place / "srv" / "a.mp4").write_bytes(b"another clip")
+    with pytest.raises(InputError, match="with the content that the clip was made of"):
+        options_of(read_configuration(moved), moved)
+
+
+def test_frames_in_memory_are_told_by_their_hash(place):
+    out = place / "srv" / "b.mp4"
+    one, same, other = (
+        made(place, out, control={"pose": clip})["files"]["control.pose"]
+        for clip in (FRAMES, FRAMES.copy(), FRAMES + 1)
+    )
+    assert one == same != other and one["name"] == "in memory"
+
+
+@pytest.mark.parametrize("text", [None, "a comment", '{"a": 1}', "[1]", '{"options": {}}'])
+def test_a_clip_without_a_configuration_says_so(tmp_path, text):
+    path = write_video(tmp_path / "a.gif", FRAMES, 8, Extras(text=text))
+    with pytest.raises(InputError, match="carries no configuration of hgc_video"):
+        read_configuration(path)
+
+
+def test_a_later_version_says_so(tmp_path):
+    path = write_video(tmp_path / "a.gif", FRAMES, 8, Extras('{"format": 99, "options": {}}'))
+    with pytest.raises(InputError, match="by a later version"):
+        read_configuration(path)
+
+
+def test_weights_have_one_hash_from_folders_and_one_from_tensors(tmp_path):
+    from diffusers import AnimateDiffControlNetPipeline
+
+    pipe = tiny.animatediff(AnimateDiffControlNetPipeline, controlnet=tiny.controlnet())
+    before = model_hashes(pipe)
+    assert {"unet", "controlnet", "vae", "text_encoder"} <= set(before)
+    assert all(len(value) == 64 for value in before.values())
+    pipe.unet.conv_in.weight.data[0, 0, 0, 0] += 1
+    after = model_hashes(pipe)
+    assert {name for name in before if before[name] != after[name]} == {"unet"}
+    folder = tmp_path / "unet"
+    pipe.unet.save_pretrained(folder)
+    pipe.unet = type(pipe.unet).from_pretrained(folder)
+    import hashlib
+
+    weights = (folder / "diffusion_pytorch_model.safetensors").read_bytes()
+    assert model_hashes(pipe)["unet"] == hashlib.sha256(weights).hexdigest()
