@@ -168,7 +168,7 @@ class GenerateOptions(_Options):
     seed: Whole | None = Field(
         0, ge=0, lt=2**63, description="the same seed gives the same clip; none draws one"
     )
-    extract: bool = Field(False, description="the clip is a raw video: take the control from it")
+    extract: Any = Field(False, description="the clip is a raw video: take the control from it")
     memory: str | int | None = Field(
         None, description="memory budget with the weights, as 8GiB; default: what is free"
     )
@@ -196,6 +196,16 @@ class GenerateOptions(_Options):
     def _is_text(cls, value: Any) -> Any:
         if not isinstance(value, str | None):
             raise PromptError(f"negative_prompt={value!r} is no text; give one text")
+        return value
+
+    @field_validator("extract", mode="after")
+    @classmethod
+    def _is_extract(cls, value: Any) -> Any:
+        if not isinstance(value, bool | str | Mapping):
+            raise InputError(
+                f"extract={value!r} is not possible; give True, False, names of preprocessors such as "
+                '"pose:hands=true", or {"pose": True}'
+            )
         return value
 
     @field_validator("dtype", mode="after")

@@ -59,7 +59,7 @@ def generate(
     invert_depth: bool = False,
     motion: Mapping[str, float] | None = None,
     seed: int | None = 0,
-    extract: bool = False,
+    extract: bool | str | Mapping[str, Any] = False,
     memory: str | int | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str | None = None,
@@ -106,6 +106,8 @@ def generate(
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
             is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames.
         height, width, fps: None follows the control clip.
+        extract: the control clips are raw videos, and controls are taken from them: True; preprocessors by
+            name, "pose:hands=true+depth"; or by kind, {"pose": True}. `hgc-video extract --list` has them.
         source_fps: the rate of a control clip that carries none (a folder of images, frames in memory).
         invert_depth: the depth clip is bright where it is far.
         motion: of models that begin with an image: `fps` (7) and `motion_bucket_id` (127) that they are
@@ -151,7 +153,7 @@ def generate(
     clock = Stopwatch()
     context = options.context(facts.max_frames)
     with clock("control"):
-        clips = read_controls(options, facts)
+        clips = read_controls(options, facts, progress)
         options.check_prompt_frames(clips[0].shape[0])
         first = read_first_frame(options, clips[0])
     _tell_left_out(options, facts, clips[0])

@@ -29,8 +29,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "media": {"files"},
     "report": {"files", "plan"},
     "clip": {"media", "report"},
+    "preprocess": {"files", "media", "plan"},
     "puppet": {"evaluate.quality", "media", "models"},
-    "sampling": {"cache", "files", "measure", "media", "models", "options", "plan", "report"},
+    "sampling": {
+        "cache", "files", "measure", "media", "models", "options", "plan", "preprocess", "report",
+    },
     "evaluate": {
         "cache", "files", "measure", "media", "models", "options", "plan", "puppet", "report", "sampling",
     },
@@ -40,7 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {
         "clip", "evaluate", "files", "media", "models", "options", "plan", "report", "sampling", "tune",
     },
-    "cli": {"evaluate", "files", "forecast", "models", "options", "pipeline", "plan", "tune"},
+    "cli": {
+        "evaluate", "files", "forecast", "media", "models", "options", "pipeline", "plan", "preprocess",
+        "tune",
+    },
 }  # fmt: skip
 EDGE = {"cli"}  # what nobody imports
 READS_ENVIRONMENT = {"cli", "files"}  # where a user says that our own folder is to be

@@ -25,7 +25,8 @@ _CLIPS = {
 # What the command line gives as text, and generate() as numbers, mappings or paths.
 _TEXTS = {
     "prompt": (str, ""), "image": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
-    "seed": (str, "0"), "memory": TEXT, "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH,
+    "seed": (str, "0"), "extract": (bool, False), "memory": TEXT, "out": (Path, ...), "dtype": TEXT,
+    "calibration_dir": PATH,
 }  # fmt: skip
 
 
@@ -37,6 +38,10 @@ def _parameters() -> list[Any]:
         option(
             "prompt_at", list[str] | None, None, "another prompt from a frame on, as '48=a dancer in the "
             "snow'; prompts between these frames are interpolated; repeat it",
+        ),
+        option(
+            "extract_with", list[str] | None, None, "extract a control with a preprocessor and its "
+            "parameters, as pose:hands=true (hgc-video extract --list); repeat it",
         ),
         option("report", Path | None, None, "JSON file for options, schedule and cost of the run"),
         option("quiet", bool, False, "print warnings and errors only"),
@@ -62,6 +67,7 @@ def generate(context: typer.Context, **given: Any) -> None:
         given["prompt"] = _prompts(given["prompt"], given.pop("prompt_at") or [])
         given["conditioning_scale"] = _scales(given["conditioning_scale"])
         given["seed"] = _seed(given["seed"])
+        given["extract"] = _extract(given["extract"], given.pop("extract_with") or [])
         if given["motion"] is not None:
             given["motion"] = _numbers("--motion", given["motion"], "motion_bucket_id=60")
         _check_report(report, out, given["control"], given["image"])
@@ -112,6 +118,13 @@ def _prompts(prompt: str, later: list[str]) -> str | dict[int, str]:
             raise InputError(f"--prompt-at is given twice for frame {int(frame)}; leave one out")
         told[int(frame)] = words.strip()
     return told if len(told) > 1 else prompt
+
+
+def _extract(every: bool, named: list[str]) -> bool | str:
+    """All controls by their defaults, or those that are named."""
+    if every and named:
+        raise InputError("--extract and --extract-with are both given; leave one out")
+    return "+".join(named) or every
 
 
 def _seed(told: str) -> int | None:

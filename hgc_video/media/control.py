@@ -33,7 +33,7 @@ class ControlClip:
     """A clip ready to steer a model: `stream` (f H W 3) uint8, read as it is asked for.
 
     Of extracted skeletons, `num_bridged` frames lie in short gaps of the detection and were drawn between
-    their neighbours, and `num_empty` frames show nobody and are black.
+    their neighbours, `num_empty` frames show nobody and are black, and `num_people` were told apart.
     """
 
     stream: Frames
@@ -44,6 +44,7 @@ class ControlClip:
     source: VideoInfo | None = None  # the clip that it is taken from, whole
     num_bridged: int = 0
     num_empty: int = 0
+    num_people: int = 0
 
     @property
     def frames(self) -> Frame:

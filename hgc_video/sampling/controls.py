@@ -10,13 +10,21 @@ from ..media.frames import Frame
 from ..media.video import VideoLike, read_image
 from ..models.load import ModelFacts
 from ..options import GenerateOptions
+from ..preprocess.base import Preprocessor
+from ..preprocess.extract import extract_control
+from ..preprocess.registry import choose_preprocessors
 
 
-def read_controls(options: GenerateOptions, facts: ModelFacts) -> list[ControlClip]:
+def read_controls(
+    options: GenerateOptions, facts: ModelFacts, progress: bool = False
+) -> list[ControlClip]:
     """The control clips; the first one decides frames, size and rate of all."""
+    raw = choose_preprocessors(options.extract, options.control_kinds)
+    for preprocessor in raw.values():
+        preprocessor.require()
     rates = source_rates(options.control_clips, options.source_fps)
     (kind, video), *others = options.control_clips.items()
-    first = _read_control(options, facts, kind, video, rates[kind])
+    first = _read_control(options, facts, kind, video, rates[kind], raw.get(kind), progress)
     num_frames, height, width = first.shape
     read = [first]
     sized = options.model_copy(
@@ -24,7 +32,8 @@ def read_controls(options: GenerateOptions, facts: ModelFacts) -> list[ControlCl
     )
     for kind, video in others:
         try:
-            read.append(_read_control(sized, facts, kind, video, rates[kind]))
+            made = raw.get(kind)
+            read.append(_read_control(sized, facts, kind, video, rates[kind], made, progress))
         except InputError as error:
             beside = f"beside the {options.control_kinds[0]} clip of {num_frames} frames"
             beside += f" at {first.fps:g} fps"
@@ -42,17 +51,17 @@ def read_first_frame(options: GenerateOptions, clip: ControlClip) -> Frame | Non
 
 
 def _read_control(
-    options: GenerateOptions, facts: ModelFacts, kind: str, video: VideoLike, rate: float | None
-) -> ControlClip:
+    options: GenerateOptions, facts: ModelFacts, kind: str, video: VideoLike, rate: float | None,
+    preprocessor: Preprocessor | None, progress: bool,
+) -> ControlClip:  # fmt: skip
+    """A ready control clip, or what a preprocessor takes from a raw film."""
     whole = options.num_frames is None or facts.from_image
     given: dict[str, Any] = {
         "num_frames": options.num_frames, "height": options.height, "width": options.width,
         "fps": options.fps, "multiple": facts.multiple, "default_area": facts.default_area,
         "max_frames": facts.max_frames if whole else None,
     }  # fmt: skip
-    if options.extract:
-        from ..media.pose import extract_control
-
-        return extract_control(video, kind, **given)
+    if preprocessor is not None:
+        return extract_control(video, preprocessor, source_fps=rate, progress=progress, **given)
     invert = options.invert_depth and kind == "depth"
     return load_control(video, kind, source_fps=rate, invert_depth=invert, **given)
