@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cache", "files", "measure", "media", "models", "options", "plan", "preprocess", "report",
     },
     "evaluate": {
-        "cache", "files", "measure", "media", "models", "options", "plan", "puppet", "report", "sampling",
+        "cache", "files", "measure", "models", "options", "plan", "preprocess", "puppet", "report",
+        "sampling",
     },
     "tune": {"cache", "evaluate", "files", "measure", "plan", "sampling"},
     "enable": {"cache", "models", "plan", "report"},

@@ -51,7 +51,7 @@ def skeleton_overlap(found: Frames, control: Frames) -> float:
 
 
 def _taken_again(frames: Frames, control: Frames) -> float | None:
-    from ..media.pose import extract_pose, skeleton_frames
+    from ..preprocess.pose import extract_pose, skeleton_frames
 
     try:
         keypoints = extract_pose(frames)

@@ -11,8 +11,9 @@ from ..plan.policies.registry import split_fields
 from .base import Preprocessor
 from .canny import Canny
 from .lineart import Lineart
+from .pose import Pose
 
-PREPROCESSORS: dict[str, type[Preprocessor]] = {made.name: made for made in (Canny, Lineart)}
+PREPROCESSORS: dict[str, type[Preprocessor]] = {made.name: made for made in (Pose, Canny, Lineart)}
 
 
 def make_preprocessor(text: str) -> Preprocessor:

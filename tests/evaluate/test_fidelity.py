@@ -40,8 +40,8 @@ def test_skeletons_agree_where_their_lines_meet():
 @needs_data
 def test_a_real_clip_keeps_to_its_own_control_and_not_to_another(detector):
     from hgc_video.evaluate.trials import SampleSet
-    from hgc_video.media.pose import extract_control
     from hgc_video.media.video import read_frames
+    from hgc_video.preprocess.extract import extract_control
 
     class Given:
         control = extract_control(DATA / "dance.mp4", num_frames=3, height=256, width=160)
