@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -169,6 +170,10 @@ class GenerateOptions(_Options):
         0, ge=0, lt=2**63, description="the same seed gives the same clip; none draws one"
     )
     extract: Any = Field(False, description="the clip is a raw video: take the control from it")
+    fidelity: Any = Field(
+        False,
+        description="extract the controls from the finished clip again and report how near they are",
+    )
     memory: str | int | None = Field(
         None, description="memory budget with the weights, as 8GiB; default: what is free"
     )
@@ -198,13 +203,13 @@ class GenerateOptions(_Options):
             raise PromptError(f"negative_prompt={value!r} is no text; give one text")
         return value
 
-    @field_validator("extract", mode="after")
+    @field_validator("extract", "fidelity", mode="after")
     @classmethod
-    def _is_extract(cls, value: Any) -> Any:
+    def _names_preprocessors(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, bool | str | Mapping):
             raise InputError(
-                f"extract={value!r} is not possible; give True, False, names of preprocessors such as "
-                '"pose:hands=true", or {"pose": True}'
+                f"{info.field_name}={value!r} is not possible; give True, False, names of preprocessors "
+                'such as "pose:hands=true", or {"pose": True}'
             )
         return value
 

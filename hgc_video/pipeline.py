@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from .clip import Clip
 from .errors import HGCVideoWarning, InputError
 from .files import check_distinct, own_folder
 from .media.control import ControlClip
-from .media.frames import LazyFrames
+from .media.frames import Frames, LazyFrames
 from .media.left_out import left_out
 from .media.video import ImageLike, VideoLike, check_output
 from .models.device import choose_device, choose_dtype
@@ -25,8 +26,9 @@ from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .options import GenerateOptions, check_prompt_length
 from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
+from .preprocess.base import Preprocessor
 from .report import Stopwatch
-from .sampling.controls import read_controls, read_first_frame
+from .sampling.controls import choose_fidelity, read_controls, read_first_frame
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +62,7 @@ def generate(
     motion: Mapping[str, float] | None = None,
     seed: int | None = 0,
     extract: bool | str | Mapping[str, Any] = False,
+    fidelity: bool | str | Mapping[str, Any] = False,
     memory: str | int | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str | None = None,
@@ -108,6 +111,8 @@ def generate(
         height, width, fps: None follows the control clip.
         extract: the control clips are raw videos, and controls are taken from them: True; preprocessors by
             name, "pose:hands=true+depth"; or by kind, {"pose": True}. `hgc-video extract --list` has them.
+        fidelity: extract the controls from the finished clip again and say in the report how near they are to
+            what was asked for: True, with what extracted them or the defaults, or preprocessors as `extract`.
         source_fps: the rate of a control clip that carries none (a folder of images, frames in memory).
         invert_depth: the depth clip is bright where it is far.
         motion: of models that begin with an image: `fps` (7) and `motion_bucket_id` (127) that they are
@@ -136,8 +141,9 @@ def generate(
         control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
         num_frames=num_frames, context_length=context_length, context_overlap=context_overlap,
         height=height, width=width, fps=fps, source_fps=source_fps, invert_depth=invert_depth,
-        motion=motion, seed=seed, extract=extract, memory=memory, out=out, device=device, dtype=dtype,
-        offline=offline, auto_calibrate=auto_calibrate, calibration_dir=calibration_dir,
+        motion=motion, seed=seed, extract=extract, fidelity=fidelity, memory=memory, out=out,
+        device=device, dtype=dtype, offline=offline, auto_calibrate=auto_calibrate,
+        calibration_dir=calibration_dir,
     )  # fmt: skip
     model = local_model(model, offline)
     facts = read_facts(model)
@@ -151,6 +157,7 @@ def generate(
     if memory is not None:
         memory = parse_nbytes(memory)
     clock = Stopwatch()
+    again = choose_fidelity(options)
     context = options.context(facts.max_frames)
     with clock("control"):
         clips = read_controls(options, facts, progress)
@@ -175,9 +182,36 @@ def generate(
 
     setup = RunSetup(options, chosen, tuple(clips), pipe, clock, facts, memory, context, first)
     run, frames = make_frames(setup, callback, progress)
+    measured = {}
+    if again:
+        with clock("fidelity"):
+            measured = _fidelity(options, frames, clips, again)
     shown = clips[0].stream
     control_frames = shown.as_array() if isinstance(shown, LazyFrames) else shown
-    return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=control_frames)
+    return Clip(
+        frames=frames,
+        fps=clips[0].fps,
+        report=replace(run.report(), fidelity=measured),
+        control=control_frames,
+    )
+
+
+def _fidelity(
+    options: GenerateOptions, frames: Frames, clips: Sequence[ControlClip],
+    again: Mapping[str, Preprocessor],
+) -> dict[str, dict[str, float | None]]:  # fmt: skip
+    """How near the controls of a finished clip, extracted again, are to those it was made from; by kind."""
+    import numpy as np
+
+    from .evaluate.control_fidelity import control_fidelity
+
+    # A long clip is not in memory; it is read from where it was written.
+    made: VideoLike = np.asarray(frames) if options.out is None else options.out
+    return {
+        clip.kind: control_fidelity(made, clip, again[clip.kind], options.offline)
+        for clip in clips
+        if clip.kind in again
+    }
 
 
 def _check_out(options: GenerateOptions) -> None:

@@ -29,20 +29,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "media": {"files"},
     "report": {"files", "plan"},
     "clip": {"media", "report"},
-    "preprocess": {"files", "media", "plan"},
+    "preprocess": {"files", "media", "models", "plan"},
     "puppet": {"evaluate.quality", "media", "models"},
     "sampling": {
         "cache", "files", "measure", "media", "models", "options", "plan", "preprocess", "report",
     },
     "evaluate": {
-        "cache", "files", "measure", "models", "options", "plan", "preprocess", "puppet", "report",
+        "cache", "files", "measure", "media", "models", "options", "plan", "preprocess", "puppet", "report",
         "sampling",
     },
     "tune": {"cache", "evaluate", "files", "measure", "plan", "sampling"},
     "enable": {"cache", "models", "plan", "report"},
     "forecast": {"files", "measure", "media", "models", "options", "plan", "sampling"},
     "pipeline": {
-        "clip", "evaluate", "files", "media", "models", "options", "plan", "report", "sampling", "tune",
+        "clip", "evaluate", "files", "media", "models", "options", "plan", "preprocess", "report", "sampling",
+        "tune",
     },
     "cli": {
         "evaluate", "files", "forecast", "media", "models", "options", "pipeline", "plan", "preprocess",

@@ -25,8 +25,8 @@ _CLIPS = {
 # What the command line gives as text, and generate() as numbers, mappings or paths.
 _TEXTS = {
     "prompt": (str, ""), "image": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
-    "seed": (str, "0"), "extract": (bool, False), "memory": TEXT, "out": (Path, ...), "dtype": TEXT,
-    "calibration_dir": PATH,
+    "seed": (str, "0"), "extract": (bool, False), "fidelity": (bool, False), "memory": TEXT,
+    "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH,
 }  # fmt: skip
 
 
@@ -42,6 +42,10 @@ def _parameters() -> list[Any]:
         option(
             "extract_with", list[str] | None, None, "extract a control with a preprocessor and its "
             "parameters, as pose:hands=true (hgc-video extract --list); repeat it",
+        ),
+        option(
+            "fidelity_with", list[str] | None, None, "as --fidelity, with a preprocessor and its parameters; "
+            "repeat it",
         ),
         option("report", Path | None, None, "JSON file for options, schedule and cost of the run"),
         option("quiet", bool, False, "print warnings and errors only"),
@@ -67,7 +71,8 @@ def generate(context: typer.Context, **given: Any) -> None:
         given["prompt"] = _prompts(given["prompt"], given.pop("prompt_at") or [])
         given["conditioning_scale"] = _scales(given["conditioning_scale"])
         given["seed"] = _seed(given["seed"])
-        given["extract"] = _extract(given["extract"], given.pop("extract_with") or [])
+        for name in ("extract", "fidelity"):
+            given[name] = _named(name, given[name], given.pop(f"{name}_with") or [])
         if given["motion"] is not None:
             given["motion"] = _numbers("--motion", given["motion"], "motion_bucket_id=60")
         _check_report(report, out, given["control"], given["image"])
@@ -120,10 +125,10 @@ def _prompts(prompt: str, later: list[str]) -> str | dict[int, str]:
     return told if len(told) > 1 else prompt
 
 
-def _extract(every: bool, named: list[str]) -> bool | str:
+def _named(option: str, every: bool, named: list[str]) -> bool | str:
     """All controls by their defaults, or those that are named."""
     if every and named:
-        raise InputError("--extract and --extract-with are both given; leave one out")
+        raise InputError(f"--{option} and --{option}-with are both given; leave one out")
     return "+".join(named) or every
 
 

@@ -45,6 +45,9 @@ class ControlClip:
     num_bridged: int = 0
     num_empty: int = 0
     num_people: int = 0
+    keypoints: NDArray[np.floating] | None = (
+        None  # (t f n 4): x, y in pixels of the frame, z, visibility
+    )
 
     @property
     def frames(self) -> Frame:

@@ -53,6 +53,7 @@ class Drawn:
     num_bridged: int = 0
     num_empty: int = 0
     num_people: int = 0
+    keypoints: NDArray[np.floating] | None = None  # (t f n 4), in pixels of the control
 
 
 class Preprocessor(BaseModel, ABC):
@@ -81,7 +82,7 @@ class Preprocessor(BaseModel, ABC):
             raise InputError(one_line(error, self.name, type(self).model_fields)) from None
 
     @abstractmethod
-    def require(self) -> None:
+    def require(self, offline: bool = False) -> None:
         """Says before anything is read what is missing: MissingExtraError, ModelError."""
 
     @abstractmethod

@@ -30,7 +30,7 @@ class Canny(LinePreprocessor):
             raise ValueError(f"low={self.low} is above high={self.high}; give low the smaller one")
         return self
 
-    def require(self) -> None:
+    def require(self, offline: bool = False) -> None:
         opencv(self.name)
 
     def made_by(self) -> dict[str, str]:

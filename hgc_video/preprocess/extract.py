@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..media.frames import Frame, LazyFrames, VideoSource
 from ..media.video import VideoLike
 from .base import Estimates, Preprocessor
 from .content import content_of
-from .kept import keep, kept
+from .kept import HeldEstimates, keep, kept
 from .registry import make_preprocessor
 
 _RARE = 0.5  # of the frames: where fewer show a person, that is said
@@ -42,13 +43,15 @@ def extract_control(
     default_area: int | None = 128 * 128,
     max_frames: int | None = None,
     source_fps: float | None = None,
+    offline: bool = False,
+    keep_found: bool = True,
     progress: bool = False,
 ) -> ControlClip:
     """The control clip of a raw video by a preprocessor, or a text that names one ("pose:hands=true").
 
     Frames, size and rates are chosen as in `load_control`; without `default_area` the clip's own size and
-    rate are kept where no other is given. What is found is kept on disk; the same frames are not estimated
-    again.
+    rate are kept where no other is given. What is found is kept on disk (`keep_found`); the same frames are
+    not estimated again.
 
     Warns (HGCVideoWarning) where a person is found in less than half of the frames.
 
@@ -59,7 +62,7 @@ def extract_control(
     """
     if isinstance(preprocessor, str):
         preprocessor = make_preprocessor(preprocessor)
-    preprocessor.require()
+    preprocessor.require(offline)
     source = open_control(video, fps, source_fps)
     info = source.info
     own = default_area is None
@@ -72,7 +75,8 @@ def extract_control(
     else:
         size = plan_size(info.height, info.width, height, width, multiple, default_area or 1)
     place = Placement(info.height, info.width, *size)
-    found = _estimates(preprocessor, video, source, indices, rate, place, progress)
+    frames = _Frames(video, source, indices, rate, place)
+    found = _estimates(preprocessor, frames, keep_found, progress)
     drawn = preprocessor.drawn(found, place, rate)
     if drawn.num_empty > (1 - _RARE) * len(indices):
         warnings.warn(
@@ -86,27 +90,45 @@ def extract_control(
         LazyFrames(drawn.frames, len(indices), *size, hold=held), rate, preprocessor.control,
         info.height, info.width, info,
         num_bridged=drawn.num_bridged, num_empty=drawn.num_empty, num_people=drawn.num_people,
+        keypoints=drawn.keypoints,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """The frames that are taken of a film, and where they come to lie."""
+
+    video: VideoLike
+    source: VideoSource
+    indices: list[int]
+    fps: float
+    place: Placement
 
 
 def _estimates(
-    preprocessor: Preprocessor, video: VideoLike, source: VideoSource, indices: list[int], fps: float,
-    place: Placement, progress: bool,
-) -> Estimates:  # fmt: skip
-    """What is kept of these frames, or else estimated now and kept."""
-    box = None if preprocessor.own_size else place.box[2:]
-    request: dict[str, Any] = {
-        **preprocessor.key(), "content": content_of(video), "frames": indices, "fps": fps, "size": box,
-    }  # fmt: skip
-    if (found := kept(request)) is not None:
-        return found
-    frames = source.frames(indices)
+    preprocessor: Preprocessor, taken: _Frames, keep_found: bool, progress: bool
+) -> Estimates:
+    """What is kept of these frames, or else estimated now, and kept."""
+    box = None if preprocessor.own_size else taken.place.box[2:]
+    request: dict[str, Any] = {}
+    if keep_found:
+        request = {
+            **preprocessor.key(), "content": content_of(taken.video), "frames": taken.indices,
+            "fps": taken.fps, "size": box,
+        }  # fmt: skip
+        if (found := kept(request)) is not None:
+            return found
+    frames = taken.source.frames(taken.indices)
     bar = tqdm(
         frames if box is None else (_resized(frame, box) for frame in frames),
-        total=len(indices), desc=f"extracting {preprocessor.name}", unit="frame", disable=not progress,
+        total=len(taken.indices), desc=f"extracting {preprocessor.name}", unit="frame",
+        disable=not progress,
     )  # fmt: skip
     with bar:
-        return keep(request, preprocessor.estimates(_each(bar), fps), name_of(video))
+        arrays = preprocessor.estimates(_each(bar), taken.fps)
+        if not keep_found:
+            return HeldEstimates(tuple(arrays))
+        return keep(request, arrays, name_of(taken.video))
 
 
 def _each(bar: Any) -> Iterator[Frame]:

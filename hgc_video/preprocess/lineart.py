@@ -27,7 +27,7 @@ class Lineart(LinePreprocessor):
     sigma: float = Field(6.0, gt=0, le=50, description="blur that tells a line, in pixels (sigma)")
     threshold: float = Field(8.0, ge=0, le=100, description="levels below which nothing is a line")
 
-    def require(self) -> None:
+    def require(self, offline: bool = False) -> None:
         opencv(self.name)
 
     def made_by(self) -> dict[str, str]:

@@ -59,7 +59,7 @@ class PosePreprocessor(Preprocessor):
         def frames(start: int) -> Iterator[Frame]:
             return self._drawings(people[:, start:], *size)
 
-        return Drawn(frames, int(gaps.sum()), int(empty.sum()), len(people))
+        return Drawn(frames, int(gaps.sum()), int(empty.sum()), len(people), people)
 
     def people(self, found: list[NDArray[Any]], fps: float) -> tuple[Points, NDArray[np.bool_]]:
         """Tracks (t f n 4) in pixels of the film, bridged and smoothed, and the frames that lie in gaps."""
@@ -91,7 +91,7 @@ class Pose(PosePreprocessor):
     hands: bool = Field(False, description="hands too, 21 points each")
     face: bool = Field(False, description="the face too, 70 points")
 
-    def require(self) -> None:
+    def require(self, offline: bool = False) -> None:
         mediapipe_version()
 
     def made_by(self) -> dict[str, str]:

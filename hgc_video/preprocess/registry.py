@@ -10,10 +10,13 @@ from ..errors import InputError, nearest
 from ..plan.policies.registry import split_fields
 from .base import Preprocessor
 from .canny import Canny
+from .depth import Depth
 from .lineart import Lineart
 from .pose import Pose
 
-PREPROCESSORS: dict[str, type[Preprocessor]] = {made.name: made for made in (Pose, Canny, Lineart)}
+PREPROCESSORS: dict[str, type[Preprocessor]] = {
+    made.name: made for made in (Pose, Depth, Canny, Lineart)
+}
 
 
 def make_preprocessor(text: str) -> Preprocessor:

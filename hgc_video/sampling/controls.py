@@ -8,9 +8,10 @@ from ..errors import InputError
 from ..media.control import ControlClip, Placement, load_control, source_rates
 from ..media.frames import Frame
 from ..media.video import VideoLike, read_image
-from ..models.load import ModelFacts
+from ..models.load import EMBEDDED, ModelFacts
 from ..options import GenerateOptions
 from ..preprocess.base import Preprocessor
+from ..preprocess.depth import Depth
 from ..preprocess.extract import extract_control
 from ..preprocess.registry import choose_preprocessors
 
@@ -21,7 +22,7 @@ def read_controls(
     """The control clips; the first one decides frames, size and rate of all."""
     raw = choose_preprocessors(options.extract, options.control_kinds)
     for preprocessor in raw.values():
-        preprocessor.require()
+        preprocessor.require(options.offline)
     rates = source_rates(options.control_clips, options.source_fps)
     (kind, video), *others = options.control_clips.items()
     first = _read_control(options, facts, kind, video, rates[kind], raw.get(kind), progress)
@@ -39,6 +40,23 @@ def read_controls(
             beside += f" at {first.fps:g} fps"
             raise type(error)(f"the {kind} clip, {beside}: {error}") from error
     return read
+
+
+def choose_fidelity(options: GenerateOptions) -> dict[str, Preprocessor]:
+    """What extracts each control from the finished clip again: as told, else what extracted it before, else
+    the default of its kind. Says before the run what is missing, as `Preprocessor.require`."""
+    if not options.fidelity:
+        return {}
+    if options.fidelity is not True:
+        again = choose_preprocessors(options.fidelity, options.control_kinds)
+    else:
+        again = choose_preprocessors(True, options.control_kinds)
+        if options.model == EMBEDDED and "depth" in again:
+            again["depth"] = Depth(model=EMBEDDED)  # it knows this model's world
+        again |= choose_preprocessors(options.extract, options.control_kinds)
+    for preprocessor in again.values():
+        preprocessor.require(options.offline)
+    return again
 
 
 def read_first_frame(options: GenerateOptions, clip: ControlClip) -> Frame | None:
@@ -62,6 +80,13 @@ def _read_control(
         "max_frames": facts.max_frames if whole else None,
     }  # fmt: skip
     if preprocessor is not None:
-        return extract_control(video, preprocessor, source_fps=rate, progress=progress, **given)
+        return extract_control(
+            video,
+            preprocessor,
+            source_fps=rate,
+            offline=options.offline,
+            progress=progress,
+            **given,
+        )
     invert = options.invert_depth and kind == "depth"
     return load_control(video, kind, source_fps=rate, invert_depth=invert, **given)

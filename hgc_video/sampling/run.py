@@ -138,7 +138,7 @@ class Run:
             options=options.to_dict(), versions=_versions(),
         )  # fmt: skip
 
-    def _cache_nbytes(self) -> dict[str, int]:
+    def _cache_nbytes(self) -> dict[str, Any]:
         """What the cache held at most, and what was copied between the device and the offload tier."""
         if self.engine is None:
             return {}

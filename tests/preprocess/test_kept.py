@@ -27,7 +27,7 @@ class Counted(LinePreprocessor):
     scale: float = Field(1.0, ge=0, le=2, description="factor")
     shade: int = drawn_field(0, ge=0, le=9, description="of the drawing alone")
 
-    def require(self):
+    def require(self, offline=False):
         pass
 
     def made_by(self):

@@ -93,7 +93,7 @@ class Given(PosePreprocessor):
 
     name = "given"
 
-    def require(self):
+    def require(self, offline=False):
         pass
 
     def made_by(self):
