@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, overload
 from .clip import Clip
 from .errors import InputError, nearest
 from .files import numbered, own_folder
-from .media.frames import LazyFrames
+from .media.frames import Frames, LazyFrames
 from .media.video import VideoLike
 from .models.device import choose_device, choose_dtype
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .options import LOADING, GenerateOptions, check_prompt_length
 from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
+from .preprocess.base import Preprocessor
 from .report import Stopwatch
-from .sampling.controls import read_controls, read_first_frame
+from .sampling.controls import choose_fidelity, read_controls, read_first_frame
 from .sampling.outputs import check_out, extras_of, tell_left_out
 
 if TYPE_CHECKING:
@@ -118,9 +119,11 @@ class Generator:
         choose_device(options.device)
         budget = None if options.memory is None else parse_nbytes(options.memory)
         clock = Stopwatch()
+        for one in every:
+            choose_fidelity(one)
         context = options.context(facts.max_frames)
         with clock("control"):
-            clips = read_controls(options, facts)
+            clips = read_controls(options, facts, progress)
             for one in every:
                 one.check_prompt_frames(clips[0].shape[0])
             first = read_first_frame(options, clips[0])
@@ -175,13 +178,36 @@ def clips_of(given: Mapping[str, Any]) -> list[GenerateOptions]:
 def _made(setup: RunSetup, callback: StepCallback | None, progress: bool) -> Clip:
     from .sampling.make import make_frames
 
+    again = choose_fidelity(setup.options)
     run, frames = make_frames(setup, callback, progress)
+    measured = {}
+    if again:
+        with setup.stopwatch("fidelity"):
+            measured = _fidelity(setup, frames, again)
     shown = setup.clips[0].stream
     control = shown.as_array() if isinstance(shown, LazyFrames) else shown
     return Clip(
-        frames=frames, fps=setup.clips[0].fps, report=run.report(), control=control,
-        extras=extras_of(run),
+        frames=frames, fps=setup.clips[0].fps, control=control, extras=extras_of(run),
+        report=replace(run.report(), fidelity=measured),
     )  # fmt: skip
+
+
+def _fidelity(
+    setup: RunSetup, frames: Frames, again: Mapping[str, Preprocessor]
+) -> dict[str, dict[str, float | None]]:
+    """How near the controls of a finished clip, extracted again, are to those it was made from; by kind."""
+    import numpy as np
+
+    from .evaluate.control_fidelity import control_fidelity
+
+    options = setup.options
+    # A long clip is not in memory; it is read from where it was written.
+    made: VideoLike = np.asarray(frames) if options.out is None else options.out
+    return {
+        clip.kind: control_fidelity(made, clip, again[clip.kind], options.offline)
+        for clip in setup.clips
+        if clip.kind in again
+    }
 
 
 def _loading(options: GenerateOptions) -> dict[str, Any]:

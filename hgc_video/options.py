@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -185,7 +186,11 @@ class GenerateOptions(_Options):
         description="the same seed gives the same clip; none draws one; several (1,2,3) "
         "make a clip each",
     )
-    extract: bool = Field(False, description="the clip is a raw video: take the control from it")
+    extract: Any = Field(False, description="the clip is a raw video: take the control from it")
+    fidelity: Any = Field(
+        False,
+        description="extract the controls from the finished clip again and report how near they are",
+    )
     force: bool = Field(
         False, description="go on with a control clip that cannot be what it is given as"
     )
@@ -235,6 +240,16 @@ class GenerateOptions(_Options):
     def _is_text(cls, value: Any) -> Any:
         if not isinstance(value, str | None):
             raise PromptError(f"negative_prompt={value!r} is no text; give one text")
+        return value
+
+    @field_validator("extract", "fidelity", mode="after")
+    @classmethod
+    def _names_preprocessors(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, bool | str | Mapping):
+            raise InputError(
+                f"{info.field_name}={value!r} is not possible; give True, False, names of preprocessors "
+                'such as "pose:hands=true", or {"pose": True}'
+            )
         return value
 
     @field_validator("dtype", mode="after")

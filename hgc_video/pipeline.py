@@ -58,7 +58,8 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
     invert_depth: bool = False,
     motion: Mapping[str, float] | None = None,
     seed: int | list[int] | None = 0,
-    extract: bool = False,
+    extract: bool | str | Mapping[str, Any] = False,
+    fidelity: bool | str | Mapping[str, Any] = False,
     force: bool = False,
     memory: str | int | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -125,6 +126,10 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
             no path but file names), which `hgc-video show` prints.
         force: go on with a control clip that cannot be what it is given as, a raw film as skeletons.
         height, width, fps: None follows the control clip.
+        extract: the control clips are raw videos, and controls are taken from them: True; preprocessors by
+            name, "pose:hands=true+depth"; or by kind, {"pose": True}. `hgc-video extract --list` has them.
+        fidelity: extract the controls from the finished clip again and say in the report how near they are to
+            what was asked for: True, with what extracted them or the defaults, or preprocessors as `extract`.
         source_fps: the rate of a control clip that carries none (a folder of images, frames in memory).
         invert_depth: the depth clip is bright where it is far.
         motion: of models that begin with an image: `fps` (7) and `motion_bucket_id` (127) that they are

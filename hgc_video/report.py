@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,8 @@ class Report(MacTotals):
     `options` every option of the run, as it was given or decided; `memory` how the clip was split to fit and
     `predicted_peak_nbytes` what that was predicted to take (0: nothing was split, so nothing was predicted);
     of extracted skeletons, `control_frames_bridged` lie in short gaps of the detection and were drawn
-    between their neighbours, and `control_frames_empty` show nobody and are black.
+    between their neighbours, and `control_frames_empty` show nobody and are black; `fidelity` how near the
+    controls are that were extracted from the finished clip again, by kind, where that was asked for.
     """
 
     prompt: str
@@ -115,6 +116,7 @@ class Report(MacTotals):
     image: str = ""
     control_frames_bridged: int = 0
     control_frames_empty: int = 0
+    fidelity: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """All fields, and `macs`, `macs_baseline` and `macs_saved` before them."""
@@ -131,8 +133,10 @@ class Report(MacTotals):
             raise InputError(f"this is no report: {error}; give what to_json wrote") from error
         for name in _DERIVED:
             given.pop(name, None)
-        known = {field.name for field in fields(cls)}
-        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        known = {f.name for f in fields(cls)}
+        needed = {
+            f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING
+        }
         for problem, names in (("lacks", needed - set(given)), ("has unknown", set(given) - known)):
             if names:
                 raise InputError(f"the report {problem} {', '.join(sorted(names))}")
@@ -180,6 +184,7 @@ class Report(MacTotals):
             f"seconds   {total:.1f} ({stages})",
             f"memory    {_mebi(self.peak_nbytes)} at most, the cache {_mebi(self.cache_nbytes)}"
             f"{self._tiers()}",
+            *(f"fidelity  {kind}: {_measures(told)}" for kind, told in self.fidelity.items()),
         ]
 
     def _gaps(self) -> str:
@@ -206,6 +211,11 @@ def _scales(told: float | dict[str, float]) -> str:
     if isinstance(told, dict):
         return ", ".join(f"{kind} {scale:g}" for kind, scale in told.items())
     return f"{told:g}"
+
+
+def _measures(told: Mapping[str, float | None]) -> str:
+    known = {name.replace("_", " "): value for name, value in told.items() if value is not None}
+    return ", ".join(f"{name} {value:.3f}" for name, value in known.items())
 
 
 def _tera(macs: int) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from hgc_video.media.control import plan_frames
-from hgc_video.media.pose import extract_pose
 from hgc_video.media.video import iter_frames, probe
+from hgc_video.preprocess.pose import extract_pose
 
 _SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16  # binomial, over frames at the source's rate
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hgc_video.media.pose import skeleton_frames
 from hgc_video.media.video import write_video
+from hgc_video.preprocess.pose import skeleton_frames
 from hgc_video.puppet.motion import load_recorded
 from hgc_video.puppet.spec import Spec
 from hgc_video.puppet.world import render

@@ -29,21 +29,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "media": {"files"},
     "report": {"files", "plan"},
     "clip": {"media", "report"},
+    "preprocess": {"files", "media", "models", "plan"},
     "puppet": {"evaluate.quality", "media", "models"},
-    "sampling": {"cache", "files", "measure", "media", "models", "options", "plan", "report"},
+    "sampling": {
+        "cache", "files", "measure", "media", "models", "options", "plan", "preprocess", "report",
+    },
     "evaluate": {
-        "cache", "files", "measure", "media", "models", "options", "plan", "puppet", "report", "sampling",
+        "cache", "files", "measure", "media", "models", "options", "plan", "preprocess", "puppet", "report",
+        "sampling",
     },
     "tune": {"cache", "evaluate", "files", "measure", "plan", "sampling"},
     "enable": {"cache", "models", "plan", "report"},
     "forecast": {"files", "measure", "media", "models", "options", "plan", "sampling"},
     "generator": {
-        "clip", "evaluate", "files", "media", "models", "options", "plan", "report", "sampling", "tune",
+        "clip", "evaluate", "files", "media", "models", "options", "plan", "preprocess", "report", "sampling",
+        "tune",
     },
     "pipeline": {"clip", "generator", "media"},
     "cli": {
-        "evaluate", "files", "forecast", "models", "options", "pipeline", "plan", "sampling.configuration",
-        "tune",
+        "evaluate", "files", "forecast", "media", "models", "options", "pipeline", "plan", "preprocess",
+        "sampling.configuration", "tune",
     },
 }  # fmt: skip
 EDGE = {"cli"}  # what nobody imports

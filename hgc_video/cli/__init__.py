@@ -1,5 +1,5 @@
-"""The command line: `hgc-video generate | show | plan | policies | models | doctor`, and `calibrate |
-search | compare` for schedules.
+"""The command line: `hgc-video generate | extract | show | plan | policies | models | doctor`, and
+`calibrate | search | compare` for schedules.
 
 The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
 for what the user can mend, 1 for what we must, 130 for cancelled. Nobody imports it.
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import signal
 
-from . import compare, generate, plan, show, tune
+from . import compare, extract, generate, plan, show, tune
 from .shell import app
 
-__all__ = ["app", "compare", "generate", "main", "plan", "show", "tune"]
+__all__ = ["app", "compare", "extract", "generate", "main", "plan", "show", "tune"]
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ _CLIPS = {
 # What the command line gives as text, and generate() as numbers, mappings or paths.
 _TEXTS = {
     "prompt": (str, ""), "image": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
-    "seed": (str, "0"), "memory": TEXT, "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH,
-    "audio": PATH,
+    "seed": (str, "0"), "extract": (bool, False), "fidelity": (bool, False), "memory": TEXT,
+    "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH, "audio": PATH,
 }  # fmt: skip
 
 
@@ -40,6 +40,14 @@ def _parameters() -> list[Any]:
             "snow'; prompts between these frames are interpolated; repeat it",
         ),
         option("no_audio", bool, False, "make a clip without sound"),
+        option(
+            "extract_with", list[str] | None, None, "extract a control with a preprocessor and its "
+            "parameters, as pose:hands=true (hgc-video extract --list); repeat it",
+        ),
+        option(
+            "fidelity_with", list[str] | None, None, "as --fidelity, with a preprocessor and its parameters; "
+            "repeat it",
+        ),
         option("report", Path | None, None, "JSON file for options, schedule and cost of the run"),
         option("quiet", bool, False, "print warnings and errors only"),
     ]  # fmt: skip
@@ -64,6 +72,8 @@ def generate(context: typer.Context, **given: Any) -> None:
         given["prompt"] = _prompts(given["prompt"], given.pop("prompt_at") or [])
         given["conditioning_scale"] = _scales(given["conditioning_scale"])
         given["seed"] = _seed(given["seed"])
+        for name in ("extract", "fidelity"):
+            given[name] = _named(name, given[name], given.pop(f"{name}_with") or [])
         if given["motion"] is not None:
             given["motion"] = _numbers("--motion", given["motion"], "motion_bucket_id=60")
         given["audio"] = _audio(given["audio"], given.pop("no_audio"))
@@ -125,6 +135,13 @@ def _audio(file: Path | None, no_audio: bool) -> Path | bool:
     if file is not None and no_audio:
         raise InputError("--audio names a file and --no-audio wants none; leave one out")
     return file if file is not None else not no_audio
+
+
+def _named(option: str, every: bool, named: list[str]) -> bool | str:
+    """All controls by their defaults, or those that are named."""
+    if every and named:
+        raise InputError(f"--{option} and --{option}-with are both given; leave one out")
+    return "+".join(named) or every
 
 
 def _seed(told: str) -> int | list[int] | None:

@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import torch
-from torch.nn.functional import max_pool2d
-
-from ..errors import InputError, MissingExtraError
+from ..errors import MissingExtraError
+from ..media.control import ControlClip
 from ..models.load import EMBEDDED, model_folder
+from ..preprocess.registry import make_preprocessor
+from .control_fidelity import control_fidelity
 from .quality import Frames
 from .trials import SampleSet, Trial
 
-_TOLERANCE = 1 / 32  # of a frame's height: how far a limb may be off and still count
+# The measure of each kind of control that is taken from a clip again without weights to download.
+_AGAIN = {"pose": "skeleton_f1", "canny": "edge_f1", "lineart": "edge_f1"}
 
 
 @dataclass(frozen=True)
 class Fidelity:
     """`colours`: share of prompted parts in the asked colour; `iou`: of the silhouette with the true one;
-    both for the embedded model's own clips. `control`: overlap of the skeletons taken from the clip with
-    those it was made from. None is not known."""
+    both for the embedded model's own clips. `control`: overlap of the skeletons or lines taken from the clip
+    with those it was made from. None is not known."""
 
     colours: float | None = None
     iou: float | None = None
@@ -33,35 +34,17 @@ def fidelity(source: SampleSet, clip: int, trial: Trial, frames: Frames) -> Fide
     """The fidelity of frames (f H W 3) that a trial gave for a source's clip of this number."""
     if source.model == EMBEDDED and source.listed is None:
         return _to_truth(source, clip, frames)
-    if trial.control.kind != "pose":  # nothing here finds another control in a picture
+    if trial.control.kind not in _AGAIN:  # nothing here finds another control without weights
         return Fidelity()
-    return Fidelity(control=_taken_again(frames, trial.control.frames))
+    return Fidelity(control=_taken_again(frames, trial.control))
 
 
-def skeleton_overlap(found: Frames, control: Frames) -> float:
-    """Agreement (0..1) of two clips (f H W 3) of drawn skeletons: the F1 of their pixels, each of which
-    counts as met where the other has one within a thirty-second of the height."""
-    reach = max(1, round(found.shape[1] * _TOLERANCE))
-    a, b = (torch.from_numpy(clip.max(-1) > 0).float() for clip in (found, control))
-    near_a, near_b = (max_pool2d(x[:, None], 2 * reach + 1, 1, reach)[:, 0] for x in (a, b))
-    if a.sum() == 0 or b.sum() == 0:
-        return float(a.sum() == b.sum())
-    precision, recall = float((a * near_b).sum() / a.sum()), float((b * near_a).sum() / b.sum())
-    return 2 * precision * recall / max(precision + recall, 1e-9)
-
-
-def _taken_again(frames: Frames, control: Frames) -> float | None:
-    from ..media.pose import extract_pose, skeleton_frames
-
+def _taken_again(frames: Frames, control: ControlClip) -> float | None:
     try:
-        keypoints = extract_pose(frames)
-    except InputError:  # nobody is to be seen
-        return 0.0
+        measures = control_fidelity(frames, control, make_preprocessor(control.kind))
     except MissingExtraError:
         return None
-    height, width = control.shape[1:3]
-    keypoints[..., :2] *= (width / frames.shape[2], height / frames.shape[1])
-    return skeleton_overlap(skeleton_frames(keypoints, height, width), control)
+    return measures[_AGAIN[control.kind]]
 
 
 def _to_truth(source: SampleSet, clip: int, frames: Frames) -> Fidelity:

@@ -33,7 +33,7 @@ class ControlClip:
     """A clip ready to steer a model: `stream` (f H W 3) uint8, read as it is asked for.
 
     Of extracted skeletons, `num_bridged` frames lie in short gaps of the detection and were drawn between
-    their neighbours, and `num_empty` frames show nobody and are black.
+    their neighbours, `num_empty` frames show nobody and are black, and `num_people` were told apart.
     """
 
     stream: Frames
@@ -45,6 +45,10 @@ class ControlClip:
     num_bridged: int = 0
     num_empty: int = 0
     taken: tuple[int, ...] = ()  # which frames of the source these are
+    num_people: int = 0
+    keypoints: NDArray[np.floating] | None = (
+        None  # (t f n 4): x, y in pixels of the frame, z, visibility
+    )
 
     @property
     def frames(self) -> Frame:

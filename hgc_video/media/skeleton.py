@@ -1,9 +1,11 @@
-"""Draws OpenPose-style skeletons: 18 COCO joints, the usual colours, black ground.
+"""Draws OpenPose-style skeletons: 18 COCO joints, hands and faces, the usual colours, black ground.
 
 Knows nothing about where the joints come from; only numpy is needed.
 """
 
 from __future__ import annotations
+
+from colorsys import hsv_to_rgb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,18 @@ COLOURS = (
     (0, 0, 255), (85, 0, 255), (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85),
 )  # fmt: skip
 
+# A whole person: the body, 21 points of each hand, 70 of the face. Who has a body alone has 18 points.
+BODY, LEFT_HAND, RIGHT_HAND, FACE = slice(0, 18), slice(18, 39), slice(39, 60), slice(60, 130)
+GROUPS = (BODY, LEFT_HAND, RIGHT_HAND, FACE)
+NUM_POINTS = FACE.stop
+_FINGERS = tuple(
+    (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1)
+    for finger in range(5)
+    for joint in range(4)
+)
+_HAND_COLOURS = tuple(tuple(255 * c for c in hsv_to_rgb(k / 20, 1, 1)) for k in range(20))
+_HAND_JOINT, _FACE_POINT = (0, 0, 255), (255, 255, 255)
+
 _BONE_DIM = 0.6  # OpenPose draws bones at 60 % of the joint's colour
 
 
@@ -47,8 +61,49 @@ def draw_skeleton(
     """
     if joints.shape != (len(JOINTS), 3):
         raise ValueError(f"joints must be (18, 3), got {joints.shape}")
-    stroke = max(1.5, min(height, width) * 8 / 512) if stroke is None else stroke
     canvas = np.zeros((height, width, 3), np.float32)
+    _draw_body(canvas, joints, stroke or _stroke(height, width), min_visibility)
+    return _rounded(canvas)
+
+
+def draw_people(
+    people: NDArray[np.floating], height: int, width: int, *, min_visibility: float = 0.3
+) -> NDArray[np.uint8]:
+    """One frame (H W 3) of people (p n 3), n being 18 for bodies or 130 with hands and face, as
+    `draw_skeleton`; later people over earlier ones."""
+    canvas, stroke = np.zeros((height, width, 3), np.float32), _stroke(height, width)
+    for person in people:
+        _draw_body(canvas, person[BODY], stroke, min_visibility)
+        for hand in (LEFT_HAND, RIGHT_HAND):
+            if len(person) > BODY.stop and person[hand, 2].min() >= min_visibility:
+                _draw_hand(canvas, person[hand, :2], stroke)
+        for point in person[FACE]:
+            if point[2] >= min_visibility:
+                _stamp(
+                    canvas,
+                    point[:2],
+                    point[:2],
+                    stroke * 3 / 8,
+                    np.asarray(_FACE_POINT, np.float32),
+                )
+    return _rounded(canvas)
+
+
+def _stroke(height: int, width: int) -> float:
+    return max(1.5, min(height, width) * 8 / 512)
+
+
+def _draw_hand(canvas: NDArray[np.float32], points: NDArray[np.floating], stroke: float) -> None:
+    """Paints a hand (21 2): fingers a quarter as wide as bones, each bone of a colour, and its joints."""
+    for (a, b), colour in zip(_FINGERS, _HAND_COLOURS, strict=True):
+        _stamp(canvas, points[a], points[b], max(0.5, stroke / 8), np.asarray(colour, np.float32))
+    for point in points:
+        _stamp(canvas, point, point, stroke / 4, np.asarray(_HAND_JOINT, np.float32))
+
+
+def _draw_body(
+    canvas: NDArray[np.float32], joints: NDArray[np.floating], stroke: float, min_visibility: float
+) -> None:
     seen = joints[:, 2] >= min_visibility
     for (a, b), colour in zip(BONES, COLOURS, strict=False):
         if seen[a] and seen[b]:
@@ -57,6 +112,9 @@ def draw_skeleton(
     for joint, colour in zip(joints, COLOURS, strict=True):
         if joint[2] >= min_visibility:
             _stamp(canvas, joint[:2], joint[:2], stroke / 2, np.asarray(colour, np.float32))
+
+
+def _rounded(canvas: NDArray[np.float32]) -> NDArray[np.uint8]:
     frame: NDArray[np.uint8] = np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
     return frame
 

@@ -9,17 +9,27 @@ from ..media.control import ControlClip, Placement, load_control, name_of, sourc
 from ..media.frame_choice import FrameChoice
 from ..media.frames import Frame
 from ..media.video import VideoLike, read_image
-from ..models.load import ModelFacts
+from ..models.load import EMBEDDED, ModelFacts
 from ..options import GenerateOptions
+from ..preprocess.base import Preprocessor
+from ..preprocess.depth import Depth
+from ..preprocess.extract import extract_control
+from ..preprocess.registry import choose_preprocessors
 
 
-def read_controls(options: GenerateOptions, facts: ModelFacts) -> list[ControlClip]:
+def read_controls(
+    options: GenerateOptions, facts: ModelFacts, progress: bool = False
+) -> list[ControlClip]:
     """The control clips; the first one decides frames, size and rate of all."""
+    raw = choose_preprocessors(options.extract, options.control_kinds)
+    for preprocessor in raw.values():
+        preprocessor.require(options.offline)
     rates = source_rates(options.control_clips, options.source_fps)
     (kind, video), *others = options.control_clips.items()
     start, stop = options.span
     choice = FrameChoice(start, stop, options.every, options.loop)
-    first = _read_control(options, facts, kind, video, rates[kind], choice)
+    made = raw.get(kind)
+    first = _read_control(options, facts, kind, video, rates[kind], choice, made, progress)
     num_frames, height, width = first.shape
     read = [first]
     sized = options.model_copy(
@@ -29,7 +39,10 @@ def read_controls(options: GenerateOptions, facts: ModelFacts) -> list[ControlCl
     beside = FrameChoice(loop=options.loop, start_s=begins)
     for kind, video in others:
         try:
-            read.append(_read_control(sized, facts, kind, video, rates[kind], beside))
+            made = raw.get(kind)
+            read.append(
+                _read_control(sized, facts, kind, video, rates[kind], beside, made, progress)
+            )
         except InputError as error:
             told = (
                 f"the {kind} clip, {name_of(video)}, beside the {options.control_kinds[0]} clip of "
@@ -37,6 +50,23 @@ def read_controls(options: GenerateOptions, facts: ModelFacts) -> list[ControlCl
             told += f"{num_frames} frames at {first.fps:g} fps ({num_frames / first.fps:.1f} s)"
             raise type(error)(f"{told}: {error}") from error
     return read
+
+
+def choose_fidelity(options: GenerateOptions) -> dict[str, Preprocessor]:
+    """What extracts each control from the finished clip again: as told, else what extracted it before, else
+    the default of its kind. Says before the run what is missing, as `Preprocessor.require`."""
+    if not options.fidelity:
+        return {}
+    if options.fidelity is not True:
+        again = choose_preprocessors(options.fidelity, options.control_kinds)
+    else:
+        again = choose_preprocessors(True, options.control_kinds)
+        if options.model == EMBEDDED and "depth" in again:
+            again["depth"] = Depth(model=EMBEDDED)  # it knows this model's world
+        again |= choose_preprocessors(options.extract, options.control_kinds)
+    for preprocessor in again.values():
+        preprocessor.require(options.offline)
+    return again
 
 
 def read_first_frame(options: GenerateOptions, clip: ControlClip) -> Frame | None:
@@ -50,17 +80,23 @@ def read_first_frame(options: GenerateOptions, clip: ControlClip) -> Frame | Non
 
 def _read_control(
     options: GenerateOptions, facts: ModelFacts, kind: str, video: VideoLike, rate: float | None,
-    choice: FrameChoice,
+    choice: FrameChoice, preprocessor: Preprocessor | None, progress: bool,
 ) -> ControlClip:  # fmt: skip
+    """A ready control clip, or what a preprocessor takes from a raw film."""
     given: dict[str, Any] = {
         "num_frames": options.num_frames, "height": options.height, "width": options.width,
         "fps": options.fps, "multiple": facts.multiple, "default_area": facts.default_area,
         "max_frames": facts.max_frames if facts.from_image else None, "choice": choice,
     }  # fmt: skip
-    if options.extract:
-        from ..media.pose import extract_control
-
-        return extract_control(video, kind, **given)
+    if preprocessor is not None:
+        return extract_control(
+            video,
+            preprocessor,
+            source_fps=rate,
+            offline=options.offline,
+            progress=progress,
+            **given,
+        )
     invert = options.invert_depth and kind == "depth"
     return load_control(
         video, kind, source_fps=rate, invert_depth=invert, force=options.force, **given

@@ -150,7 +150,7 @@ class Run:
         """A row of figures for every step that was carried out."""
         return summaries(self.graph, self.executed())
 
-    def _cache_nbytes(self) -> dict[str, int]:
+    def _cache_nbytes(self) -> dict[str, Any]:
         """What the cache held at most, and what was copied between the device and the offload tier."""
         if self.engine is None:
             return {}

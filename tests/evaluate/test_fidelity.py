@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hgc_video.errors import MissingExtraError, ModelError
-from hgc_video.evaluate.fidelity import Fidelity, fidelity, skeleton_overlap
+from hgc_video.evaluate.control_fidelity import overlap
+from hgc_video.evaluate.fidelity import Fidelity, fidelity
 from hgc_video.evaluate.perceptual import clip_score, frechet_distance, lpips, video_features
 from hgc_video.evaluate.table import markdown, rows
 from hgc_video.models.load import model_folder
@@ -29,19 +30,19 @@ def drawn(columns):
 
 def test_skeletons_agree_where_their_lines_meet():
     line = drawn([20])
-    assert skeleton_overlap(line, line) == 1
-    assert skeleton_overlap(line, drawn([22])) == 1  # two pixels of 64 are within reach
-    assert skeleton_overlap(line, drawn([30])) == 0
-    assert skeleton_overlap(line, drawn([20, 40])) == pytest.approx(2 / 3)
-    assert skeleton_overlap(line, drawn([])) == 0
-    assert skeleton_overlap(drawn([]), drawn([])) == 1
+    assert overlap(line, line) == 1
+    assert overlap(line, drawn([22])) == 1  # two pixels of 64 are within reach
+    assert overlap(line, drawn([30])) == 0
+    assert overlap(line, drawn([20, 40])) == pytest.approx(2 / 3)
+    assert overlap(line, drawn([])) == 0
+    assert overlap(drawn([]), drawn([])) == 1
 
 
 @needs_data
 def test_a_real_clip_keeps_to_its_own_control_and_not_to_another(detector):
     from hgc_video.evaluate.trials import SampleSet
-    from hgc_video.media.pose import extract_control
     from hgc_video.media.video import read_frames
+    from hgc_video.preprocess.extract import extract_control
 
     class Given:
         control = extract_control(DATA / "dance.mp4", num_frames=3, height=256, width=160)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hgc_video.media.skeleton import BONES, COLOURS, JOINTS, draw_skeleton
+from hgc_video.media.skeleton import (
+    BONES,
+    COLOURS,
+    FACE,
+    JOINTS,
+    LEFT_HAND,
+    NUM_POINTS,
+    draw_people,
+    draw_skeleton,
+)
 
 # As published with OpenPose's COCO model; foreign clips and pretrained ControlNets hold to them.
 PUBLISHED = {
@@ -89,3 +98,29 @@ def test_joints_are_left_as_given_and_a_wrong_shape_is_named():
     assert np.array_equal(joints, grid())
     with pytest.raises(ValueError, match=r"\(18, 3\), got \(17, 3\)"):
         draw_skeleton(joints[:17], 160, 240)
+
+
+def test_several_people_are_drawn_each_and_a_body_alone_as_ever():
+    one = np.array([[20 + 3 * (k % 5), 10 + 3 * k, 1.0] for k in range(18)])
+    alone = draw_skeleton(one, 80, 160)
+    assert np.array_equal(draw_people(one[None], 80, 160), alone)
+    both = draw_people(np.stack([one, one + np.array([90, 0, 0])]), 80, 160)
+    assert np.array_equal(both[:, :70], alone[:, :70]) and np.array_equal(
+        both[:, 90:], alone[:, :70]
+    )
+    assert draw_people(np.zeros((0, 18, 3)), 80, 160).max() == 0
+
+
+def test_hands_and_faces_are_drawn_as_openpose_draws_them():
+    person = np.zeros((NUM_POINTS, 3))
+    person[LEFT_HAND, :2] = [(100 + 12 * (k % 4), 40 + 12 * (k // 4)) for k in range(21)]
+    person[FACE, :2] = [(20 + 5 * (k % 10), 60 + 6 * (k // 10)) for k in range(70)]
+    assert draw_people(person[None], 200, 300).max() == 0, "what is not seen is not drawn"
+    person[LEFT_HAND, 2] = person[FACE, 2] = 1
+    frame = draw_people(person[None], 512, 512)
+    joints = person[LEFT_HAND, :2].astype(int)
+    assert (frame[joints[:, 1], joints[:, 0]] == (0, 0, 255)).all()
+    points = person[FACE, :2].astype(int)
+    assert (frame[points[:, 1], points[:, 0]] == 255).all()
+    person[LEFT_HAND.start, 2] = 0
+    assert (draw_people(person[None], 512, 512)[:, 90:] == 0).all(), "no half of a hand"

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hgc_video.errors import HGCVideoWarning, InputError, MissingExtraError
-from hgc_video.media.pose import _bridged, extract_control, extract_pose, skeleton_frames
 from hgc_video.media.video import probe, read_frames
+from hgc_video.preprocess.extract import extract_control
+from hgc_video.preprocess.landmarks import PeopleFinder
+from hgc_video.preprocess.pose import Pose, extract_pose, skeleton_frames
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -61,18 +64,6 @@ def test_gaps_are_bridged(detector):
     assert np.isfinite(keypoints).all()
 
 
-def someone(x):
-    return np.full((18, 4), float(x))
-
-
-def test_short_gaps_are_bridged_and_counted_and_elsewhere_nobody_is():
-    found = [None, None, someone(1), None, None, someone(4), *[None] * 4, someone(5), None]
-    keypoints, num_bridged = _bridged(found, max_gap=3)
-    assert num_bridged == 2
-    assert keypoints[:, 0, 0].tolist() == [0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 5, 0]
-    assert (keypoints[[0, 1, 6, 7, 8, 9, 11], :, 3] == 0).all()  # not seen, so not drawn
-
-
 @needs_data
 def test_nobody_is_drawn_before_the_person_enters(detector, tmp_path):
     dancer = read_frames(DATA / "dance.mp4", indices=range(0, 24, 2))
@@ -115,15 +106,76 @@ def test_detection_is_silent(detector, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_only_pose_is_extracted():
-    with pytest.raises(InputError, match="allowed: pose"):
-        extract_control(np.zeros((1, 64, 64, 3), np.uint8), "depth")
-
-
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     with pytest.raises(MissingExtraError, match=r"hgc_video\[pose\]|Python 3.11 or 3.12"):
         extract_pose(np.zeros((1, 64, 64, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def two_people():
+    """A dancer, and from the fifth of 12 frames on a second one beside her (12 540 844 3)."""
+    sizes = ((540, 304), (540, 540))
+    films = (("dance.mp4", range(0, 24, 2)), ("moonwalk.mp4", range(12)))
+    left, right = (
+        np.stack([
+            np.asarray(Image.fromarray(frame).resize(size[::-1]))
+            for frame in read_frames(DATA / name, indices=indices)
+        ])
+        for (name, indices), size in zip(films, sizes, strict=True)
+    )  # fmt: skip
+    right[:4] = 120
+    return np.concatenate([left, right], 2)
+
+
+@needs_data
+def test_two_people_of_whom_one_enters_late(detector, two_people):
+    control = extract_control(two_people, fps=12, source_fps=12, height=544, width=832)
+    assert (control.num_people, control.num_empty) == (2, 0)
+    drawn = control.frames.max(-1) > 0
+    assert drawn[:, :, :300].any((1, 2)).all(), "the dancer is in every frame"
+    assert drawn[:, :, 310:].any((1, 2)).tolist() == [False] * 4 + [True] * 8
+    alone = extract_control(two_people, "pose:max_people=1", fps=12, source_fps=12)
+    assert alone.num_people == 1
+
+
+@needs_data
+def test_each_of_several_people_is_found_as_if_alone(detector, two_people):
+    with PeopleFinder() as finder:
+        both = [finder.people(frame) for frame in two_people[6:9]]
+    with PeopleFinder() as finder:
+        alone = [finder.people(frame) for frame in two_people[6:9, :, 304:]]
+    assert [len(people) for people in both] == [2, 2, 2]
+    for people, (person,) in zip(both, alone, strict=True):
+        right = people[people[:, :, 0].mean(1).argmax()]
+        assert np.abs(right[:, :2] - [304, 0] - person[:, :2]).mean() < 8  # of 400 pixels high
+
+
+@needs_data
+def test_hands_and_a_face_on_request(detector):
+    frames = read_frames(DATA / "dance.mp4", indices=[8, 10])
+    (first, _) = Pose(hands=True, face=True).estimates(frames, 12)
+    (person,) = first
+    assert person.shape == (130, 4)
+    body, hand, face = person[:18], person[39:60], person[60:]
+    assert hand[:, 3].min() == 1, "the right hand is in the air"
+    assert np.linalg.norm(hand[0, :2] - body[4, :2]) < 60, "it begins at the wrist"
+    assert np.linalg.norm(face[30, :2] - body[0, :2]) < 30, "the tip of the nose"
+    assert face[:17, 1].argmax() == 8, "the chin is lowest"
+    right, left = face[68], face[69]
+    assert np.abs(right - body[14])[:2].max() < 15 and np.abs(left - body[15])[:2].max() < 15
+    plain = extract_control(frames, "pose", source_fps=12, fps=12, height=640, width=384).frames
+    whole = extract_control(
+        frames, "pose:hands=true,face=true", source_fps=12, fps=12, height=640, width=384
+    ).frames
+    assert (whole == 255).all(-1).sum() > 100 > (plain == 255).all(-1).sum(), "white points"
+
+
+def test_a_python_without_mediapipe_is_told_what_to_use(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(MissingExtraError, match=r"rtmpose .*hgc_video\[rtmpose\]"):
+        extract_control(np.zeros((1, 64, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize("name", ["dance", "moonwalk", "running"])

@@ -1,0 +1,1 @@
+"""Controls taken from raw films: one preprocessor a file, a registry, and what they found kept on disk"""
