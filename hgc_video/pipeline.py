@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from .clip import Clip
 from .errors import HGCVideoWarning, InputError
-from .files import check_distinct, own_folder
+from .files import check_distinct, own_folder, user_path
 from .media.control import ControlClip
-from .media.frames import LazyFrames
+from .media.frames import Frames, LazyFrames
 from .media.left_out import left_out
 from .media.video import ImageLike, VideoLike, check_output
 from .models.device import choose_device, choose_dtype
@@ -25,7 +25,7 @@ from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .options import GenerateOptions, check_prompt_length
 from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
-from .report import Stopwatch
+from .report import Report, Stopwatch
 from .sampling.controls import read_controls, read_first_frame
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def generate(
     offline: bool = False,
     auto_calibrate: bool = False,
     calibration_dir: str | os.PathLike[str] | None = None,
+    work: str | os.PathLike[str] | None = None,
+    checkpoint_every_s: float = 60.0,
     progress: bool = True,
     callback: StepCallback | None = None,
 ) -> Clip:
@@ -105,6 +107,11 @@ def generate(
             refused where nothing fits. None is what is free on the device.
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
             is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames.
+        work: a folder that keeps what the run has made: every `checkpoint_every_s` seconds, after steps that
+            leave little to keep. The same call, or `resume(work)`, goes on from there after the process
+            ended, to the same clip; a clip that is done is not made again, and another one's folder is
+            refused. With it, Ctrl-C has the run finish its step first, a second Ctrl-C ends it at once.
+            None keeps a run with `out` that takes more than two minutes in "OUT.work", until it is done.
         height, width, fps: None follows the control clip.
         source_fps: the rate of a control clip that carries none (a folder of images, frames in memory).
         invert_depth: the depth clip is bright where it is far.
@@ -121,7 +128,8 @@ def generate(
         InputError: something given cannot be used; the message says what and what to do.
         ModelError: the model cannot be found or loaded.
         MissingExtraError: `extract` needs a package that is not installed.
-        Cancelled: the callback returned False.
+        StateError: `work` is of another run, is in use, or its model or an input changed.
+        Cancelled: the callback returned False, or Ctrl-C stopped a run that is kept.
 
     Warns:
         HGCVideoWarning: what of the control clip is left out, frames or sound; memory ran out and a smaller
@@ -135,8 +143,11 @@ def generate(
         num_frames=num_frames, context_length=context_length, context_overlap=context_overlap,
         height=height, width=width, fps=fps, source_fps=source_fps, invert_depth=invert_depth,
         motion=motion, seed=seed, extract=extract, memory=memory, out=out, device=device, dtype=dtype,
-        offline=offline, auto_calibrate=auto_calibrate, calibration_dir=calibration_dir,
+        offline=offline, auto_calibrate=auto_calibrate, calibration_dir=calibration_dir, work=work,
+        checkpoint_every_s=checkpoint_every_s,
     )  # fmt: skip
+    if work is not None and seed is None:
+        given = given.model_copy(update={"seed": _begun_seed(work)})
     model = local_model(model, offline)
     facts = read_facts(model)
     options = given.model_copy(update={"model": model}).for_model(
@@ -158,24 +169,51 @@ def generate(
     if auto_calibrate:
         loading = {"device": device, "dtype": torch_dtype, "offline": offline}
         chosen = _calibrated(options, own_folder(calibration_dir), progress, loading)
-    with clock("load"):
-        pipe = load_pipeline(
-            model, *options.control_kinds, device=device, dtype=torch_dtype, offline=offline
-        )
-    for text in options.prompts:
-        check_prompt_length(pipe.tokenizer, text)
-    if negative_prompt:
-        check_prompt_length(pipe.tokenizer, negative_prompt, "negative prompt")
-    from .sampling.make import (  # loads torch, which wrong input need not wait for
-        RunSetup,
-        make_frames,
-    )
+    from .jobs.checkpoint.work import Work  # loads torch, which wrong input need not wait for
 
-    setup = RunSetup(options, chosen, tuple(clips), pipe, clock, facts, memory, context, first)
-    run, frames = make_frames(setup, callback, progress)
-    shown = clips[0].stream
-    control_frames = shown.as_array() if isinstance(shown, LazyFrames) else shown
-    return Clip(frames=frames, fps=clips[0].fps, report=run.report(), control=control_frames)
+    kept = Work(options)
+    with kept.kept():
+        report = kept.finished()
+        if report is not None:
+            return _made_before(options, report, clips[0])
+        with clock("load"):
+            pipe = load_pipeline(
+                model, *options.control_kinds, device=device, dtype=torch_dtype, offline=offline
+            )
+        for text in options.prompts:
+            check_prompt_length(pipe.tokenizer, text)
+        if negative_prompt:
+            check_prompt_length(pipe.tokenizer, negative_prompt, "negative prompt")
+        from .sampling.make import RunSetup, make_frames
+
+        setup = RunSetup(options, chosen, tuple(clips), pipe, clock, facts, memory, context, first)
+        run, frames = make_frames(setup, callback, progress, kept.keeper)
+        report = run.report()
+        kept.finish(report)
+    return Clip(frames=frames, fps=clips[0].fps, report=report, control=_shown(clips[0]))
+
+
+def _shown(control: ControlClip) -> Frames:
+    """The control frames for who looks at the clip."""
+    shown = control.stream
+    return shown.as_array() if isinstance(shown, LazyFrames) else shown
+
+
+def _made_before(options: GenerateOptions, report: Report, control: ControlClip) -> Clip:
+    """The clip that lies where it was written."""
+    from .sampling.make import written_frames
+
+    assert options.out is not None
+    size = (report.num_frames, report.height, report.width)
+    frames = written_frames(user_path(options.out), size)
+    return Clip(frames=frames, fps=report.fps, report=report, control=_shown(control))
+
+
+def _begun_seed(work: str | os.PathLike[str]) -> int | None:
+    """The seed that a run drew which was begun in this folder."""
+    from .jobs.checkpoint.work import begun_seed
+
+    return begun_seed(work)
 
 
 def _check_out(options: GenerateOptions) -> None:

@@ -18,7 +18,7 @@ ALWAYS = {"errors", "__version__"}  # what everybody may import
 # Each room and what it may import of ours, besides itself and ALWAYS: a room, or one module of it. Every
 # room is here: who adds one says what it may know. DESIGN.md, "Rooms", says why.
 MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": {"clip", "enable", "pipeline", "report"},
+    "__init__": {"clip", "enable", "jobs", "pipeline", "report"},
     "errors": set(),
     "files": set(),
     "options": set(),
@@ -38,9 +38,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "enable": {"cache", "models", "plan", "report"},
     "forecast": {"files", "measure", "media", "models", "options", "plan", "sampling"},
     "pipeline": {
-        "clip", "evaluate", "files", "media", "models", "options", "plan", "report", "sampling", "tune",
+        "clip", "evaluate", "files", "jobs.checkpoint", "media", "models", "options", "plan", "report",
+        "sampling", "tune",
     },
-    "cli": {"evaluate", "files", "forecast", "models", "options", "pipeline", "plan", "tune"},
+    "jobs": {
+        "cache", "clip", "files", "models", "options", "pipeline", "plan", "report", "sampling",
+    },
+    "cli": {"clip", "evaluate", "files", "forecast", "jobs", "models", "options", "pipeline", "plan", "tune"},
 }  # fmt: skip
 EDGE = {"cli"}  # what nobody imports
 READS_ENVIRONMENT = {"cli", "files"}  # where a user says that our own folder is to be
@@ -51,6 +55,8 @@ MOST_AT_THE_ROOT = 10  # modules
 PATCH = "cache/patch.py"  # the only file that replaces a method of an instance
 # The command line prints warnings in one line, for its own process.
 PRINTS_WARNINGS = "cli/shell.py", "replaces .showwarning of an object"
+# A run that goes on gives its scheduler back what it keeps from step to step, which is data.
+GIVES_BACK_DATA = "sampling/scheduler_state.py", "writes to the __dict__ of an object"
 
 
 class Source:
@@ -351,7 +357,10 @@ def test_pure_modules_load_nothing_heavy():
 def test_only_one_file_replaces_a_method_of_an_instance():
     found = offences(replaced_methods)
     found = [line for line in found if line.split(":")[0] != PATCH]
-    assert [(line.split(":")[0], line.split(": ")[1]) for line in found] == [PRINTS_WARNINGS]
+    assert [(line.split(":")[0], line.split(": ")[1]) for line in found] == [
+        PRINTS_WARNINGS,
+        GIVES_BACK_DATA,
+    ]
     assert offences(replaced_methods, [s for s in SOURCES if s.name == PATCH])
 
 

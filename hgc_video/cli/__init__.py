@@ -1,4 +1,4 @@
-"""The command line: `hgc-video generate | plan | policies | models | doctor`, and `calibrate | search |
+"""The command line: `hgc-video generate | resume | plan | policies | models | doctor`, and `calibrate | search |
 compare` for schedules.
 
 The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import signal
 
-from . import compare, generate, plan, tune
+from . import compare, generate, plan, resume, tune
 from .shell import app
 
-__all__ = ["app", "compare", "generate", "main", "plan", "tune"]
+__all__ = ["app", "compare", "generate", "main", "plan", "resume", "tune"]
 
 
 def main() -> None:
     """The entry point of the `hgc-video` command."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill cleans up as Ctrl-C does
+    # A kill cleans up as Ctrl-C does; a run that is kept finishes its step first (jobs/checkpoint).
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()
