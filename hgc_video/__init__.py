@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 __all__ = [
     "Clip", "Generator", "HGCVideoError", "Report", "__version__", "disable_cache", "enable_cache",
-    "generate",
+    "generate", "resume",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .enable import disable_cache, enable_cache
     from .errors import HGCVideoError
     from .generator import Generator
+    from .jobs.resume import resume
     from .pipeline import generate
     from .report import Report
 else:
@@ -33,6 +34,7 @@ else:
             "HGCVideoError": "errors",
             "Report": "report",
             "generate": "pipeline",
+            "resume": "jobs.resume",
         }
         if name not in homes:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

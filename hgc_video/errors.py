@@ -4,7 +4,8 @@ HGCVideoError
 ├── InputError            what the user gave cannot be used (also a ValueError)
 │   ├── VideoError        a clip that cannot be read or written
 │   ├── PromptError       an empty or too long prompt
-│   └── PresetError       an unknown preset, policy or policy field
+│   ├── PresetError       an unknown preset, policy or policy field
+│   └── StateError        a run's state that cannot be kept, or is of another run
 ├── PlanError             a schedule or chunk plan that is not valid
 ├── AdapterError          a model whose layout is not known
 ├── CacheStateError       a cached tensor that does not belong here
@@ -47,6 +48,10 @@ class PromptError(InputError):
 
 class PresetError(InputError):
     """An unknown preset, policy or policy field."""
+
+
+class StateError(InputError):
+    """A run's state that cannot be written, or a kept one that is of another run."""
 
 
 class PlanError(HGCVideoError, ValueError):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from .clip import Clip
 from .errors import InputError, nearest
-from .files import numbered, own_folder
+from .files import numbered, own_folder, user_path
+from .media.control import ControlClip
 from .media.frames import Frames, LazyFrames
 from .media.video import VideoLike
 from .models.device import choose_device, choose_dtype
@@ -23,11 +24,15 @@ from .options import LOADING, GenerateOptions, check_prompt_length
 from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
 from .preprocess.base import Preprocessor
-from .report import Stopwatch
+from .report import Report, Stopwatch
 from .sampling.controls import choose_fidelity, read_controls, read_first_frame
 from .sampling.outputs import check_out, extras_of, tell_left_out
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .jobs.checkpoint.work import Work
     from .sampling.make import RunSetup
 
 StepCallback = Callable[[int, int, Any], "bool | None"]
@@ -97,31 +102,24 @@ class Generator:
         ]  # fmt: skip
         for one in every:
             check_out(one)
-        setup = self._setup(every, facts, progress)
-        for one in every:
-            _check_lengths(one, setup.pipe.tokenizer)
-        made = [_made(setup, callback, progress)]
-        for one in every[1:]:
-            again = replace(setup, options=one, stopwatch=Stopwatch())
-            made.append(_made(again, callback, progress))
-        return made
+            choose_fidelity(one)
+        shared = self._shared(every, facts, progress)
+        return [self._one(one, every, shared, progress, callback) for one in every]
 
     def unload(self) -> None:
         """Frees the pipeline; the next call loads one."""
         self._loaded = None
 
-    def _setup(
+    def _shared(
         self, every: Sequence[GenerateOptions], facts: ModelFacts, progress: bool
-    ) -> RunSetup:
-        """What all runs share, and the first of them."""
+    ) -> _Shared:
+        """What all clips have in common."""
         options = every[0]
         chosen = resolve(options.preset, options.model)
         choose_device(options.device)
         budget = None if options.memory is None else parse_nbytes(options.memory)
-        clock = Stopwatch()
-        for one in every:
-            choose_fidelity(one)
         context = options.context(facts.max_frames)
+        clock = Stopwatch()
         with clock("control"):
             clips = read_controls(options, facts, progress)
             for one in every:
@@ -130,11 +128,31 @@ class Generator:
         tell_left_out(options, facts, clips)
         if options.auto_calibrate:
             chosen = _calibrated(options, own_folder(options.calibration_dir), progress)
-        with clock("load"):
-            pipe = self._pipeline(options)
-        from .sampling.make import RunSetup  # loads torch, which wrong input need not wait for
+        return _Shared(chosen, tuple(clips), facts, budget, context, first, clock)
 
-        return RunSetup(options, chosen, tuple(clips), pipe, clock, facts, budget, context, first)
+    def _one(
+        self, options: GenerateOptions, every: Sequence[GenerateOptions], shared: _Shared,
+        progress: bool, callback: StepCallback | None,
+    ) -> Clip:  # fmt: skip
+        """One of the clips; one that was made before in its work folder is not made again."""
+        from .jobs.checkpoint.work import Work  # loads torch, which wrong input need not wait for
+        from .sampling.make import RunSetup
+
+        work = Work(options)
+        with work.kept():
+            if (report := work.finished()) is not None:
+                return _made_before(options, report, shared.clips[0])
+            clock = shared.clock if options is every[0] else Stopwatch()
+            with clock("load"):
+                pipe = self._pipeline(options)
+            if options is every[0]:
+                for one in every:
+                    _check_lengths(one, pipe.tokenizer)
+            setup = RunSetup(
+                options, shared.preset, shared.clips, pipe, clock, shared.facts, shared.budget,
+                shared.context, shared.first,
+            )  # fmt: skip
+            return _made(setup, callback, progress, work)
 
     def _pipeline(self, options: GenerateOptions) -> Any:
         """The pipeline that the options need: the one before, or a newly loaded one in its place."""
@@ -159,7 +177,7 @@ def clips_of(given: Mapping[str, Any]) -> list[GenerateOptions]:
         InputError: an option that is not possible; lists of different length, or empty.
     """
     if not is_list(given):
-        return [GenerateOptions(**given)]
+        return [GenerateOptions(**_with_begun_seed(given))]
     lists = {n: v for n in ("prompt", "seed") if isinstance(v := given.get(n), list | tuple)}
     lengths = {name: len(values) for name, values in lists.items()}
     count = max(lengths.values())
@@ -169,27 +187,67 @@ def clips_of(given: Mapping[str, Any]) -> list[GenerateOptions]:
     made = []
     for at in range(count):
         one = {**given, **{name: values[at] for name, values in lists.items()}}
-        if one.get("out") is not None and count > 1:
-            one["out"] = numbered(one["out"], at + 1)
-        made.append(GenerateOptions(**one))
+        for place in ("out", "work"):
+            if one.get(place) is not None and count > 1:
+                one[place] = numbered(one[place], at + 1)
+        made.append(GenerateOptions(**_with_begun_seed(one)))
     return made
 
 
-def _made(setup: RunSetup, callback: StepCallback | None, progress: bool) -> Clip:
+def _with_begun_seed(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with the seed that a run drew which was begun in their work folder."""
+    if given.get("work") is None or given.get("seed", 0) is not None:
+        return given
+    from .jobs.checkpoint.work import begun_seed
+
+    return {**given, "seed": begun_seed(given["work"])}
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What clips that differ in prompt, seed and file have in common: preset, control clips, facts of the
+    model, memory budget, windows, the first frame, and how long that took."""
+
+    preset: Preset
+    clips: tuple[ControlClip, ...]
+    facts: ModelFacts
+    budget: int | None
+    context: tuple[int, int]
+    first: NDArray[np.uint8] | None
+    clock: Stopwatch
+
+
+def _made(setup: RunSetup, callback: StepCallback | None, progress: bool, work: Work) -> Clip:
     from .sampling.make import make_frames
 
     again = choose_fidelity(setup.options)
-    run, frames = make_frames(setup, callback, progress)
+    run, frames = make_frames(setup, callback, progress, work.keeper)
     measured = {}
     if again:
         with setup.stopwatch("fidelity"):
             measured = _fidelity(setup, frames, again)
-    shown = setup.clips[0].stream
-    control = shown.as_array() if isinstance(shown, LazyFrames) else shown
+    report = replace(run.report(), fidelity=measured)
+    work.finish(report)
     return Clip(
-        frames=frames, fps=setup.clips[0].fps, control=control, extras=extras_of(run),
-        report=replace(run.report(), fidelity=measured),
+        frames=frames, fps=setup.clips[0].fps, control=_shown(setup.clips[0]), report=report,
+        extras=extras_of(run),
     )  # fmt: skip
+
+
+def _made_before(options: GenerateOptions, report: Report, control: ControlClip) -> Clip:
+    """The clip that lies where it was written."""
+    from .sampling.make import written_frames
+
+    assert options.out is not None
+    size = (report.num_frames, report.height, report.width)
+    frames = written_frames(user_path(options.out), size)
+    return Clip(frames=frames, fps=report.fps, report=report, control=_shown(control))
+
+
+def _shown(control: ControlClip) -> Frames:
+    """The control frames for who looks at the clip."""
+    shown = control.stream
+    return shown.as_array() if isinstance(shown, LazyFrames) else shown
 
 
 def _fidelity(

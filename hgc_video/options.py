@@ -235,6 +235,16 @@ class GenerateOptions(_Options):
         "hgc_video in $XDG_CACHE_HOME or ~/.cache",
     )  # fmt: skip
 
+    work: str | os.PathLike[str] | None = Field(
+        None, description="folder that keeps the run, so that it can go on; default: beside the clip, where "
+        "it takes more than two minutes",
+    )  # fmt: skip
+    checkpoint_every_s: Number = Field(
+        60.0,
+        ge=0,
+        description="the most seconds between two checkpoints, unless a step takes longer",
+    )
+
     @field_validator("negative_prompt", mode="before")
     @classmethod
     def _is_text(cls, value: Any) -> Any:

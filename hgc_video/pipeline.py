@@ -73,6 +73,8 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
     offline: bool = False,
     auto_calibrate: bool = False,
     calibration_dir: str | os.PathLike[str] | None = None,
+    work: str | os.PathLike[str] | None = None,
+    checkpoint_every_s: float = 60.0,
     progress: bool = True,
     callback: StepCallback | None = None,
 ) -> Clip | list[Clip]:
@@ -118,6 +120,11 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
             is never in memory as a whole; `Clip.frames` then reads that file. None keeps the frames. Of
             several clips the first is written to `NAME-1.mp4`, and so on.
+        work: a folder that keeps what the run has made: every `checkpoint_every_s` seconds, after steps that
+            leave little to keep. The same call, or `resume(work)`, goes on from there after the process
+            ended, to the same clip; a clip that is done is not made again, and another one's folder is
+            refused. With it, Ctrl-C has the run finish its step first, a second Ctrl-C ends it at once.
+            None keeps a run with `out` that takes more than two minutes in "OUT.work", until it is done.
         audio: True keeps the sound of the control clip, cut to the frames taken; False leaves it out; a file
             gives its own.
         codec, crf, pix_fmt: how .mp4 and .webm are encoded: "h264", "hevc", "av1" or "vp9", 0 is best,
@@ -146,7 +153,8 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
         InputError: something given cannot be used; the message says what and what to do.
         ModelError: the model cannot be found or loaded.
         MissingExtraError: `extract` needs a package that is not installed.
-        Cancelled: the callback returned False.
+        StateError: `work` is of another run, is in use, or its model or an input changed.
+        Cancelled: the callback returned False, or Ctrl-C stopped a run that is kept.
 
     Warns:
         HGCVideoWarning: what of the control clip is left out, frames or sound; memory ran out and a smaller

@@ -81,6 +81,8 @@ class Report(MacTotals):
     was carried out, with the reason of every step; `steps` a row of figures for each step;
     `options` every option of the run, as it was given or decided; `memory` how the clip was split to fit and
     `predicted_peak_nbytes` what that was predicted to take (0: nothing was split, so nothing was predicted);
+    `resumed_at` the steps that had been made when the run went on from a checkpoint, since when `seconds` and
+    `peak_nbytes` are measured;
     of extracted skeletons, `control_frames_bridged` lie in short gaps of the detection and were drawn
     between their neighbours, and `control_frames_empty` show nobody and are black; `fidelity` how near the
     controls are that were extracted from the finished clip again, by kind, where that was asked for.
@@ -117,6 +119,7 @@ class Report(MacTotals):
     control_frames_bridged: int = 0
     control_frames_empty: int = 0
     fidelity: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    resumed_at: int = 0
 
     def to_json(self) -> str:
         """All fields, and `macs`, `macs_baseline` and `macs_saved` before them."""
@@ -178,10 +181,11 @@ class Report(MacTotals):
         )
         stages = ", ".join(f"{k} {s:.1f}" for k, s in self.seconds.items() if k != "total")
         total = self.seconds.get("total", sum(self.seconds.values()))
+        resumed = f", since step {self.resumed_at}" if self.resumed_at else ""
         return [
             f"MACs      {_tera(self.macs)} of {_tera(self.macs_baseline)} T: "
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
-            f"seconds   {total:.1f} ({stages})",
+            f"seconds   {total:.1f} ({stages}{resumed})",
             f"memory    {_mebi(self.peak_nbytes)} at most, the cache {_mebi(self.cache_nbytes)}"
             f"{self._tiers()}",
             *(f"fidelity  {kind}: {_measures(told)}" for kind, told in self.fidelity.items()),

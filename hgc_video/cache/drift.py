@@ -5,7 +5,8 @@ A number is read back only when it is asked for; until then it is a pending scal
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -47,6 +48,15 @@ class Observers:
         """Forgets the run."""
         self._of.clear()
 
+    def state(self) -> list[Any]:
+        """What was seen, by window: plain data and tensors."""
+        return [[window, seen.state()] for window, seen in self._of.items()]
+
+    def restore(self, state: Collection[Any]) -> None:
+        """Has seen what `state` told."""
+        for window, seen in state:
+            self.at(window).restore(seen)
+
 
 class Observer:
     """Keeps the last inputs and predictions of a run; satisfies plan.adaptive.Signals."""
@@ -63,6 +73,21 @@ class Observer:
         self._input_change: Tensor | float = 0.0
         self._output_change: Tensor | float = 0.0
         self._drift: Tensor | float = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """All of it: plain data and tensors."""
+        return {
+            "computed_last": self.computed_last, "input": self._input, "output": self._output,
+            "at_refresh": self._at_refresh, "input_change": self._input_change,
+            "output_change": self._output_change, "drift": self._drift,
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Has seen what `state` told."""
+        self.computed_last = state["computed_last"]
+        self._input, self._output = state["input"], state["output"]
+        self._at_refresh, self._drift = state["at_refresh"], state["drift"]
+        self._input_change, self._output_change = state["input_change"], state["output_change"]
 
     def see_input(self, sample: Tensor) -> None:
         """A step's latents as its first model sees them."""

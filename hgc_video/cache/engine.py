@@ -7,7 +7,7 @@ costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -155,6 +155,28 @@ class Engine:
     def nbytes(self) -> int:
         """Bytes kept now, shared rows included."""
         return self.store.nbytes + self._wiring.nbytes
+
+    def state(self) -> dict[str, Any]:
+        """All that later steps of the run read, and what its report tells: plain data and tensors, which
+        are not copied. Ask between windows or steps."""
+        return {
+            "store": self.store.state(), "prediction": self.prediction.state(),
+            "wiring": self._wiring.state(), "log": self.log.state(),
+            "prepared": self._prepared.state(), "observers": self._observers.state(),
+            "peak_nbytes": self.peak_nbytes,
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Begins a run that goes on where another one of the same plan was when `state` was asked of it;
+        the models are wrapped already. The next position is the one after that."""
+        self._begin_run()
+        self.store.restore(state["store"], self._run, device)
+        self.prediction.restore(state["prediction"], self._models[0])
+        self._wiring.restore(state["wiring"])
+        self.log.restore(state["log"])
+        self._prepared.restore(state["prepared"])
+        self._observers.restore(state["observers"])
+        self.peak_nbytes = state["peak_nbytes"]
 
     def _begin_run(self) -> None:
         """Nothing of the run before is left."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..plan.cost import PARTS, by_part
 from ..plan.graph import BlockGraph
 from ..plan.schedule import Plan, Schedule, StepPlan
@@ -21,6 +24,18 @@ class ExecutionLog:
         self._steps: list[StepPlan] = []
         self._owed = by_part({})
         self.controlnet_branches = self._graph.branches
+
+    def state(self) -> dict[str, Any]:
+        """What was executed so far, as plain data."""
+        steps = Schedule("", tuple(self._steps)).to_dict()["steps"]
+        told = {"executed": self.executed, "owed": self._owed, "steps": steps}
+        return {**told, "controlnet_branches": self.controlnet_branches}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` told."""
+        self._steps = list(Schedule.from_dict({"name": "", "steps": state["steps"]}).steps)
+        self.executed, self._owed = state["executed"], state["owed"]
+        self.controlnet_branches = state["controlnet_branches"]
 
     def at(self, index: int, step: StepPlan) -> None:
         """A window's step begins; the first window speaks for the step."""

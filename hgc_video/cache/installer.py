@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -79,6 +79,23 @@ class Wiring:
             site.forget()
         for sites in self.of.values():
             sites.prompts.forget()
+
+    def state(self) -> dict[str, Any]:
+        """What sites know of earlier steps: projected texts, and what layers gave; plain data and tensors."""
+        return {
+            "layers": [[name, *site.seen()] for name, site in self.layers.items()],
+            "texts": [[name, site.state()] for name, site in self._texts.items()],
+            "prompts": [[name, sites.prompts.state()] for name, sites in self.of.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Has the sites know what `state` told; the models are wrapped."""
+        for name, *seen in state["layers"]:
+            self.layers[name].have_seen(*seen)
+        for name, texts in state["texts"]:
+            self._texts[name].restore(texts)
+        for name, prompts in state["prompts"]:
+            self.of[name].prompts.restore(prompts)
 
     @property
     def nbytes(self) -> int:

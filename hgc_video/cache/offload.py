@@ -27,6 +27,10 @@ class Parked(Protocol):
 
     nbytes: int
 
+    @property
+    def tensor(self) -> Tensor:
+        """The copy as it lies here, to be read alone."""
+
     def bring(self) -> tuple[Tensor, Wait | None]:
         """Begins to copy it back; the tensor, and what has the current stream wait until it has arrived."""
 
@@ -82,6 +86,12 @@ class PinnedHost:
 class _Pinned:
     def __init__(self, host: PinnedHost, tensor: Tensor) -> None:
         self._host, self._tensor, self.nbytes = host, tensor, tensor.nbytes
+
+    @property
+    def tensor(self) -> Tensor:
+        """The copy as it lies here; waits until it has arrived."""
+        self._host.stream.synchronize()
+        return self._tensor
 
     def bring(self) -> tuple[Tensor, Wait | None]:
         """Begins to copy it back."""
@@ -154,6 +164,11 @@ class _Mapped:
     ) -> None:
         self._tensor, self._place, self._free, self.nbytes = tensor, place, free, tensor.nbytes
 
+    @property
+    def tensor(self) -> Tensor:
+        """The copy as it lies here."""
+        return self._tensor
+
     def bring(self) -> tuple[Tensor, Wait | None]:
         """Copies it back."""
         kept = self._tensor
@@ -180,6 +195,11 @@ class _Shape:
         self._told: dict[str, Any] = {
             "size": tensor.shape, "stride": _strides(tensor), "dtype": tensor.dtype
         }  # fmt: skip
+
+    @property
+    def tensor(self) -> Tensor:
+        """A tensor of its shape."""
+        return self.bring()[0]
 
     def bring(self) -> tuple[Tensor, Wait | None]:
         """Makes it again."""

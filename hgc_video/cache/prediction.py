@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import Tensor
 
+from ..errors import CacheStateError
 from ..plan.graph import PREDICTION
 from ..plan.liveness import CFG_DELTA, delta
 from .cfg import both_branches
@@ -19,6 +21,21 @@ class PredictionCache:
 
     def __init__(self) -> None:
         self._output_type: Any = None
+
+    def state(self) -> str | None:
+        """The name of the UNet's output type, None before one was kept."""
+        return None if self._output_type is None else str(self._output_type.__name__)
+
+    def restore(self, state: str | None, unet: Any) -> None:
+        """Takes the output type of this name, which the UNet's own module knows; CacheStateError where it
+        does not."""
+        home = sys.modules[type(getattr(unet, "_orig_mod", unet)).__module__]
+        known = {None: None, "tuple": tuple}
+        self._output_type = known[state] if state in known else getattr(home, str(state), None)
+        if state is not None and not isinstance(self._output_type, type):
+            raise CacheStateError(
+                f"{type(unet).__name__} has no output {state}; begin the run anew"
+            )
 
     def keep(self, out: Any, sample: Tensor, step: CurrentStep) -> None:
         """Keeps what a later step reads of an output that was computed from `sample`."""

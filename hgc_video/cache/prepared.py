@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ..plan.adaptive import AdaptivePlan, Decide, Decision, Signals
+from ..plan.adaptive import (
+    AdaptivePlan,
+    Decide,
+    Decision,
+    Signals,
+    decider_state,
+    restored_decider,
+)
 from ..plan.cost import site_macs
 from ..plan.graph import BlockGraph
 from ..plan.liveness import Live, kept, live, reads
@@ -68,6 +76,18 @@ class PreparedSchedule:
         """Starts a run."""
         self._projected.clear()
         self._deciders.clear()
+
+    def state(self) -> dict[str, Any]:
+        """What later steps are decided by, as plain data."""
+        deciders = [[window, decider_state(d)] for window, d in self._deciders.items()]
+        return {"projected": sorted(self._projected), "deciders": deciders}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` told."""
+        self._projected = set(state["projected"])
+        if isinstance(self.plan, AdaptivePlan):
+            for window, told in state["deciders"]:
+                self._deciders[window] = restored_decider(self.plan.start(), told)
 
     def at(self, index: int, window: int, signals: Signals) -> PreparedStep:
         """The work of a window's step."""

@@ -6,6 +6,7 @@ equal is looked at once per run and window, before the model is called: a compil
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from torch import Tensor, equal
@@ -39,6 +40,14 @@ class Prompts:
         if known is None or known.branches < branches:
             known = self._of[window] = self._look(states, branches)
         return known
+
+    def state(self) -> list[Any]:
+        """The texts by window: plain data and tensors."""
+        return [[window, list(prompt)] for window, prompt in self._of.items()]
+
+    def restore(self, state: Iterable[Any]) -> None:
+        """Knows the texts that `state` told."""
+        self._of = {window: Prompt(*told) for window, told in state}
 
     def forget(self) -> None:
         """Frees the texts, for a new run."""
@@ -107,6 +116,14 @@ class TextProjectionCache(Site):
         """Frees all tensors."""
         super().forget()
         self._kept.clear()
+
+    def state(self) -> list[Any]:
+        """The projected texts by number: plain data and tensors."""
+        return [[number, *kept] for number, kept in self._kept.items()]
+
+    def restore(self, state: Iterable[Any]) -> None:
+        """Keeps the texts that `state` told."""
+        self._kept = {number: (made, branches) for number, made, branches in state}
 
     @property
     def nbytes(self) -> int:

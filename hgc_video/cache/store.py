@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,6 +38,13 @@ class Value(NamedTuple):
                 "let that step compute it"
             )
         return self.tensor if branches == self.branches else self.tensor.chunk(2)[1]
+
+
+@dataclass(frozen=True)
+class Offloaded:
+    """In a saved state: a tensor that waits in the offload tier; `load` gives it, on the host."""
+
+    load: Callable[[], Tensor]
 
 
 class _Kept:
@@ -112,13 +120,8 @@ class Store:
 
     def park(self, window: int, device: torch.device) -> None:
         """Sends a window's values to the offload tier; nobody waits for the copies."""
-        if self._host is None:
-            self._host = host_for(device)
         for kept in self._of(window):
-            if kept.here is not None and kept.parked is None:
-                kept.parked = self._host.park(kept.here)
-                self.host.add(kept.parked.nbytes)
-                self.to_host += kept.parked.nbytes
+            self._park(kept, device)
             self._leave(kept)
 
     def fetch(self, window: int, names: Mapping[str, int] | None) -> None:
@@ -147,11 +150,51 @@ class Store:
         self.device, self.host = Tally(), Count()
         self.to_host = self.to_device = 0
 
+    def state(self) -> dict[str, Any]:
+        """Everything kept, wherever it lies, and the counts; plain data and tensors, which are not copied."""
+        return {
+            "values": [
+                {"window": key.window, "name": key.name, "kept": [_saved(one) for one in kept]}
+                for key, kept in self._values.items()
+            ],
+            "peaks": [self.device.peak, self.host.peak],
+            "copied": [self.to_host, self.to_device],
+        }
+
+    def restore(self, state: Mapping[str, Any], run: int, device: torch.device) -> None:
+        """Keeps what `state` told, for a run, in the tier where it was."""
+        for entry in state["values"]:
+            key = Key(run, entry["window"], entry["name"])
+            self._values[key] = tuple(self._restored(saved, device) for saved in entry["kept"])
+        self.device.peak, self.host.peak = state["peaks"]
+        self.to_host, self.to_device = state["copied"]
+
+    def _restored(self, saved: Mapping[str, Any], device: torch.device) -> _Kept:
+        told = saved["tensor"]
+        there = told.load().to(device) if isinstance(told, Offloaded) else told
+        kept = _Kept(Value(there, saved["branches"], saved["frames"]))
+        self.device.hold(there)
+        if saved["parked"]:
+            self._park(kept, device)
+        if isinstance(told, Offloaded):
+            self._leave(kept)
+        return kept
+
     @property
     def nbytes(self) -> int:
         """Bytes kept now, each value once, wherever it lies; a storage that two share counts once."""
         parked = (k.parked for kept in self._values.values() for k in kept if k.here is None)
         return self.device.now + sum(p.nbytes for p in parked if p is not None)
+
+    def _park(self, kept: _Kept, device: torch.device) -> None:
+        """Has the offload tier hold a copy, if it does not yet."""
+        if kept.here is None or kept.parked is not None:
+            return
+        if self._host is None:
+            self._host = host_for(device)
+        kept.parked = self._host.park(kept.here)
+        self.host.add(kept.parked.nbytes)
+        self.to_host += kept.parked.nbytes
 
     def _of(self, window: int) -> Iterator[_Kept]:
         for key, kept in self._values.items():
@@ -187,3 +230,17 @@ class Store:
                 self.host.remove(kept.parked.nbytes)
                 kept.parked.free()
                 kept.parked = None
+
+
+def _saved(kept: _Kept) -> dict[str, Any]:
+    """A value for a saved state, without a copy."""
+    parked = kept.parked
+    if kept.here is None:
+        assert parked is not None
+        tensor: Tensor | Offloaded = Offloaded(lambda: parked.tensor)
+    else:
+        if kept.wait is not None:
+            kept.wait()
+        tensor = kept.here
+    told = {"branches": kept.branches, "frames": kept.frames, "parked": parked is not None}
+    return {"tensor": tensor, **told}

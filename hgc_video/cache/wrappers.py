@@ -7,6 +7,7 @@ Only plain attributes are read on the way, so that a compiled model stays compil
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -75,6 +76,14 @@ class LayerSite(Site):
         if self.keep_contribution:
             self.delta = first - _input(args, kwargs)
         return out
+
+    def seen(self) -> tuple[bool, list[int] | None]:
+        """How the layer gives its output, and its shape at the last run; None before the first."""
+        return self.in_tuple, None if self.shape is None else list(self.shape)
+
+    def have_seen(self, in_tuple: bool, shape: Sequence[int] | None) -> None:
+        """What `seen` told of a run that goes on."""
+        self.in_tuple, self.shape = in_tuple, None if shape is None else torch.Size(shape)
 
     def _own(self, tensor: Tensor) -> Tensor:
         return tensor.clone(memory_format=torch.contiguous_format) if self.copies else tensor

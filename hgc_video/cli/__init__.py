@@ -1,4 +1,4 @@
-"""The command line: `hgc-video generate | extract | show | plan | policies | models | doctor`, and
+"""The command line: `hgc-video generate | resume | extract | show | plan | policies | models | doctor`, and
 `calibrate | search | compare` for schedules.
 
 The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import signal
 
-from . import compare, extract, generate, plan, show, tune
+from . import compare, extract, generate, plan, resume, show, tune
 from .shell import app
 
-__all__ = ["app", "compare", "extract", "generate", "main", "plan", "show", "tune"]
+__all__ = ["app", "compare", "extract", "generate", "main", "plan", "resume", "show", "tune"]
 
 
 def main() -> None:
     """The entry point of the `hgc-video` command."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill cleans up as Ctrl-C does
+    # A kill cleans up as Ctrl-C does; a run that is kept finishes its step first (jobs/checkpoint).
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

@@ -6,7 +6,7 @@ The options are those of `GenerateOptions`; here is only what the command line s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from ..files import check_distinct, numbered, user_path
 from ..options import CONTROL_KINDS, GenerateOptions
 from .option_list import PATH, TEXT, option, options_of, with_parameters
 from .shell import app, errors_in_one_line, quiet_libraries
+
+if TYPE_CHECKING:
+    from ..clip import Clip
 
 _CLIPS = {
     "pose": "short for --control pose=FILE: a clip of OpenPose skeletons",
@@ -26,7 +29,7 @@ _CLIPS = {
 _TEXTS = {
     "prompt": (str, ""), "image": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
     "seed": (str, "0"), "extract": (bool, False), "fidelity": (bool, False), "memory": TEXT,
-    "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH, "audio": PATH,
+    "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH, "audio": PATH, "work": PATH,
 }  # fmt: skip
 
 
@@ -82,14 +85,20 @@ def generate(context: typer.Context, **given: Any) -> None:
         from ..pipeline import generate as make
 
         made: Any = make(progress=not quiet, **given)
-        made_clips = made if isinstance(made, list) else [made]
-        for number, clip in enumerate(made_clips, 1):
-            which = number if len(made_clips) > 1 else None
-            written = [f"clip      {numbered(user_path(out), which)}"]
-            if report is not None:
-                written.append(f"report    {clip.report.save(numbered(report, which))}")
-            if not quiet:
-                typer.echo("\n".join([clip.report.summary(), *written]))
+        several = made if isinstance(made, list) else [made]
+        for number, clip in enumerate(several, 1):
+            which = number if len(several) > 1 else None
+            reported = None if report is None else numbered(report, which)
+            tell(clip, numbered(user_path(out), which), reported, quiet=quiet)
+
+
+def tell(clip: Clip, out: Path | None, report: Path | None, *, quiet: bool) -> None:
+    """Saves the report of a clip, and prints it and where the clip lies, unless `quiet`."""
+    written = [] if out is None else [f"clip      {user_path(out)}"]
+    if report is not None:
+        written.append(f"report    {clip.report.save(report)}")
+    if not quiet:
+        typer.echo("\n".join([clip.report.summary(), *written]))
 
 
 app.command()(with_parameters(generate, _parameters()))

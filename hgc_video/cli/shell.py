@@ -61,8 +61,8 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
             warnings.simplefilter("once", HGCVideoWarning)
             warnings.showwarning = _show_in_one_line
             yield
-    except (KeyboardInterrupt, Cancelled):
-        typer.echo("cancelled; nothing was written", err=True)
+    except (KeyboardInterrupt, Cancelled) as stopped:
+        typer.echo(str(stopped) or "cancelled; nothing was written", err=True)
         raise typer.Exit(130) from None
     except HGCVideoError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)

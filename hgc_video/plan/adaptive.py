@@ -6,9 +6,10 @@ The engine measures on features that are computed anyway and asks; what was done
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, Protocol
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
+from ..errors import PlanError
 from .schedule import Plan, Schedule, StepPlan
 
 
@@ -41,6 +42,21 @@ class Decision(NamedTuple):
 
 
 Decide = Callable[[int, Signals], Decision]
+
+
+def decider_state(decide: Decide) -> dict[str, Any]:
+    """What a decider goes by, as plain data; PlanError where it is no dataclass and cannot be told."""
+    if not is_dataclass(decide) or isinstance(decide, type):
+        raise PlanError(
+            f"the decider {decide!r} is no dataclass, so that a run cannot be kept; make it one"
+        )
+    return asdict(decide)
+
+
+def restored_decider(fresh: Decide, state: Mapping[str, Any]) -> Decide:
+    """A fresh decider that goes on from what `decider_state` told of another one."""
+    restored: Any = replace(fresh, **state)  # type: ignore[type-var]
+    return cast(Decide, restored)
 
 
 @dataclass(frozen=True)

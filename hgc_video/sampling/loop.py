@@ -10,6 +10,7 @@ know what is cached.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -32,6 +33,16 @@ class Listener(Protocol):
         """The models run next, on this window of the step."""
 
 
+@dataclass
+class WindowsDone:
+    """A step of several windows that is under way: how many are done, their predictions blended, and the
+    last one's ControlNet residuals, of which the next one takes the frames that they share."""
+
+    blended: Tensor
+    residuals: dict[str, Any] | None = None
+    done: int = 0
+
+
 class ControlledUNet:
     """`unet` steered by `controlnet`: latents (b c f h w), or (b f c h w) as the guidance has them, at t give
     the guided prediction, same shape.
@@ -40,17 +51,20 @@ class ControlledUNet:
     them (cache/residual_inputs.py). With `windows` a long clip goes through the UNet
     window by window, the ControlNet once per frame, and predictions are blended; only one window's
     residuals are there at a time. `moves` says per step whether the shifted windows are taken.
-    `listeners` are called before the models run on a window.
+    `listeners` are called before the models run on a window, `on_window(step_index, windows done)` after
+    each but the last one of a step. `under_way`, where it is set, is what the coming step goes on from.
     """
 
     def __init__(
         self, unet: Any, controlnet: Any, guidance: Conditioning, num_inference_steps: int,
         *, windows: Windows | None = None, moves: Sequence[bool] = (),
         listeners: Sequence[Listener] = (),
+        on_window: Callable[[int, WindowsDone], object] | None = None,
     ) -> None:  # fmt: skip
         self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
         self.num_inference_steps, self.windows, self.moves = num_inference_steps, windows, moves
-        self.listeners = listeners
+        self.listeners, self.on_window = listeners, on_window
+        self.under_way: WindowsDone | None = None
 
     def __call__(self, latents: Tensor, t: Tensor, step_index: int) -> Tensor:
         axis = self.guidance.frames_axis
@@ -61,14 +75,17 @@ class ControlledUNet:
             listener.only_windows({window.window_id for window in windows}, following)
         if len(windows) == 1:
             return self._window(windows[0], latents, t, step_index, None)[0]
-        blended, residuals = torch.zeros_like(latents), None
-        for window, weights in zip(windows, clip.weights(windows), strict=True):
+        step, self.under_way = self.under_way or WindowsDone(torch.zeros_like(latents)), None
+        for window, weights in list(zip(windows, clip.weights(windows), strict=True))[step.done :]:
             part = self._of(latents, window.frames)
-            noise_pred, residuals = self._window(window, part, t, step_index, residuals)
+            noise_pred, step.residuals = self._window(window, part, t, step_index, step.residuals)
             weight = torch.tensor(weights, device=latents.device, dtype=latents.dtype)
             behind = (1,) * (latents.ndim - axis - 1)
-            self._of(blended, window.frames).add_(noise_pred * weight.view(-1, *behind))
-        return blended
+            self._of(step.blended, window.frames).add_(noise_pred * weight.view(-1, *behind))
+            step.done += 1
+            if self.on_window is not None and step.done < len(windows):
+                self.on_window(step_index, step)
+        return step.blended
 
     def _moved(self, step_index: int) -> bool:
         return step_index < len(self.moves) and self.moves[step_index]
@@ -139,15 +156,17 @@ def denoise(
     timesteps: Tensor,
     *,
     on_step: Callable[[int, Tensor], None] | None = None,
+    first: int = 0,
     **step_options: Any,
 ) -> Tensor:
     """Takes latents from noise to clean through `timesteps`; `predict(latents, t, step_index)` gives the
-    guided prediction, `on_step` sees every step.
+    guided prediction, `on_step` sees every step. `first` is the step to begin with, of latents and a
+    scheduler that are there already.
 
     Neither the noise nor a step's prediction is held on to: in a long clip each is as large as the latents.
     """
     with torch.no_grad():  # as a decorator it would hold the noise for the whole run
-        for step_index, t in enumerate(timesteps):
+        for step_index, t in enumerate(timesteps[first:], first):
             latents = scheduler.step(
                 predict(scheduler.scale_model_input(latents, t), t, step_index), t, latents,
                 **step_options,

@@ -32,6 +32,7 @@ from .outlook import outlook
 from .outputs import extras_of
 from .predict_peak import RunScale
 from .run import Run
+from .run_state import Keeper, KeepNothing
 from .stock_pipeline import adapter_of
 
 StepCallback = Callable[[int, int, Any], "bool | None"]
@@ -92,56 +93,67 @@ class RunSetup:
 
 
 def make_frames(
-    setup: RunSetup, callback: StepCallback | None, progress: bool
+    setup: RunSetup, callback: StepCallback | None, progress: bool, keeper: Keeper | None = None
 ) -> tuple[Run, Frames]:
-    """The run and its frames (f H W 3); written as they are decoded where the options name a file.
+    """The run and its frames (f H W 3); written as they are decoded where the options name a file. It goes
+    on from what the keeper has, and offers it what to go on from later.
 
     Raises:
-        Cancelled: the callback returned False.
+        Cancelled: the callback returned False, or the keeper was told to stop.
         torch.OutOfMemoryError: memory ran out, and no smaller plan fits either.
     """
-    run, latents = _denoised(setup, callback, progress)
+    keeper = keeper or KeepNothing()
+    run, latents = _denoised(setup, callback, progress, keeper)
     while True:
         try:
-            return run, _decoded(setup, run, latents)
+            return run, _decoded(setup, run, latents, keeper)
         except RuntimeError as error:
             _warn_out_of_memory(error, "decoding", stacklevel=4)
         clear_device_cache(garbage_collection=True)  # here, where the error no longer holds tensors
         run.memory_plan = setup.fit.smaller_decode(run.memory_plan)
 
 
-def _denoised(setup: RunSetup, callback: StepCallback | None, progress: bool) -> tuple[Run, Tensor]:
+def _denoised(
+    setup: RunSetup, callback: StepCallback | None, progress: bool, keeper: Keeper
+) -> tuple[Run, Tensor]:
     """A run and its latents; a second time under a smaller plan, and no more, where memory ran out."""
     with setup.stopwatch("plan"):
-        memory_plan = setup.memory_plan()
+        memory_plan = keeper.memory_plan(setup.memory_plan)
     try:
-        return _latents(setup, memory_plan, callback, progress)
+        return _latents(setup, memory_plan, callback, progress, keeper)
     except RuntimeError as error:
         _warn_out_of_memory(error, "denoising", stacklevel=5)
     clear_device_cache(garbage_collection=True)
     with setup.stopwatch("plan"):
-        memory_plan = setup.fit.smaller_denoise(memory_plan)
-    return _latents(setup, memory_plan, callback, progress)
+        smaller = partial(setup.fit.smaller_denoise, memory_plan)
+        memory_plan = keeper.memory_plan(smaller, again=True)
+    return _latents(setup, memory_plan, callback, progress, keeper)
 
 
 def _latents(
-    setup: RunSetup, memory_plan: MemoryPlan, callback: StepCallback | None, progress: bool
-) -> tuple[Run, Tensor]:
+    setup: RunSetup, memory_plan: MemoryPlan, callback: StepCallback | None, progress: bool,
+    keeper: Keeper,
+) -> tuple[Run, Tensor]:  # fmt: skip
     run = setup.run(memory_plan)
     if progress:
         tqdm.write(outlook(run), file=sys.stderr)
     with _watched(callback, run.num_evaluations, progress) as on_step:
-        return run, run.latents(on_step)
+        return run, run.latents(on_step, keeper)
 
 
-def _decoded(setup: RunSetup, run: Run, latents: Tensor) -> Frames:
-    size, chunks = (run.num_frames, run.height, run.width), run.decoded(latents)
+def _decoded(setup: RunSetup, run: Run, latents: Tensor, keeper: Keeper) -> Frames:
+    size, chunks = (run.num_frames, run.height, run.width), run.decoded(latents, keeper)
     out: str | os.PathLike[str] | None = setup.options.out
     if out is None:
         return collect_frames(chunks, *size)
     each = (frame for chunk in chunks for frame in chunk)
     written = write_video(out, each, run.controls[0].fps, extras_of(run))
-    return LazyFrames(partial(_read_from, written), *size, hold=False)
+    return written_frames(written, size)
+
+
+def written_frames(path: Path, size: tuple[int, int, int]) -> LazyFrames:
+    """The frames of a clip that was written, read when they are asked for; `size` as (f, H, W)."""
+    return LazyFrames(partial(_read_from, path), *size, hold=False)
 
 
 def _read_from(path: Path, start: int) -> Iterator[Frame]:
@@ -170,7 +182,7 @@ def _watched(
     bar = tqdm(total=num_inference_steps, desc="denoising", unit="step", disable=not progress)
 
     def on_step(step_index: int, latents: Any) -> None:
-        bar.update()
+        bar.update(step_index + 1 - bar.n)  # more than one where the run went on from a checkpoint
         if callback is not None and callback(step_index, num_inference_steps, latents) is False:
             raise Cancelled(
                 f"stopped by the callback after step {step_index + 1} of {num_inference_steps}"

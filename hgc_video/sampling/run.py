@@ -34,6 +34,7 @@ from ..plan.schedule import Schedule
 from ..report import Report, Stopwatch
 from .conditioning import Conditioning, in_control_window
 from .loop import ControlledUNet, denoise
+from .run_state import Keeper, KeepNothing, Offers, RunState
 from .stock_pipeline import RunInputs, adapter_of
 from .versions import versions
 
@@ -77,10 +78,19 @@ class Run:
             )  # fmt: skip
         self.schedule = self.planned.plan
         self.engine: Engine | None = None
+        self.resumed_at = 0  # steps that another process had made
         self.memory = PeakMemory(self.device)
 
-    def latents(self, on_step: Callable[[int, Tensor], None]) -> Tensor:
-        """The clip's final latents, (1 c f h w) or (1 f c h w) as the pipeline has them."""
+    def latents(
+        self, on_step: Callable[[int, Tensor], None], keeper: Keeper | None = None
+    ) -> Tensor:
+        """The clip's final latents, (1 c f h w) or (1 f c h w) as the pipeline has them; goes on from what
+        the keeper has, and offers it what to go on from later.
+
+        `on_step` is called with every step that is made; where it raises Cancelled, the keeper is told.
+        """
+        keeper = keeper or KeepNothing()
+        offers = Offers(keeper, on_step)
         with self.memory, torch.no_grad():
             with self.clock("encode"):
                 guidance, noise, timesteps, options = self.encode()
@@ -98,18 +108,31 @@ class Run:
                 steered = ControlledUNet(
                     unet, controlnet, guidance, len(timesteps), windows=self.windows,
                     moves=self.planned.moves, listeners=[self.engine] if self.engine else [],
+                    on_window=offers.window,
                 )  # fmt: skip
+                offers.state = state = RunState(
+                    self.pipe.scheduler, options.get("generator"), steered, self.engine, start.pop()
+                )
+                keeper.planned(self.planned, state.latents.nbytes)
+                state.go_on(keeper)
+                self.resumed_at = state.step
                 return denoise(
-                    steered, self.pipe.scheduler, start.pop(), timesteps, on_step=on_step,
-                    **options,
+                    steered, self.pipe.scheduler, state.latents, timesteps, first=state.step,
+                    on_step=offers.step, **options,
                 )  # fmt: skip
 
-    def decoded(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:
-        """The clip's frames (n H W 3) uint8, a few at a time, decoded when they are asked for."""
-        for chunk in latents.split(self.memory_plan.chunks.decode, dim=self.adapter.frames_axis):
-            with self.memory, torch.no_grad(), self.clock("decode"):
-                frames = self.decode(chunk)
+    def decoded(self, latents: Tensor, keeper: Keeper | None = None) -> Iterator[NDArray[np.uint8]]:
+        """The clip's frames (n H W 3) uint8, a few at a time, decoded when they are asked for, or as the
+        keeper has them."""
+        keeper, axis, start = keeper or KeepNothing(), self.adapter.frames_axis, 0
+        for chunk in latents.split(self.memory_plan.chunks.decode, dim=axis):
+            frames = keeper.frames(start, chunk.shape[axis])
+            if frames is None:
+                with self.memory, torch.no_grad(), self.clock("decode"):
+                    frames = self.decode(chunk)
+                keeper.keep_frames(start, frames)
             yield frames
+            start += chunk.shape[axis]
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Frames (f H W 3) uint8 of latents, few at a time."""
@@ -135,6 +158,7 @@ class Run:
             **self._cache_nbytes(),
             schedule=self.executed(), steps=self.executed_steps(),
             memory=str(self.memory_plan), predicted_peak_nbytes=self.memory_plan.peak.nbytes,
+            resumed_at=self.resumed_at,
             options=options.to_dict(), versions=versions(),
         )  # fmt: skip
 

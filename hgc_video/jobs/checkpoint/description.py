@@ -1,0 +1,182 @@
+"""What a run makes, of what, and with what: told as JSON, compared, and turned into options again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError, StateError
+from ...files import user_path
+from ...models.fingerprint import fingerprint
+from ...options import GenerateOptions
+from .durable import sha256_of
+
+# Options that do not change what is made, and clips, which are compared by what is in them.
+_ASIDE = frozenset(
+    ("out", "work", "checkpoint_every_s", "offline", "calibration_dir", "model", "control_video",
+     "control", "image")
+)  # fmt: skip
+_PATHS = ("out", "calibration_dir")
+_MADE_BY = ("hgc-video", "torch", "diffusers", "transformers")
+
+
+@dataclass(frozen=True)
+class Description:
+    """`options` by name, as plain data; checksums of the `inputs` by kind ("pose", "image") and of the
+    `model`'s parts; `versions` of what computes."""
+
+    options: dict[str, Any]
+    inputs: dict[str, str]
+    model: dict[str, str]
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, options: GenerateOptions) -> Description:
+        """The description of a run whose options are decided. InputError where a clip in memory cannot be
+        written to a work folder."""
+        inputs = {kind: _input_checksum(kind, given) for kind, given in _inputs(options)}
+        versions = {name: metadata.version(name) for name in _MADE_BY}
+        made_of = fingerprint(options.model, options.control_kinds)
+        return cls(_told(options), inputs, made_of, versions)
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Description:
+        """The description that `to_dict` told, maybe beside other data; StateError where some of it lacks."""
+        try:
+            return cls(**{field.name: told[field.name] for field in fields(cls)})
+        except KeyError as error:
+            raise StateError(f"job.json lacks {error}; begin the run anew") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """A checksum of everything that decides what is made."""
+        told = [self._compared, list(self.inputs.items()), self.model, self.versions]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _compared(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name not in _ASIDE}
+
+    def changes_to(self, other: Description) -> list[str]:
+        """What is another in `other`, each in half a sentence."""
+        told = [f"{n} was {a}, is {b}" for n, a, b in _differing(self._compared, other._compared)]
+        for kind, before, now in _differing(self.inputs, other.inputs):
+            known = {None: "was not given"}
+            told.append(f"the {kind} input {known.get(before) or known.get(now) or 'changed'}")
+        if list(self.inputs) != list(other.inputs) and set(self.inputs) == set(other.inputs):
+            told.append("the controls have another order")
+        if self.model != other.model:
+            parts = ", ".join(name for name, *_ in _differing(self.model, other.model))
+            names = [one.options["model"] for one in (self, other)]
+            moved = f" ({names[0]}, now {names[1]})" if names[0] != names[1] else ""
+            told.append(f"the model{moved} has another {parts}")
+        told += [f"{n} was {a}, is {b}" for n, a, b in _differing(self.versions, other.versions)]
+        return told
+
+    def given(self, folder: Path) -> dict[str, Any]:
+        """The options as `generate` takes them, of a work folder."""
+        options = dict(self.options)
+        control = {kind: _restored(told, folder) for kind, told in options.pop("control").items()}
+        options["image"] = _restored(options["image"], folder)
+        if isinstance(options["prompt"], list):
+            options["prompt"] = dict(options["prompt"])
+        return {**options, "control": control}
+
+
+def keep_inputs(options: GenerateOptions, folder: Path) -> None:
+    """Writes inputs that are in memory to a work folder."""
+    for kind, given in _inputs(options):
+        if not isinstance(given, str | os.PathLike):
+            np.save(folder / _file_of(kind), _frames(kind, given), allow_pickle=False)
+
+
+def _inputs(options: GenerateOptions) -> Iterator[tuple[str, Any]]:
+    yield from options.control_clips.items()
+    if options.image is not None:
+        yield "image", options.image
+
+
+def _told(options: GenerateOptions) -> dict[str, Any]:
+    """Every option as JSON has it, paths in full."""
+    told = {name: getattr(options, name) for name in type(options).model_fields}
+    del told["control_video"], told["work"]
+    told["control"] = {kind: _reference(kind, c) for kind, c in options.control_clips.items()}
+    told["image"] = None if options.image is None else _reference("image", options.image)
+    for name in _PATHS:
+        told[name] = None if told[name] is None else _absolute(told[name])
+    if user_path(options.model).is_dir():
+        told["model"] = _absolute(options.model)
+    if isinstance(options.prompt, Mapping):
+        told["prompt"] = [[frame, text] for frame, text in sorted(options.prompt.items())]
+    for name in ("conditioning_scale", "motion"):
+        if isinstance(told[name], Mapping):
+            told[name] = {str(key): float(value) for key, value in told[name].items()}
+    return told
+
+
+def _reference(kind: str, given: Any) -> dict[str, str]:
+    if isinstance(given, str | os.PathLike):
+        return {"path": _absolute(given)}
+    return {"kept": _file_of(kind)}
+
+
+def _restored(told: Mapping[str, str] | None, folder: Path) -> Any:
+    if told is None:
+        return None
+    if "path" in told:
+        return told["path"]
+    return np.load(folder / told["kept"], allow_pickle=False)
+
+
+def _file_of(kind: str) -> str:
+    return f"input-{kind}.npy"
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return str(user_path(path).absolute())
+
+
+def _input_checksum(kind: str, given: Any) -> str:
+    if isinstance(given, str | os.PathLike):
+        return sha256_of(user_path(given))
+    frames = _frames(kind, given)
+    return hashlib.sha256(f"{frames.shape}".encode() + frames.tobytes()).hexdigest()
+
+
+def _frames(kind: str, given: Any) -> NDArray[np.uint8]:
+    """An input in memory as one array; InputError where it is no plain frames."""
+    try:
+        one = kind == "image"
+        frames = np.asarray(given if one else np.stack([np.asarray(frame) for frame in given]))
+    except (TypeError, ValueError):
+        frames = np.empty(0)
+    if frames.dtype != np.uint8 or frames.ndim != (3 if kind == "image" else 4):
+        raise InputError(
+            f"work cannot keep this {kind} clip, which is in memory; give a file, or frames (f H W 3) uint8"
+        )
+    checked: NDArray[np.uint8] = frames
+    return checked
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in [*one, *(name for name in other if name not in one)]:
+        before, now = one.get(name), other.get(name)
+        if before != now:
+            yield name, _quoted(before), _quoted(now)
+
+
+def _quoted(value: Any) -> Any:
+    return f'"{value}"' if isinstance(value, str) else value

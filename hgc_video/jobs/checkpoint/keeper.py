@@ -1,0 +1,188 @@
+"""When a run is kept: at the steps where least is kept, often enough, and when it is told to stop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from ...errors import Cancelled, HGCVideoWarning, InputError, StateError
+from ...plan.checkpoints import checkpoint_steps, macs_by_step, nbytes_by_step
+from ...plan.memory.budget import MemoryPlan
+from ...plan.run_plan import RunPlan
+from ...sampling.run_state import Position
+from .work_folder import WorkFolder
+
+_LONG_S = 120.0  # a run that is predicted to take longer is kept although nobody asked
+_PLANS = TypeAdapter(MemoryPlan)
+State = Callable[[], Mapping[str, Any]]
+
+
+class FolderKeeper:
+    """Keeps a run's state in a work folder; satisfies sampling.run_state.Keeper.
+
+    `begin` gives the folder, at once where `at_once`, otherwise when the run turns out to be a long one.
+    `interrupted` has the run stop after the step that is under way. `writes` are the seconds and bytes of
+    every checkpoint, `write_s` the seconds of all that was written.
+    """
+
+    def __init__(self, begin: Callable[[], WorkFolder], every_s: float, *, at_once: bool) -> None:
+        self._begin, self._every_s = begin, every_s
+        self.folder = begin() if at_once else None
+        self.interrupted, self._long_s = False, _LONG_S
+        self.writes: list[tuple[float, int]] = []
+        self.write_s = 0.0
+        self._plan: MemoryPlan | None = None
+        self._nbytes: list[int] = []
+        self._macs: list[int] = []
+        self._first: float | None = None  # MACs that were made when this process began
+        self._began = self._last = self._step_began = time.monotonic()
+        self._waiting: list[tuple[int, NDArray[np.uint8]]] = []
+        self._schedule = ""
+
+    def memory_plan(self, choose: Callable[[], MemoryPlan], *, again: bool = False) -> MemoryPlan:
+        """The memory plan that the run was begun with; the one that is chosen now where there is none, or
+        the run begins `again`."""
+        told = None if self.folder is None else self.folder.read("plan")
+        if told is not None and not again:
+            return _PLANS.validate_python(told["memory_plan"])
+        if self.folder is not None:
+            self.folder.clear()
+            (self.folder.path / "plan.json").unlink(missing_ok=True)
+        self._plan = choose()
+        return self._plan
+
+    def planned(self, plan: RunPlan, latents_nbytes: int) -> None:
+        """The run's plan and the bytes of its latents; StateError where the schedule is another one than
+        the run was begun with."""
+        self._nbytes, self._macs = nbytes_by_step(plan, latents_nbytes), macs_by_step(plan)
+        told = [plan.plan.upper_bound().to_dict(), plan.moves, str(plan.windows)]
+        self._schedule = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        before = None if self.folder is None else self.folder.read("plan")
+        if before is None:
+            self._write_plan()
+        elif before["schedule"] != self._schedule:
+            assert self.folder is not None
+            raise StateError(
+                f"the schedule of {plan.preset} changed since the run in {self.folder.path} was begun; "
+                "begin it anew in another folder"
+            )
+        self._began = self._last = self._step_began = time.monotonic()
+
+    def newest(self, device: torch.device) -> Mapping[str, Any] | None:
+        """The newest state that is whole, its tensors on the device."""
+        state = None if self.folder is None else self.folder.newest(device)
+        self._began = self._last = self._step_began = time.monotonic()
+        return None if state is None else dict(state)
+
+    def offer(self, position: Position, state: State) -> None:
+        """Keeps the run where it is time; Cancelled where it was interrupted."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = self._made(position.place - 1 / position.windows)
+        if self.folder is None and self._takes_long(position, now):
+            self._begin_late()
+        if self.folder is None:
+            return
+        if self.interrupted or position.finished or self._due(position, now):
+            self._keep(state)
+        if not position.window:
+            self._step_began = time.monotonic()
+        if self.interrupted:
+            self._stop(f"{position.step} of {position.num_steps} steps")
+
+    def stopped(self, position: Position, state: State) -> None:
+        """Keeps the run, which stops here."""
+        if self.folder is not None:
+            self._keep(state)
+
+    def frames(self, start: int, count: int) -> NDArray[np.uint8] | None:
+        """Decoded frames that were kept."""
+        return None if self.folder is None else self.folder.frames(start, count)
+
+    def keep_frames(self, start: int, frames: NDArray[np.uint8]) -> None:
+        """Keeps decoded frames, those of some seconds together; Cancelled where it was interrupted."""
+        if self.folder is None:
+            return
+        self._waiting.append((start, frames))
+        if self.interrupted or time.monotonic() - self._last >= self._every_s:
+            began = time.monotonic()
+            for first, some in self._waiting:
+                self.folder.keep_frames(first, some)
+            self._waiting.clear()
+            self._last = time.monotonic()
+            self.write_s += self._last - began
+        if self.interrupted:
+            self._stop("all steps, and some frames decoded")
+
+    def _due(self, position: Position, now: float) -> bool:
+        """Whether this is a place to keep the run at: the plan's next one, at the speed of so far; within a
+        step, where its next window would end too late."""
+        since = now - self._last
+        if position.window:
+            window_s = (now - self._step_began) / position.window
+            return since + window_s > self._every_s
+        seconds = [macs / self._macs_per_s(position, now) for macs in self._macs[position.step :]]
+        nbytes = self._nbytes[position.step - 1 :]
+        return checkpoint_steps(nbytes, [0.0, *seconds], self._every_s, since)[0] == 0
+
+    def _takes_long(self, position: Position, now: float) -> bool:
+        if position.finished:
+            return False
+        left = sum(self._macs[position.step :])
+        return now - self._began + left / self._macs_per_s(position, now) > self._long_s
+
+    def _macs_per_s(self, position: Position, now: float) -> float:
+        """As measured since this process began."""
+        made = self._made(position.place) - (self._first or 0)
+        return max(made, 1.0) / max(now - self._began - self.write_s, 1e-9)
+
+    def _made(self, place: float) -> float:
+        """MACs up to a place, in steps."""
+        whole = int(place)
+        return sum(self._macs[:whole]) + (place - whole) * sum(self._macs[whole : whole + 1])
+
+    def _begin_late(self) -> None:
+        """Takes the folder of a run that turned out to be long; the run goes on without where it cannot."""
+        try:
+            self.folder = self._begin()
+            self._write_plan()
+        except InputError as error:
+            self._long_s = math.inf
+            warnings.warn(f"this run is not kept: {error}", HGCVideoWarning, stacklevel=2)
+
+    def _keep(self, state: State) -> None:
+        assert self.folder is not None
+        began = time.monotonic()
+        try:
+            nbytes = self.folder.keep(state())
+        except InputError as error:  # the run goes on, with the checkpoint before
+            warnings.warn(f"no checkpoint is written: {error}", HGCVideoWarning, stacklevel=2)
+            nbytes = 0
+        self._last = time.monotonic()
+        self.write_s += self._last - began
+        self.writes.append((self._last - began, nbytes))
+
+    def _write_plan(self) -> None:
+        if self.folder is not None and self._plan is not None:
+            told = {"memory_plan": _PLANS.dump_python(self._plan, mode="json")}
+            self.folder.write("plan", {**told, "schedule": self._schedule})
+
+    def _stop(self, made: str) -> None:
+        assert self.folder is not None
+        raise Cancelled(f"stopped after {made}; {how_to_go_on(self.folder.path)}")
+
+
+def how_to_go_on(folder: Path) -> str:
+    """The command that goes on with a run."""
+    return f"go on with: hgc-video resume {folder}"

@@ -1,0 +1,110 @@
+"""The work of one call of `generate`: begins, goes on or is done already; kept in its folder meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...errors import Cancelled, StateError
+from ...files import user_path
+from ...options import GenerateOptions
+from ...report import Report
+from .description import Description, keep_inputs
+from .interrupt import finishing_the_step
+from .keeper import FolderKeeper, how_to_go_on
+from .work_folder import WorkFolder
+
+
+class Work:
+    """What is kept of a run. `keeper` is what the run offers its state to; None where nothing is kept."""
+
+    def __init__(self, options: GenerateOptions) -> None:
+        self._options = options
+        self._out = None if options.out is None else user_path(options.out)
+        self._description: Description | None = None
+        self.folder: WorkFolder | None = None
+        self.keeper: FolderKeeper | None = None
+        place = _place(options)
+        if place is None:
+            return
+        self._folder = WorkFolder(place)
+        begun = self._folder.read("job")
+        self._asked = begun["asked"] if begun else options.work is not None
+        at_once = begun is not None or self._asked
+        self.keeper = FolderKeeper(self._begin, options.checkpoint_every_s, at_once=at_once)
+
+    def _begin(self) -> WorkFolder:
+        """The folder, with what is made noted in it; StateError where something else is made there."""
+        folder = self._folder
+        now = Description.of(self._options)
+        told = folder.read("job")
+        changes = [] if told is None else Description.from_dict(told).changes_to(now)
+        if changes:
+            raise StateError(
+                f'work "{folder.path}" is of another run: {"; ".join(changes)}; go on with that one by '
+                f"hgc-video resume {folder.path}, name another folder, or remove it"
+            )
+        folder.open()
+        if told is None:
+            keep_inputs(self._options, folder.path)
+            folder.write("job", {**now.to_dict(), "asked": self._asked})
+        self._description, self.folder = now, folder
+        return folder
+
+    def finished(self) -> Report | None:
+        """The report of the clip, where it was made before and lies there as it was written."""
+        if self.folder is None or self._description is None:
+            return None
+        if not self.folder.is_finished(self._out, self._description.digest):
+            return None
+        return Report.from_json((self.folder.path / "report.json").read_text(encoding="utf-8"))
+
+    def finish(self, report: Report) -> None:
+        """The clip is made and written. A folder that nobody asked for is removed."""
+        if self.keeper is not None and self.keeper.folder is not None:
+            self.folder = self.keeper.folder
+        if self.folder is None or self._description is None:
+            return
+        if not self._asked:
+            self.folder.remove()
+            return
+        self.folder.write("report", json.loads(report.to_json()))
+        self.folder.finish(self._out, self._description.digest)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Has the run stop as `finishing_the_step` says while the block lasts, and say how to go on."""
+        if self.keeper is None:
+            yield
+            return
+        try:
+            with finishing_the_step(self.keeper):
+                yield
+        except KeyboardInterrupt:
+            if self.keeper.folder is None:
+                raise
+            told = f"stopped at once; {how_to_go_on(self.keeper.folder.path)}"
+            raise Cancelled(told) from None
+        finally:
+            if self.keeper.folder is not None:
+                self.keeper.folder.close()
+
+
+def begun_seed(work: str | os.PathLike[str] | None) -> int | None:
+    """The seed of the run that was begun in a folder; None where there is none."""
+    told: Any = None if work is None else WorkFolder(user_path(work)).read("job")
+    return None if told is None else int(told["options"]["seed"])
+
+
+def _place(options: GenerateOptions) -> Path | None:
+    """The work folder: as told, or beside the clip that is written."""
+    if options.work is not None:
+        return user_path(options.work)
+    if options.out is None:
+        return None
+    out = user_path(options.out)
+    return out.with_name(f"{out.name}.work")

@@ -1,0 +1,145 @@
+"""The work folder of one run: what the run is, its checkpoints, its decoded frames, and whether it is done.
+
+job.json            what is made, of what, with what: `description.py`
+plan.json           the memory plan, and the checksum of the schedule that is carried out
+checkpoint-000007/  a state: state.json, tensors-*.safetensors, COMPLETE
+frames-000016-16/   frames that were decoded from the last state
+done.json           the finished clip's path and checksum; report.json its report
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...errors import HGCVideoWarning, StateError
+from .durable import durable_folder, fault_of, read_json, sha256_of, write_json
+from .tensors import read_state, write_state
+
+_KEPT = 2  # checkpoints: the newest, and the one before it, should the disk spoil that
+
+
+class WorkFolder:
+    """Reads and writes a work folder; one process at a time may."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    def open(self) -> None:
+        """Makes the folder and takes it; StateError where another process has it, or it is something else."""
+        try:
+            self.path.mkdir(parents=False, exist_ok=True)
+        except OSError as error:
+            raise StateError(f'work "{self.path}" cannot be made: {error.strerror}') from error
+        if not self.is_begun and any(p for p in self.path.iterdir() if p.name != "lock"):
+            raise StateError(f'work "{self.path}" holds something else; name another folder')
+        self._lock = (self.path / "lock").open("a+")
+        if not _take(self._lock):
+            self._lock.close()
+            raise StateError(f'another process works in "{self.path}"; wait for it, or end it')
+
+    def close(self) -> None:
+        """Gives the folder back."""
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / "job.json").is_file()
+
+    def read(self, name: str) -> Any:
+        """What `write` wrote under a name ("job", "plan", "done"); None where that is nothing."""
+        return read_json(self.path / f"{name}.json")
+
+    def write(self, name: str, data: Any) -> None:
+        """Keeps plain data under a name."""
+        write_json(self.path / f"{name}.json", data)
+
+    def clear(self) -> None:
+        """Removes checkpoints and frames: the run begins anew."""
+        for path in [*self._checkpoints(), *self.path.glob("frames-*")]:
+            shutil.rmtree(path)
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def keep(self, state: Mapping[str, Any]) -> int:
+        """Writes a checkpoint, and removes all but the newest; the bytes of its tensors."""
+        before = self._checkpoints()
+        number = 1 + (int(before[-1].name.rpartition("-")[2]) if before else 0)
+        with durable_folder(self.path / f"checkpoint-{number:06}") as part:
+            nbytes = write_state(part, state)
+        for old in before[: 1 - _KEPT]:
+            shutil.rmtree(old)
+        return nbytes
+
+    def newest(self, device: torch.device) -> Any:
+        """The newest state that is whole; warns of those that are not. None where there is none."""
+        for path in reversed(self._checkpoints()):
+            fault = fault_of(path)
+            if fault is None:
+                return read_state(path, device)
+            warnings.warn(f"{path} is left out: {fault}", HGCVideoWarning, stacklevel=2)
+        return None
+
+    def keep_frames(self, start: int, frames: NDArray[np.uint8]) -> None:
+        """Keeps decoded frames (n H W 3)."""
+        with durable_folder(self._frames(start, len(frames))) as part:
+            write_state(part, {"frames": torch.from_numpy(frames)})
+
+    def frames(self, start: int, count: int) -> NDArray[np.uint8] | None:
+        """Decoded frames (count H W 3) that were kept; None where they were not, or are spoilt."""
+        path = self._frames(start, count)
+        if not path.is_dir():
+            return None
+        if fault_of(path) is not None:
+            shutil.rmtree(path)
+            return None
+        frames: NDArray[np.uint8] = read_state(path, torch.device("cpu"))["frames"].numpy()
+        return frames
+
+    def finish(self, out: Path | None, digest: str) -> None:
+        """The clip is made; the last state stays, so that it can be written again."""
+        for path in [*self._checkpoints()[:-1], *self.path.glob("frames-*")]:
+            shutil.rmtree(path)
+        written = {} if out is None else {"out": str(out.absolute()), "sha256": sha256_of(out)}
+        self.write("done", {"job": digest, **written})
+
+    def is_finished(self, out: Path | None, digest: str) -> bool:
+        """Whether this very clip was made and lies there as it was written."""
+        done = self.read("done")
+        if out is None or not done or done["job"] != digest or done.get("out") is None:
+            return False
+        return (
+            done["out"] == str(out.absolute()) and out.exists() and sha256_of(out) == done["sha256"]
+        )
+
+    def _frames(self, start: int, count: int) -> Path:
+        return self.path / f"frames-{start:06}-{count}"
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.path.glob("checkpoint-*"))
+
+
+def _take(lock: IO[str]) -> bool:
+    """Whether the lock is ours now; where a system has none, it always is."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
