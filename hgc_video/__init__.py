@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 __all__ = [
     "Clip", "HGCVideoError", "Report", "__version__", "disable_cache", "enable_cache", "generate",
+    "run_shot",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from .clip import Clip
     from .enable import disable_cache, enable_cache
     from .errors import HGCVideoError
+    from .jobs.run import run_shot
     from .pipeline import generate
     from .report import Report
 else:
@@ -30,6 +32,7 @@ else:
             "HGCVideoError": "errors",
             "Report": "report",
             "generate": "pipeline",
+            "run_shot": "jobs.run",
         }
         if name not in homes:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

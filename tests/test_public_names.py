@@ -15,6 +15,7 @@ from hgc_video import errors
 def test_the_public_names_are_these():
     assert hgc_video.__all__ == [
         "Clip", "HGCVideoError", "Report", "__version__", "disable_cache", "enable_cache", "generate",
+        "run_shot",
     ]  # fmt: skip
     assert set(hgc_video.__all__) <= set(dir(hgc_video))
 

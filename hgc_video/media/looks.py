@@ -74,9 +74,15 @@ def _of_depth(look: Look, frames: Frame) -> str | None:
     brightest = int(np.quantile(grey, 0.999))
     if brightest < _DIM:
         return f"is at most {brightest} of 255 bright; scale it so that near is about 255"
-    if _top(grey) - _below(grey) > _INVERTED:
+    if looks_inverted(frames):
         return "looks inverted, near is dark; turn it round with invert_depth=True (--invert-depth)"
     return None
+
+
+def looks_inverted(frames: Frame) -> bool:
+    """Whether near is dark in depth frames (f H W 3)."""
+    grey: NDArray[np.uint8] = frames.max(-1)
+    return _top(grey) - _below(grey) > _INVERTED
 
 
 def _of_lines(look: Look, frames: Frame, kind: str) -> str | None:
