@@ -21,6 +21,7 @@ from .media.frames import LazyFrames
 from .media.left_out import left_out
 from .media.video import ImageLike, VideoLike, check_output
 from .models.device import choose_device, choose_dtype
+from .models.kept_pipeline import kept_or_loaded
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .options import GenerateOptions, check_prompt_length
 from .plan.memory.budget import parse_nbytes
@@ -159,8 +160,8 @@ def generate(
         loading = {"device": device, "dtype": torch_dtype, "offline": offline}
         chosen = _calibrated(options, own_folder(calibration_dir), progress, loading)
     with clock("load"):
-        pipe = load_pipeline(
-            model, *options.control_kinds, device=device, dtype=torch_dtype, offline=offline
+        pipe = kept_or_loaded(
+            load_pipeline, model, *options.control_kinds, device=device, dtype=torch_dtype, offline=offline
         )
     for text in options.prompts:
         check_prompt_length(pipe.tokenizer, text)

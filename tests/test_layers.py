@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {
         "clip", "evaluate", "files", "media", "models", "options", "plan", "report", "sampling", "tune",
     },
-    "jobs": {"clip", "files", "forecast", "measure", "media", "models", "options", "pipeline"},
+    "jobs": {"clip", "files", "forecast", "measure", "media", "models", "options", "pipeline", "plan"},
     "cli": {"evaluate", "files", "forecast", "jobs", "models", "options", "pipeline", "plan", "tune"},
 }  # fmt: skip
 EDGE = {"cli"}  # what nobody imports

@@ -1,5 +1,5 @@
-"""The command line: `hgc-video generate | plan | policies | models | doctor`, `init | run | schema` for
-shot files, and `calibrate | search | compare` for schedules.
+"""The command line: `hgc-video generate | plan | policies | models | doctor`, `init | run | schema |
+batch` for shot files, and `calibrate | search | compare` for schedules.
 
 The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
 for what the user can mend, 1 for what we must, 130 for cancelled. Nobody imports it.
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import signal
 
-from . import compare, generate, plan, shot, tune
+from . import batch, compare, generate, plan, shot, tune
 from .shell import app
 
-__all__ = ["app", "compare", "generate", "main", "plan", "shot", "tune"]
+__all__ = ["app", "batch", "compare", "generate", "main", "plan", "shot", "tune"]
 
 
 def main() -> None:

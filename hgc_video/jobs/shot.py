@@ -119,6 +119,10 @@ def place_paths(options: Mapping[str, Any], folder: Path, *, allow_outside: bool
         InputError: a path leads out of `folder`, and that is not allowed.
     """
     placed = dict(options)
+    if isinstance(prompt := placed.get("prompt"), Mapping):  # JSON has no numbers for keys
+        placed["prompt"] = {
+            int(frame) if str(frame).isdigit() else frame: words for frame, words in prompt.items()
+        }
 
     def place(name: str, path: Any) -> Any:
         if not isinstance(path, str | os.PathLike):
