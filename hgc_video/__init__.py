@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 __all__ = [
     "Clip", "Generator", "HGCVideoError", "Report", "__version__", "disable_cache", "enable_cache",
-    "generate", "resume",
+    "generate", "resume", "run_shot",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import HGCVideoError
     from .generator import Generator
     from .jobs.resume import resume
+    from .jobs.run import run_shot
     from .pipeline import generate
     from .report import Report
 else:
@@ -35,6 +36,7 @@ else:
             "Report": "report",
             "generate": "pipeline",
             "resume": "jobs.resume",
+            "run_shot": "jobs.run",
         }
         if name not in homes:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -60,6 +60,7 @@ class Generator:
                 raise InputError(f'Generator has no field "{name}": {nearest(name, known)}')
         self.options, self.progress = {"model": model, **options}, progress
         self._loaded: tuple[dict[str, Any], Any] | None = None
+        self.num_loads = 0  # how often a pipeline was loaded
 
     @overload
     def generate(
@@ -162,6 +163,7 @@ class Generator:
             self._loaded = None  # freed before the next one is loaded
             pipe = load_pipeline(options.model, *options.control_kinds, **_loading(options))
             self._loaded = (told, pipe)
+            self.num_loads += 1
         return self._loaded[1]
 
 

@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "pipeline": {"clip", "generator", "media"},
     "jobs": {
-        "cache", "clip", "files", "models", "options", "pipeline", "plan", "report", "sampling",
+        "cache", "clip", "files", "forecast", "generator", "measure", "media", "models", "options",
+        "pipeline", "plan", "report", "sampling",
     },
     "cli": {
         "clip", "evaluate", "files", "forecast", "jobs", "media", "models", "options", "pipeline", "plan",

@@ -15,7 +15,7 @@ from hgc_video import errors
 def test_the_public_names_are_these():
     assert hgc_video.__all__ == [
         "Clip", "Generator", "HGCVideoError", "Report", "__version__", "disable_cache", "enable_cache",
-        "generate", "resume",
+        "generate", "resume", "run_shot",
     ]  # fmt: skip
     assert set(hgc_video.__all__) <= set(dir(hgc_video))
 

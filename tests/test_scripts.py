@@ -82,6 +82,18 @@ def test_bench_memory(script, tmp_path):
     assert 0.7 < row["predicted_nbytes"] / row["measured_nbytes"] < 1.5
 
 
+def test_bench_queue(script, tmp_path):
+    """The aims, with room for a machine that is busy; the figures themselves are the script's."""
+    script("bench_queue", "--jobs", 10_000, "--claims", 20, "--json", tmp_path / "a.json")
+    figures = told(tmp_path / "a.json")
+    assert figures["status_s"] < 1 and figures["claim_median_s"] < 0.02
+
+
+def test_batch_trial(script):
+    out = script("batch_trial", "--jobs", 2, "--workers", 1, "--calls", 2)
+    assert "round   1  holds" in out and "'begun_at_most': 1" in out
+
+
 def test_bench_seams(script):
     out = script(
         "bench_seams", "--num-frames", 6, "--num-inference-steps", 1, "--presets", "off",

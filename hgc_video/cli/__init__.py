@@ -1,5 +1,5 @@
-"""The command line: `hgc-video generate | resume | extract | show | plan | policies | models | doctor`, and
-`calibrate | search | compare` for schedules.
+"""The command line: `hgc-video generate | resume | extract | show | plan | policies | models | doctor`, `init |
+run | schema | batch` for shot files, and `calibrate | search | compare` for schedules.
 
 The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
 for what the user can mend, 1 for what we must, 130 for cancelled. Nobody imports it.
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import signal
 
-from . import compare, extract, generate, plan, resume, show, tune
+from . import batch, compare, extract, generate, plan, resume, shot, show, tune
 from .shell import app
 
-__all__ = ["app", "compare", "extract", "generate", "main", "plan", "resume", "show", "tune"]
+__all__ = [
+    "app", "batch", "compare", "extract", "generate", "main", "plan", "resume", "shot", "show", "tune",
+]  # fmt: skip
 
 
 def main() -> None:

@@ -103,13 +103,25 @@ def _of_depth(look: Look, frames: Frame) -> _Doubt | None:
     brightest = int(np.quantile(grey, 0.999))
     if brightest < _DIM:
         return _Doubt(f"is at most {brightest} of 255 bright; scale it so that near is about 255")
-    by = _top(grey) - _below(grey)
+    by = inversion(frames)
     if by > _INVERTED:
         return _Doubt(
             "looks inverted, near is dark; turn it round with invert_depth=True (--invert-depth)",
             sure=by > _SURELY_INVERTED,
         )
     return None
+
+
+def inversion(frames: Frame) -> float:
+    """How much brighter the upper part of depth frames (f H W 3) is than the lower, of 255; more than a few
+    say that near is dark."""
+    grey: NDArray[np.uint8] = frames.max(-1)
+    return _top(grey) - _below(grey)
+
+
+def looks_inverted(frames: Frame) -> bool:
+    """Whether near is dark in depth frames (f H W 3)."""
+    return inversion(frames) > _INVERTED
 
 
 def _of_lines(look: Look, frames: Frame, kind: str) -> _Doubt | None:

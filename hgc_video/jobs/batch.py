@@ -1,0 +1,92 @@
+"""A batch: the folder of its queue and results, its jobs, and the engine that makes them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import HGCVideoWarning, InputError
+from ..files import user_path
+from .add_jobs import Added, add_jobs
+from .drive import Drive, Observer, Stop
+from .engines.base import Engine
+from .engines.local import LocalEngine, local_devices
+from .job_list import JobList, read_jobs
+from .queue import Queue
+from .queue_table import has_table
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine, and how many workers (None: one for each device, or for each machine without a GPU).
+
+    `devices` are for `local`; `address` and `storage` for `ray`: the cluster, and a folder or an fsspec URL
+    that all its machines reach, where runs leave what resumes them.
+    """
+
+    name: str = "local"
+    workers: int | None = None
+    devices: tuple[str, ...] = ()
+    address: str = "auto"
+    storage: str | None = None
+
+    def make(self, folder: Path) -> Engine:
+        """The engine; InputError for one that is not possible, MissingExtraError without its extra."""
+        if self.name == "local":
+            return LocalEngine(local_devices(self.workers, self.devices), folder / "logs")
+        raise InputError(f'unknown engine "{self.name}"; take {" or ".join(ENGINES)}')
+
+
+def batch_folder(source: Path, told: Path | None = None) -> Path:
+    """The folder of a batch: as told; the source itself where it is one already; `batch` in a folder of shot
+    files; beside a list of jobs its name with .batch."""
+    if told is not None:
+        return user_path(told)
+    if has_table(source):
+        return source
+    return source / "batch" if source.is_dir() else source.with_suffix(".batch")
+
+
+def listed_jobs(
+    source: Path, *, seeds: int | None, matrix: dict[str, list[Any]], pattern: str | None,
+    allow_outside: bool,
+) -> JobList:  # fmt: skip
+    """The jobs of a source with what the command line says of their variants."""
+    listed = read_jobs(source, allow_outside=allow_outside)
+    unused = [shot for shot in listed.shots if shot.options.get("out") is not None]
+    if unused:
+        warnings.warn(
+            f'"out" of {unused[0].name} and of {len(unused) - 1} other shots is not used: results of a batch '
+            "are named by a pattern, see --name",
+            HGCVideoWarning,
+            stacklevel=2,
+        )
+    return replace(
+        listed,
+        seeds=listed.seeds if seeds is None else seeds,
+        matrix={**listed.matrix, **matrix},
+        pattern=pattern or listed.pattern,
+    )
+
+
+def add_to(folder: Path, listed: JobList) -> Added:
+    """Puts jobs into the queue of a folder."""
+    jobs = list(listed.jobs())
+    queue = Queue(folder)
+    try:
+        return add_jobs(queue, jobs)
+    finally:
+        queue.close()
+
+
+def work_off(folder: Path, choice: EngineChoice, tell: Observer, stop: Stop) -> None:
+    """Makes the jobs of a folder's queue until none is left that can be claimed."""
+    queue = Queue(folder)
+    try:
+        Drive(queue, choice.make(folder), tell, storage=choice.storage).run(stop)
+    finally:
+        queue.close()

@@ -1,0 +1,210 @@
+"""Works a queue off with an engine: claims jobs for free workers, and sees to how each one ends.
+
+Knows nothing about how a clip is made or where; tells an observer what happens, as plain data.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import HGCVideoError
+from .engines.base import Engine
+from .queue import Job, Queue, Result
+from .task import Died, Ended, Event, Outcome, Ready, Step, Task
+
+BEAT_S = 2.0
+_TICK_S = 0.5
+Observer = Callable[[dict[str, Any]], None]
+
+
+class Stop:
+    """Whether a batch is to stop: `asked` finishes the steps that run, puts their jobs back and ends."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
+@dataclass
+class _Running:
+    job: Job
+    task: Task
+    step: int = 0
+    steps: int = 0
+
+
+class Drive:
+    """One process's part in a batch.
+
+    Args:
+        storage: a folder that every worker reaches, for what runs leave there to be resumed; None is the
+            batch folder.
+        tell: called with each event, a mapping with `event`, `job`, `name` and more.
+    """
+
+    def __init__(
+        self, queue: Queue, engine: Engine, tell: Observer, *, storage: str | None = None
+    ) -> None:
+        self._queue, self._engine, self._tell = queue, engine, tell
+        self._storage = storage or str(queue.folder.absolute() / "work")
+        self._free: list[str] = []
+        self._running: dict[str, _Running] = {}
+        self._loading: dict[str, str] = {}  # what each slot's model was loaded for
+        self._beaten = 0.0
+
+    def run(self, stop: Stop) -> None:
+        """Makes jobs until none is left that can be claimed.
+
+        Raises:
+            HGCVideoError: every worker died again and again, and jobs are left.
+        """
+        self._recover()
+        if not self._left():
+            return
+        try:
+            self._engine.start()
+            while self._step(stop):
+                pass
+        finally:
+            self._engine.close()
+            for running in self._running.values():
+                self._queue.give_back(running.job)
+                self._clean(running, keep_work=True)
+
+    def _step(self, stop: Stop) -> bool:
+        """One round; False when there is nothing more to do."""
+        if not stop.asked:
+            self._give()
+        if not self._running and (stop.asked or not self._left()):
+            return False
+        for event in self._engine.events(_TICK_S):
+            self._handle(event)
+        self._beat(stop)
+        return True
+
+    def _left(self) -> bool:
+        """Whether a job waits for a worker."""
+        return bool(self._queue.table.execute(_ANY_QUEUED).fetchone())
+
+    def _give(self) -> None:
+        while self._free:
+            slot = self._free[-1]
+            worker = f"{self._queue.owner.rpartition(':')[0]}/{slot}"
+            job = self._queue.claim(worker, self._loading.get(slot, ""))
+            if job is None:
+                return
+            self._free.pop()
+            self._loading[slot] = job.loading
+            running = _Running(job, self._task(job))
+            self._running[slot] = running
+            self._engine.give(slot, running.task)
+            self._told("started", running, slot=slot)
+
+    def _task(self, job: Job) -> Task:
+        suffix = Path(job.name).suffix
+        part = self._queue.folder.absolute() / "parts" / f"{job.id}-{job.claim}{suffix}"
+        work = f"{self._storage}/{self._queue.folder.absolute().name}-{job.id}-{job.key[:8]}"
+        return Task(job.name, job.options, str(part), work)
+
+    def _handle(self, event: Event) -> None:
+        slot, running = event.slot, self._running.get(event.slot)
+        if isinstance(event, Ready):
+            self._free.append(slot)
+        elif isinstance(event, Step) and running is not None:
+            running.step, running.steps = event.step, event.steps
+            self._told("step", running, slot=slot, step=event.step, steps=event.steps)
+        elif isinstance(event, Ended) and running is not None:
+            del self._running[slot]
+            self._free.append(slot)
+            self._end(running, event.outcome)
+        elif isinstance(event, Died):
+            self._bury(event, running)
+
+    def _end(self, running: _Running, outcome: Outcome) -> None:
+        job, result = running.job, outcome.result
+        if outcome.state == "done" and result is not None:
+            self._finish(running, result, outcome.loaded)
+        elif outcome.state == "failed":
+            self._queue.fail(job, outcome.why)
+            self._told("failed", running, why=outcome.why)
+        else:
+            self._queue.give_back(job)
+            self._told("stopped", running)
+        self._clean(running, keep_work=outcome.state != "done")
+
+    def _finish(self, running: _Running, result: Result, loaded: bool) -> None:
+        try:
+            holds = self._queue.finish(running.job, Path(running.task.part), result)
+        except OSError as error:
+            why = f"its clip cannot be put in its place: {error}"
+            self._queue.fail(running.job, why)
+            self._told("failed", running, why=why)
+            return
+        if holds:
+            self._told("done", running, loaded=loaded, **_plain(result))
+        else:
+            self._told("lost", running, why="another batch took it over")
+
+    def _bury(self, event: Died, running: _Running | None) -> None:
+        """Counts a worker's death; its job is queued again, or set aside."""
+        slot = event.slot
+        self._loading.pop(slot, None)
+        if slot in self._free:
+            self._free.remove(slot)
+        if running is not None:
+            del self._running[slot]
+            state = self._queue.died(running.job, event.why)
+            self._told("died", running, why=event.why, state=state)
+            self._clean(running, keep_work=True)
+        if event.for_good:
+            self._tell({"event": "worker lost", "slot": slot, "why": event.why})
+            if self._engine.is_empty():
+                raise HGCVideoError(
+                    f"no worker is left, the last one: {event.why}; see {self._queue.folder / 'logs'}"
+                )
+
+    def _beat(self, stop: Stop) -> None:
+        now = time.monotonic()
+        if now - self._beaten < BEAT_S:
+            return
+        self._beaten = now
+        by_claim = {running.job.claim: slot for slot, running in self._running.items()}
+        steps = {r.job.claim: (r.step, r.steps) for r in self._running.values()}
+        to_stop = set(steps) if stop.asked else set()
+        for claim in to_stop | self._queue.beat(steps):
+            self._engine.stop(by_claim[claim])
+        self._recover()
+
+    def _recover(self) -> None:
+        for job in self._queue.recover():
+            self._sweep(f"{job}-")
+            self._tell({"event": "recovered", "job": job})
+
+    def _told(self, event: str, running: _Running, **more: Any) -> None:
+        self._tell({"event": event, "job": running.job.id, "name": running.job.name, **more})
+
+    def _clean(self, running: _Running, *, keep_work: bool) -> None:
+        """Removes what a task wrote, and when its job is done what its run left to be resumed."""
+        self._sweep(Path(running.task.part).stem)
+        if not keep_work:
+            shutil.rmtree(running.task.work, ignore_errors=True)
+
+    def _sweep(self, stem: str) -> None:
+        """Removes the files of a task, or of a job's tasks; those of a worker that died half-way too."""
+        for path in (self._queue.folder / "parts").glob("*"):
+            if path.name.lstrip(".").startswith(stem):
+                path.unlink(missing_ok=True)
+
+
+_ANY_QUEUED = "SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1"
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    return {
+        "digest": result.digest, "seconds": result.seconds, "macs_saved": result.macs_saved,
+        "warnings": list(result.warnings),
+    }  # fmt: skip

@@ -1,0 +1,31 @@
+"""Which process runs a job, as text that tells later whether that process is still there."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import psutil
+
+
+def this_owner() -> str:
+    """This process, as host:pid:start."""
+    pid = os.getpid()
+    return f"{platform.node()}:{pid}:{_start(pid)}"
+
+
+def is_gone(owner: str) -> bool:
+    """Whether a process of this machine is surely gone; of another machine nobody can tell."""
+    host, _, process = owner.partition(":")
+    pid, _, start = process.partition(":")
+    return host == platform.node() and _start(int(pid)) != start
+
+
+def _start(pid: int) -> str:
+    """When a process began, as text; nothing where it is not there or is dead and not yet reaped."""
+    try:
+        process = psutil.Process(pid)
+        dead = process.status() == psutil.STATUS_ZOMBIE
+        return "" if dead else f"{process.create_time():.2f}"
+    except psutil.Error:
+        return ""

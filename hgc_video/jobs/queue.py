@@ -1,0 +1,221 @@
+"""The queue of a batch: which job is whose, and how each one ends. Several processes may use one queue.
+
+A job is run under a claim. What a run makes counts only while its claim holds, so that a result appears once
+even where a worker that was given up for dead comes back. Knows nothing about how clips are made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .owner import is_gone, this_owner
+from .queue_table import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    SET_ASIDE,
+    open_table,
+    transaction,
+)  # fmt: skip
+
+MOST_DEATHS = 2  # of its workers; a job that has them is set aside
+STALE_S = 60.0  # without a heartbeat a job's process is given up for dead
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job under a claim: its options with absolute paths, its result's name in the batch folder, and the
+    hash of what it makes."""
+
+    id: int
+    name: str
+    key: str
+    options: Mapping[str, Any]
+    claim: str
+    loading: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished job is known by: the SHA-256 of its clip, seconds, the share of the MACs saved, and
+    what the run warned of."""
+
+    digest: str
+    seconds: float
+    macs_saved: float
+    warnings: tuple[str, ...] = ()
+
+
+class Queue:
+    """The queue in a batch folder. One object for each process and thread.
+
+    Raises:
+        InputError: there can be no queue in this folder.
+    """
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.folder, self.owner, self._now = folder, this_owner(), clock
+        self.table = open_table(folder)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.table.close()
+
+    def claim(self, worker: str, loading: str = "") -> Job | None:
+        """The next queued job, now run by `worker`; one for the model that is `loading`, if there is any."""
+        find = "SELECT id, name, key, options, loading FROM jobs WHERE state = ? {} ORDER BY id LIMIT 1"
+        with transaction(self.table) as table:
+            row = table.execute(find.format("AND loading = ?"), (QUEUED, loading)).fetchone()
+            row = row or table.execute(find.format(""), (QUEUED,)).fetchone()
+            if row is None:
+                return None
+            claim = secrets.token_hex(8)
+            self.set_state(
+                row["id"], RUNNING, worker=worker, owner=self.owner, claim=claim, heartbeat=self._now(),
+                step=0, steps=0, why=None,
+            )  # fmt: skip
+        return Job(
+            row["id"], row["name"], row["key"], options_of(row["options"]), claim, row["loading"]
+        )
+
+    def beat(self, steps: Mapping[str, tuple[int, int]]) -> set[str]:
+        """Says that the jobs under these claims are at these steps (done, of all); gives back the claims
+        whose runs are to stop: cancelled, or no longer theirs."""
+        with transaction(self.table) as table:
+            holding = {}
+            for claim, (step, of) in steps.items():
+                table.execute(
+                    "UPDATE jobs SET heartbeat = ?, step = ?, steps = ? WHERE claim = ?",
+                    (self._now(), step, of, claim),
+                )
+                row = table.execute("SELECT cancel FROM jobs WHERE claim = ?", (claim,)).fetchone()
+                holding[claim] = row is not None and not row["cancel"]
+        return {claim for claim, holds in holding.items() if not holds}
+
+    def finish(self, job: Job, part: Path, result: Result) -> bool:
+        """Puts a job's clip in its place and marks it done; False, and the clip is no result, where the
+        claim is not its own any more."""
+        with transaction(self.table):
+            if not self._holds(job):
+                return False
+            target = self.folder / job.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sync(part)
+            part.replace(target)
+            _sync(target.parent)
+            self.set_state(
+                job.id, DONE, claim=None, digest=result.digest, seconds=result.seconds, why=None,
+                macs_saved=result.macs_saved, warnings="\n".join(result.warnings) or None,
+            )  # fmt: skip
+        return True
+
+    def fail(self, job: Job, why: str) -> None:
+        """Marks a job as failed, where the claim holds."""
+        self._end(job, FAILED, why)
+
+    def give_back(self, job: Job) -> None:
+        """Puts a job that was stopped back into the queue; or marks it cancelled, where it was."""
+        with transaction(self.table) as table:
+            if self._holds(job):
+                row = table.execute("SELECT cancel FROM jobs WHERE id = ?", (job.id,)).fetchone()
+                self.set_state(job.id, CANCELLED if row["cancel"] else QUEUED, claim=None, cancel=0)
+
+    def died(self, job: Job, why: str) -> str:
+        """Counts the death of a job's worker; gives back the job's state, queued again or set aside."""
+        with transaction(self.table):
+            if not self._holds(job):
+                return ""
+            return self._count_death(job.id, why)
+
+    def recover(self) -> list[int]:
+        """Counts the deaths of whole processes: jobs that nobody runs any more; gives back their ids."""
+        with transaction(self.table) as table:
+            running = table.execute(
+                "SELECT id, owner, heartbeat FROM jobs WHERE state = ?", (RUNNING,)
+            ).fetchall()
+            lost = [row["id"] for row in running if self._is_lost(row["owner"], row["heartbeat"])]
+            for job in lost:
+                self._count_death(job, "the process that ran it is gone")
+        return lost
+
+    def retry_failed(self) -> int:
+        """Puts failed jobs and those set aside back into the queue; gives back how many."""
+        return self._requeue((FAILED, SET_ASIDE))
+
+    def cancel(self, job: int) -> str:
+        """Cancels a queued job, or has a running one stopped at its next step; gives back the state that
+        the job was in, nothing where there is none."""
+        with transaction(self.table) as table:
+            row = table.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
+            if row is None:
+                return ""
+            if row["state"] == RUNNING:
+                table.execute("UPDATE jobs SET cancel = 1 WHERE id = ?", (job,))
+            elif row["state"] != DONE:
+                self.set_state(job, CANCELLED)
+        return str(row["state"])
+
+    def _requeue(self, states: Iterable[str]) -> int:
+        with transaction(self.table) as table:
+            marks = ", ".join("?" for _ in states)
+            rows = table.execute(
+                f"SELECT id FROM jobs WHERE state IN ({marks})", tuple(states)
+            ).fetchall()
+            for row in rows:
+                self.set_state(row["id"], QUEUED, deaths=0, why=None, worker=None)
+        return len(rows)
+
+    def _end(self, job: Job, state: str, why: str) -> None:
+        with transaction(self.table):
+            if self._holds(job):
+                self.set_state(job.id, state, claim=None, why=why)
+
+    def _holds(self, job: Job) -> bool:
+        row = self.table.execute("SELECT claim FROM jobs WHERE id = ?", (job.id,)).fetchone()
+        return row is not None and row["claim"] == job.claim
+
+    def _is_lost(self, owner: str, heartbeat: float) -> bool:
+        return is_gone(owner) or self._now() - heartbeat > STALE_S
+
+    def _count_death(self, job: int, why: str) -> str:
+        row = self.table.execute("SELECT deaths FROM jobs WHERE id = ?", (job,)).fetchone()
+        deaths = row["deaths"] + 1
+        state = SET_ASIDE if deaths >= MOST_DEATHS else QUEUED
+        self.set_state(job, state, claim=None, deaths=deaths, why=why)
+        return state
+
+    def set_state(self, job: int, state: str, **columns: Any) -> None:
+        """Changes a job's state and columns, and says so in the history."""
+        changed = {"state": state, **columns}
+        names = ", ".join(f"{name} = ?" for name in changed)
+        self.table.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*changed.values(), job))
+        self.table.execute(
+            "INSERT INTO history SELECT ?, id, state, worker, why FROM jobs WHERE id = ?",
+            (self._now(), job),
+        )
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """Options as they were, of JSON, which has no numbers for keys."""
+    options: dict[str, Any] = json.loads(text)
+    if isinstance(prompt := options.get("prompt"), dict):
+        options["prompt"] = {int(frame): words for frame, words in prompt.items()}
+    return options
+
+
+def _sync(path: Path) -> None:
+    """Has a file or a folder's names on the disk before anything says that it is there."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,84 @@
+"""The SQLite file of a batch: its table, the states of a job, and transactions.
+
+In WAL mode, for which all who open it must be on one machine; several machines work for one `batch` command.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import InputError
+
+FILE = "queue.sqlite"
+QUEUED, RUNNING, DONE = "queued", "running", "done"
+FAILED, SET_ASIDE, CANCELLED = "failed", "set aside", "cancelled"
+STATES = (QUEUED, RUNNING, DONE, FAILED, SET_ASIDE, CANCELLED)
+_VERSION = 1
+_BUSY_S = 30.0
+
+# key: hash of the configuration and of the files it reads. loading: what of it decides which model is
+# loaded. claim: a token of the one run that may end the job; owner: the process that runs it, as
+# host:pid:time; worker: by whom, for people. history: every change of a state, never rewritten.
+_TABLES = """
+CREATE TABLE jobs (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, key TEXT NOT NULL, loading TEXT NOT NULL,
+  options TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'queued', claim TEXT, owner TEXT, worker TEXT,
+  heartbeat REAL, step INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL DEFAULT 0,
+  deaths INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0, why TEXT, digest TEXT,
+  seconds REAL, macs_saved REAL, warnings TEXT
+);
+CREATE INDEX jobs_by_state ON jobs (state, loading, id);
+CREATE TABLE history (
+  at REAL NOT NULL, job INTEGER NOT NULL, state TEXT NOT NULL, worker TEXT, why TEXT
+);
+PRAGMA user_version = 1;
+"""
+
+
+def open_table(folder: Path) -> sqlite3.Connection:
+    """The table of a batch folder, made where there is none.
+
+    Raises:
+        InputError: the folder cannot be written, or its file is of another version.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        table = sqlite3.connect(folder / FILE, timeout=_BUSY_S, isolation_level=None)
+        table.row_factory = sqlite3.Row
+        table.execute("PRAGMA journal_mode = WAL")
+        table.execute("PRAGMA synchronous = FULL")  # what is told as done is done after a power cut
+        with transaction(table):
+            (version,) = table.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _TABLES.split(";"):
+                    table.execute(statement)
+    except (OSError, sqlite3.Error) as error:
+        raise InputError(
+            f'cannot keep a queue in "{folder}": {error}; choose a local folder'
+        ) from error
+    if version not in (0, _VERSION):
+        raise InputError(
+            f'the queue in "{folder}" is of version {version}, this is hgc-video for version {_VERSION}; '
+            "choose another folder"
+        )
+    return table
+
+
+def has_table(folder: Path) -> bool:
+    """Whether a folder is the folder of a batch."""
+    return (folder / FILE).is_file()
+
+
+@contextmanager
+def transaction(table: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """A transaction that is the only writer from its beginning; rolled back where it raises."""
+    table.execute("BEGIN IMMEDIATE")
+    try:
+        yield table
+    except BaseException:
+        table.execute("ROLLBACK")
+        raise
+    table.execute("COMMIT")

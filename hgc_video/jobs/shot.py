@@ -1,0 +1,182 @@
+"""Shot files: the options of one `generate` call as YAML, with paths relative to the file.
+
+Knows the list of options and nothing of how they are carried out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import HGCVideoError, InputError, nearest
+from ..files import user_path
+from ..options import GenerateOptions
+from .yaml_file import parse_yaml, read_yaml
+
+_PATHS = ("control_video", "image", "out", "calibration_dir")
+_POLICY_FILE = re.compile(r"(?<=\bfile=)[^,+]+")  # searched:file=schedule.yaml
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What a shot file says: options of `generate`, their paths made absolute. `name` is the file's stem."""
+
+    name: str
+    options: Mapping[str, Any]
+    path: Path | None = None
+
+    def with_options(self, options: Mapping[str, Any]) -> Shot:
+        """The shot with other options where some are given; their paths are relative to where we are."""
+        placed = place_paths(options, Path.cwd(), allow_outside=True)
+        return replace(self, options={**self.options, **placed})
+
+    def with_settings(self, settings: Iterable[str]) -> Shot:
+        """The shot with settings of a command line, as "preset=fast" or "control.pose=other.mp4"."""
+        options = dict(self.options)
+        for setting in settings:
+            key, value = parse_setting(setting)
+            placed = place_paths(_nested(key, value), Path.cwd(), allow_outside=True)
+            options = _merged(options, placed, setting)
+        return replace(self, options=options)
+
+    def checked(self) -> GenerateOptions:
+        """The options, checked; InputError names the file."""
+        return check_options(self.options, str(self.path or self.name))
+
+
+def read_shot(path: str | os.PathLike[str], *, allow_outside: bool = False) -> Shot:
+    """The shot of a YAML or JSON file.
+
+    Args:
+        allow_outside: paths in the file may lead out of its folder.
+
+    Raises:
+        InputError: the file cannot be read, names an unknown option or a path outside of its folder.
+    """
+    file = user_path(path)
+    told = read_yaml(file)
+    return shot_of(told, file, file.stem, allow_outside=allow_outside)
+
+
+def shot_of(told: Any, file: Path, name: str, *, allow_outside: bool = False) -> Shot:
+    """The shot of a mapping that a file holds."""
+    if not isinstance(told, Mapping):
+        raise InputError(f"{file}: a shot is a mapping of options, as `preset: balanced`; see init")
+    check_keys(told, str(file))
+    try:
+        placed = place_paths(told, file.absolute().parent, allow_outside=allow_outside)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    return Shot(name, placed, file)
+
+
+def check_keys(told: Mapping[Any, Any], where: str) -> None:
+    """InputError where a key is no option, with the nearest that is one."""
+    for key in told:
+        if key not in GenerateOptions.model_fields:
+            raise InputError(
+                f'{where}: unknown option "{key}": {nearest(str(key), GenerateOptions.model_fields)}'
+            )
+
+
+def check_options(options: Mapping[str, Any], where: str) -> GenerateOptions:
+    """The options, checked as `generate` checks them; InputError begins with `where` they stand."""
+    check_keys(options, where)
+    try:
+        return GenerateOptions(**options)
+    except HGCVideoError as error:
+        raise type(error)(f"{where}: {error}") from error
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Key and value of "key=value"; numbers, true, false, null, [lists] and {mappings} are read as YAML,
+    anything else is text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f'--set "{text}" is not possible; write OPTION=VALUE, as preset=fast')
+    return key.strip(), parse_value(value.strip())
+
+
+def parse_value(text: str) -> Any:
+    """A value of the command line."""
+    if text.startswith(("[", "{", '"', "'")):
+        return parse_yaml(text)
+    try:
+        value = parse_yaml(text)
+    except InputError:
+        return text
+    return value if value is None or isinstance(value, bool | int | float) else text
+
+
+def place_paths(options: Mapping[str, Any], folder: Path, *, allow_outside: bool) -> dict[str, Any]:
+    """The options with every path in them absolute; relative ones are of `folder`.
+
+    Raises:
+        InputError: a path leads out of `folder`, and that is not allowed.
+    """
+    placed = dict(options)
+    if isinstance(prompt := placed.get("prompt"), Mapping):  # JSON has no numbers for keys
+        placed["prompt"] = {
+            int(frame) if str(frame).isdigit() else frame: words for frame, words in prompt.items()
+        }
+
+    def place(name: str, path: Any) -> Any:
+        if not isinstance(path, str | os.PathLike):
+            return path
+        full = folder / user_path(path)
+        if not allow_outside and not _is_inside(full, folder):
+            raise InputError(
+                f'"{path}" of {name} lies outside of {folder}; move it there, or allow it with '
+                "--allow-outside (allow_outside=True)"
+            )
+        return os.path.normpath(full)
+
+    for name in _PATHS:
+        if name in placed:
+            placed[name] = place(name, placed[name])
+    if isinstance(control := placed.get("control"), Mapping):
+        placed["control"] = {kind: place(f"control.{kind}", clip) for kind, clip in control.items()}
+    if isinstance(model := placed.get("model"), str) and _is_folder(model, folder):
+        placed["model"] = place("model", model)
+    if isinstance(preset := placed.get("preset"), str):
+        placed["preset"] = _place_policy_files(preset, place)
+    return placed
+
+
+def _place_policy_files(preset: str, place: Callable[[str, Any], Any]) -> str:
+    return _POLICY_FILE.sub(lambda found: str(place("preset", found[0])), preset)
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path leads to a place in a folder, links followed."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _is_folder(model: str, folder: Path) -> bool:
+    """Whether a model is named by its folder; `owner/name` may be one, or a repository of the hub."""
+    if model.startswith((".", "~", "/")):
+        return True
+    return "/" in model and (folder / model).is_dir()
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """{"control": {"pose": value}} of "control.pose"."""
+    name, dot, inner = key.partition(".")
+    if not dot:
+        return {name: value}
+    return {name: {int(inner) if inner.isdigit() else inner: value}}
+
+
+def _merged(options: Mapping[str, Any], given: Mapping[str, Any], setting: str) -> dict[str, Any]:
+    """The options with those given; a dotted key changes one entry of a mapping."""
+    ((name, value),) = given.items()
+    if "." not in setting.partition("=")[0]:
+        return {**options, name: value}
+    there = options.get(name)
+    if there is not None and not isinstance(there, Mapping):
+        raise InputError(f'--set "{setting}" is not possible: {name} is {there!r}, no mapping')
+    return {**options, name: {**(there or {}), **value}}

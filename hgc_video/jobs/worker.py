@@ -1,0 +1,73 @@
+"""One worker, whatever engine runs it: makes one clip after another and keeps the model between them."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
+from .fingerprint import file_digest
+from .loaded_model import LoadedModel
+from .queue import Result
+from .task import Outcome, Task
+
+
+class Worker:
+    """Makes the clips of tasks on one device (None: as each task says, or the first that is there)."""
+
+    def __init__(self, device: str | None = None) -> None:
+        self._device, self._model = device, LoadedModel()
+        self._stopped: set[str] = set()  # the files of tasks that are to stop
+        self._ended = False
+
+    def stop(self, part: str | None) -> None:
+        """Stops the task that writes this file after the step it is at, or every task; from any thread."""
+        if part is None:
+            self._ended = True
+        else:
+            self._stopped.add(part)
+
+    def make(self, task: Task, on_step: Callable[[int, int], None]) -> Outcome:
+        """Makes one clip, written to the task's file; a fault of the task is an outcome, not an error.
+
+        Args:
+            on_step: told after each step how many are done, of how many.
+        """
+        loads = self._model.loads
+
+        def callback(step: int, steps: int, latents: Any) -> bool:
+            on_step(step + 1, steps)
+            return not (self._ended or task.part in self._stopped)
+
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", HGCVideoWarning)
+            try:
+                made = self._make(task, callback)
+            except Cancelled:
+                self._stopped.discard(task.part)
+                return Outcome("stopped")
+            except HGCVideoError as error:
+                return Outcome("failed", why=" ".join(str(error).split()))
+            except Exception as error:
+                traceback.print_exc(file=sys.stderr)
+                return Outcome(
+                    "failed", why=f"internal error: {type(error).__name__}: {error!s:.300}"
+                )
+        said = tuple(dict.fromkeys(" ".join(str(one.message).split()) for one in told))
+        result = Result(made.digest, made.seconds, made.macs_saved, said)
+        return Outcome("done", result, loaded=self._model.loads > loads)
+
+    def _make(self, task: Task, callback: Callable[[int, int, Any], bool]) -> Result:
+        part = Path(task.part)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        # A job that was begun goes on from what its folder keeps.
+        options = {**task.options, "out": task.part, "work": task.work}
+        if self._device is not None and options.get("device") is None:
+            options["device"] = self._device
+        report = self._model.make(options, task.name, callback).report
+        return Result(file_digest(part), report.seconds["total"], report.macs_saved)

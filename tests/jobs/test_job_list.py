@@ -1,0 +1,125 @@
+"""Lists of jobs: shots times seeds times values, each under a name of its own."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from hgc_video.errors import HGCVideoError, InputError
+from hgc_video.jobs.job_list import parse_matrix, read_jobs
+from hgc_video.jobs.result_names import check_pattern, default_pattern, result_name
+
+
+@pytest.fixture
+def jobs(tmp_path, tiny):
+    """Writes a list of jobs and gives its jobs by name."""
+
+    def read(told=None, **more):
+        (tmp_path / "jobs.yaml").write_text(told or yaml.safe_dump({"defaults": tiny, **more}))
+        return {job.name: job for job in read_jobs(tmp_path / "jobs.yaml").jobs()}
+
+    return read
+
+
+def test_shots_times_values_times_seeds(jobs, tmp_path):
+    listed = [{"name": "red", "seed": 7}, {"prompt": "a dancer"}]
+    made = jobs(jobs=listed, seeds=2, matrix={"preset": ["off", "hgc:interval=3,depth=1"]})
+    assert list(made) == [
+        "red-off-seed7.mp4", "red-off-seed8.mp4", "red-hgc_interval=3_depth=1-seed7.mp4",
+        "red-hgc_interval=3_depth=1-seed8.mp4", "job0002-off-seed0.mp4", "job0002-off-seed1.mp4",
+        "job0002-hgc_interval=3_depth=1-seed0.mp4", "job0002-hgc_interval=3_depth=1-seed1.mp4",
+    ]  # fmt: skip
+    red = made["red-off-seed8.mp4"].options
+    assert red["seed"] == 8 and red["control"] == {"pose": str(tmp_path / "pose.mp4")}
+    assert (
+        len({job.key for job in made.values()}) == 8
+        and len({j.loading for j in made.values()}) == 1
+    )
+
+
+def test_a_folder_of_shots_and_a_list_that_names_them(jobs, tmp_path, tiny):
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**tiny, "seed": ord(name)}))
+    assert [job.name for job in read_jobs(tmp_path).jobs()] == ["a.mp4", "b.mp4"]
+    assert [job.name for job in read_jobs(tmp_path / "a.yaml").jobs()] == ["a.mp4"]
+    made = jobs(jobs=[{"shot": "a.yaml"}, {"shot": "b.yaml", "name": "c", "preset": "off"}])
+    assert list(made) == ["a.mp4", "c.mp4"] and made["c.mp4"].options["preset"] == "off"
+
+
+def test_a_job_is_another_when_its_clip_is_another(jobs, tmp_path):
+    first = jobs(jobs=[{}])["job0001.mp4"]
+    assert jobs(jobs=[{"device": "cpu"}])["job0001.mp4"].key == first.key, (
+        "the device is no other clip"
+    )
+    assert jobs(jobs=[{"seed": 1}])["job0001.mp4"].key != first.key
+    (tmp_path / "pose.mp4").write_bytes((tmp_path / "pose.mp4").read_bytes() + b"x")
+    assert jobs(jobs=[{}])["job0001.mp4"].key != first.key
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"jobs": []}, "jobs is a list"), ({"jobs": ["a"]}, "job 1 and defaults are mappings"),
+        ({"jobs": [{"presett": 1}]}, 'job 1: unknown option "presett": did you mean "preset"'),
+        ({"jobs": [{}], "sedes": 2}, 'unknown key "sedes": did you mean "seeds"'),
+        ({"jobs": [{"name": "a"}, {"name": "A"}]}, 'would both be "A.mp4"'),
+        ({"jobs": [{}], "matrix": {"preset": "off"}}, "matrix is lists of values"),
+        ({"jobs": [{}], "matrix": {"out": ["a.mp4"]}}, "named by a pattern"),
+        ({"jobs": [{}], "seeds": 0}, "seeds=0 is not possible"),
+        ({"jobs": [{"seed": None}], "seeds": 2}, "cannot be counted on"),
+        ({"jobs": [{"control": {"pose": "gone.mp4"}}]}, r"no file .*gone\.mp4"),
+        ({"jobs": [{"control": {"pose": "../pose.mp4"}}]}, "lies outside"),
+        ({"jobs": [{"shot": "../a.yaml"}]}, "of shot lies outside"),
+        ({"jobs": [{"preset": "balnced"}]}, 'did you mean "balanced"'),
+        ({"jobs": [{}], "name": "{nmae}"}, 'no field "nmae": did you mean "name"'),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told_in_one_line(jobs, more, says):
+    with pytest.raises(HGCVideoError, match=says) as told:
+        jobs(**more)
+    assert "\n" not in str(told.value)
+
+
+def test_an_empty_folder_and_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="holds no shot files"):
+        read_jobs(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        read_jobs(tmp_path / "gone.yaml")
+
+
+def test_values_of_the_command_line():
+    read = parse_matrix(
+        ["preset=balanced,fast", "seed=[3, 4]", "preset=['hgc:interval=3,depth=1']"]
+    )
+    assert read == {"preset": ["balanced", "fast", "hgc:interval=3,depth=1"], "seed": [3, 4]}
+    for text, says in (
+        ("preset", "OPTION=VALUE"),
+        ("preset=", "OPTION=VALUE"),
+        ("prest=a", "did you mean"),
+    ):
+        with pytest.raises(InputError, match=says):
+            parse_matrix([text])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("../{name}", "names no file"), ("/a/{name}", "names no file"), ("~/a", "names no file"),
+        ("a/", "names no file"), ("", "names no file"), ("{name!r}", "no field"),
+        ("{name", "not possible"), ("{name.x}", "no field"), ("{0}", "no field"), ("{number:x}", "write"),
+        ("{name}.txt", "unknown suffix"), ("{}", "no field"),
+    ],
+)  # fmt: skip
+def test_patterns_that_cannot_be(pattern, says):
+    with pytest.raises(InputError, match=says):
+        check_pattern(pattern)
+
+
+def test_names_are_made_of_a_pattern():
+    varied = default_pattern(["preset", "num_frames", "seed"])
+    assert varied == "{name}-{preset}-numframes{num_frames}-seed{seed}"
+    pattern = check_pattern("{preset}/{number:03}-{name}")
+    assert result_name(pattern, "a", 7, {"preset": "off"}) == "off/007-a.mp4"
+    assert check_pattern("{name}.gif") == "{name}.gif"
+    assert result_name("{prompt}.mp4", "a", 1, {"prompt": "../../etc: x"}) == "etc_x.mp4"
+    assert result_name("{fps}-{seed}.mp4", "a", 1, {"fps": 7.5}) == "7.5-0.mp4"

@@ -1,0 +1,210 @@
+"""The queue: one claim a job, a result once, and what becomes of jobs whose worker is gone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hgc_video.errors import InputError
+from hgc_video.jobs import queue as queue_module
+from hgc_video.jobs.add_jobs import NewJob, add_jobs
+from hgc_video.jobs.owner import is_gone, this_owner
+from hgc_video.jobs.queue import STALE_S, Queue, Result
+from hgc_video.jobs.queue_status import status_of
+
+RESULT = Result("d" * 64, 1.5, 0.5, ("a warning",))
+
+
+def job(name, key="k", loading="m", **options):
+    return NewJob(f"{name}.mp4", {"prompt": name, **options}, key, loading)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path, clock):
+    made = Queue(tmp_path / "b", clock=clock)
+    yield made
+    made.close()
+
+
+def part(queue, text="clip"):
+    path = queue.folder / "part.mp4"
+    path.write_text(text)
+    return path
+
+
+def states(queue):
+    return {
+        row["name"]: row["state"] for row in queue.table.execute("SELECT name, state FROM jobs")
+    }
+
+
+def test_a_job_is_claimed_once_and_done_once(queue):
+    add_jobs(queue, [job("a"), job("b", prompt={0: "x", 4: "y"})])
+    first, second = queue.claim("w"), queue.claim("w")
+    assert (first.name, second.name, queue.claim("w")) == ("a.mp4", "b.mp4", None)
+    assert second.options["prompt"] == {0: "x", 4: "y"}, "JSON has no numbers for keys"
+    assert queue.finish(first, part(queue), RESULT)
+    assert (queue.folder / "a.mp4").read_text() == "clip"
+    assert not queue.finish(first, part(queue, "again"), RESULT), "its claim is over"
+    assert (queue.folder / "a.mp4").read_text() == "clip"
+    queue.fail(second, "why")
+    told = status_of(queue, 0)
+    assert told.counts["done"] == 1 and told.lost[0].why == "why" and told.macs_saved == 0.5
+    assert "failed       2  b.mp4: why" in str(told)
+
+
+def test_jobs_of_the_loaded_model_come_first(queue):
+    add_jobs(queue, [job("a", loading="m"), job("b", loading="n"), job("c", loading="n")])
+    assert [queue.claim("w", "n").name for _ in range(3)] == ["b.mp4", "c.mp4", "a.mp4"]
+
+
+def test_a_job_is_set_aside_after_two_deaths_and_tried_again_when_asked(queue):
+    add_jobs(queue, [job("a")])
+    assert queue.died(queue.claim("w"), "killed") == "queued"
+    assert queue.died(queue.claim("w"), "killed again") == "set aside"
+    assert queue.claim("w") is None
+    (lost,) = status_of(queue, 0).lost
+    assert (lost.state, lost.why) == ("set aside", "killed again")
+    assert queue.retry_failed() == 1 and queue.claim("w").name == "a.mp4"
+
+
+def test_a_job_without_a_heartbeat_is_anothers_and_its_late_result_is_none(queue, clock):
+    add_jobs(queue, [job("a")])
+    mine = queue.claim("w")
+    clock.now += STALE_S - 1
+    assert queue.beat({mine.claim: (3, 25)}) == set() and queue.recover() == []
+    clock.now += STALE_S - 1
+    assert queue.recover() == [], "the heartbeat was in between"
+    clock.now += 2
+    assert queue.recover() == [mine.id] and queue.recover() == []
+    theirs = queue.claim("other")
+    assert queue.beat({mine.claim: (4, 25)}) == {mine.claim}, "a run that lost its claim is to stop"
+    assert not queue.finish(mine, part(queue, "late"), RESULT)
+    queue.fail(mine, "late"), queue.died(mine, "late"), queue.give_back(mine)
+    assert states(queue) == {"a.mp4": "running"}
+    assert queue.finish(theirs, part(queue), RESULT) and not queue.recover()
+
+
+def test_a_process_that_is_gone_is_known_at_once(queue):
+    done = subprocess.run(
+        [sys.executable, "-c", "from hgc_video.jobs.owner import this_owner; print(this_owner())"],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    assert is_gone(done.stdout.strip()) and not is_gone(this_owner())
+    assert not is_gone("another-machine:1:2")
+    host, pid, start = this_owner().rsplit(":", 2)
+    assert is_gone(f"{host}:{pid}:{float(start) - 100:.2f}"), (
+        "its number was given to another process"
+    )
+    add_jobs(queue, [job("a")])
+    queue.owner = done.stdout.strip()
+    lost = queue.claim("w")
+    assert queue.recover() == [lost.id]
+
+
+def test_cancel(queue):
+    add_jobs(queue, [job("a"), job("b"), job("c")])
+    running = queue.claim("w")
+    assert queue.cancel(2) == "queued" and queue.cancel(9) == ""
+    assert queue.cancel(running.id) == "running"
+    assert queue.beat({running.claim: (1, 2)}) == {running.claim}
+    queue.give_back(running)
+    assert states(queue) == {"a.mp4": "cancelled", "b.mp4": "cancelled", "c.mp4": "queued"}
+    stopped = queue.claim("w")
+    queue.give_back(stopped)
+    assert queue.claim("w").name == "c.mp4", "one that was stopped is queued again, without a death"
+    assert queue.table.execute("SELECT deaths FROM jobs WHERE id = 3").fetchone()[0] == 0
+
+
+def test_jobs_are_known_again(queue):
+    assert str(add_jobs(queue, [job("a"), job("b")])) == "2 new"
+    assert queue.finish(queue.claim("w"), part(queue), RESULT)
+    assert str(add_jobs(queue, [job("a"), job("b"), job("c")])) == "1 new, 1 done before, 1 there"
+    (queue.folder / "a.mp4").unlink()
+    assert add_jobs(queue, [job("a")]).changed == 1 and states(queue)["a.mp4"] == "queued"
+
+
+def test_a_result_is_never_another_jobs(queue):
+    add_jobs(queue, [job("a", seed=1), job("b"), job("c")])
+    queue.finish(queue.claim("w"), part(queue), RESULT)
+    with pytest.raises(
+        InputError, match=r"a\.mp4. is done with other options \(seed\); remove that"
+    ):
+        add_jobs(queue, [job("z"), job("a", "other", seed=2)])
+    assert "z.mp4" not in states(queue), "all or none"
+    with pytest.raises(InputError, match="a file that it reads"):
+        add_jobs(queue, [job("a", "other", seed=1)])
+    running = queue.claim("w")
+    with pytest.raises(InputError, match="is running with other options"):
+        add_jobs(queue, [job("b", "other")])
+    queue.fail(running, "x")
+    assert add_jobs(queue, [job("b", "other", seed=5)]).changed == 1
+    claimed = queue.claim("w")
+    assert (claimed.key, claimed.options["seed"]) == ("other", 5)
+    (queue.folder / "d.mp4").write_text("the user's own")
+    with pytest.raises(InputError, match="no result of this batch"):
+        add_jobs(queue, [job("d")])
+
+
+def _claim_all(folder, claimed):
+    mine = Queue(folder)
+    while (job := mine.claim("w")) is not None:
+        claimed.put(job.id)
+    mine.close()
+
+
+def test_processes_that_claim_at_once_share_the_jobs(queue):
+    add_jobs(queue, [job(f"j{n}") for n in range(200)])
+    context = multiprocessing.get_context("fork")
+    claimed = context.Queue()
+    workers = [context.Process(target=_claim_all, args=(queue.folder, claimed)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    got = sorted(claimed.get(timeout=60) for _ in range(200))
+    for worker in workers:
+        worker.join()
+    assert got == list(range(1, 201)) and claimed.empty()
+    history = queue.table.execute(
+        "SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM history WHERE state = 'running' GROUP BY job)"
+    )
+    assert history.fetchone()[0] == 1
+
+
+def test_a_folder_that_cannot_hold_a_queue(tmp_path, queue):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot keep a queue"):
+        Queue(tmp_path / "file")
+    queue.table.execute("PRAGMA user_version = 9")
+    with pytest.raises(InputError, match="of version 9"):
+        Queue(queue.folder)
+
+
+def test_a_result_is_on_the_disk_before_it_is_told(queue, monkeypatch):
+    """A job whose clip could not be put in its place is not done."""
+    add_jobs(queue, [job("a")])
+    claimed = queue.claim("w")
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(queue_module, "_sync", full)
+    with pytest.raises(OSError, match="No space"):
+        queue.finish(claimed, part(queue), RESULT)
+    assert states(queue) == {"a.mp4": "running"} and not (queue.folder / "a.mp4").exists()
