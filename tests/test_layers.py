@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {"clip", "generator", "media"},
     "jobs": {
         "cache", "clip", "files", "forecast", "generator", "measure", "media", "models", "options",
-        "pipeline", "plan", "report", "sampling",
+        "pipeline", "plan", "preprocess", "report", "sampling",
     },
     "cli": {
         "clip", "evaluate", "files", "forecast", "jobs", "media", "models", "options", "pipeline", "plan",

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from ..options import CONTROL_KINDS, DTYPES, GenerateOptions
+from ..preprocess.registry import PREPROCESSORS
 
 _PATH = {"type": "string"}
 _PROMPT = {"type": "string", "minLength": 1}
@@ -15,6 +16,13 @@ _NUMBER = {"type": "number", "minimum": 0}
 _BOUNDS = {
     "ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum",
 }  # fmt: skip
+_PREPROCESSORS = {
+    "anyOf": [
+        {"type": "boolean"},
+        {"type": "string", "pattern": f"^({'|'.join(PREPROCESSORS)})([:+]|$)"},
+        {"type": "object", "propertyNames": {"enum": list(CONTROL_KINDS)}},
+    ]
+}
 # What options that take objects in Python are in a file.
 _IN_A_FILE: dict[str, dict[str, Any]] = {
     "control_video": _PATH,
@@ -47,6 +55,9 @@ _IN_A_FILE: dict[str, dict[str, Any]] = {
         ]
     },
     "dtype": {"enum": [*DTYPES, None]},
+    "extract": _PREPROCESSORS,
+    "fidelity": _PREPROCESSORS,
+    "audio": {"anyOf": [{"type": "boolean"}, _PATH]},
 }  # fmt: skip
 
 

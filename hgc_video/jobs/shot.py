@@ -17,7 +17,7 @@ from ..files import user_path
 from ..options import GenerateOptions
 from .yaml_file import parse_yaml, read_yaml
 
-_PATHS = ("control_video", "image", "out", "calibration_dir")
+_PATHS = ("control_video", "image", "audio", "out", "calibration_dir", "work")
 _POLICY_FILE = re.compile(r"(?<=\bfile=)[^,+]+")  # searched:file=schedule.yaml
 
 

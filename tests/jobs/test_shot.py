@@ -124,7 +124,7 @@ def test_the_schema_says_what_the_options_say(tiny):
     for wrong in (
         {"presett": 1}, {"num_frames": 0}, {"seed": -1}, {"control": {"poze": "a"}}, {"fps": 0},
         {"prompt": {"x": "a"}}, {"conditioning_scale": -1}, {"dtype": "float8"}, {"seed": 2**63},
-        {"image": 3}, {"extract": "x"},
+        {"image": 3}, {"extract": 3},
     ):  # fmt: skip
         assert not valid({**tiny, **wrong}), wrong
         with pytest.raises(ValueError, match=next(iter(wrong))):
