@@ -61,7 +61,9 @@ def init(
 @app.command()
 def run(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A shot file, as hgc-video init writes one.")],
+    file: Annotated[
+        Path, typer.Argument(help="A shot file, as hgc-video init writes one, or a finished clip.")
+    ],
     settings: SETTINGS = None,
     frames: Annotated[
         str | None,
@@ -77,7 +79,7 @@ def run(
     allow_outside: OUTSIDE = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
 ) -> None:
-    """Makes the clip of a shot file.
+    """Makes the clip of a shot file, or the clip of a finished one again (with --out).
 
     Example:  hgc-video run shot.yaml --set preset=fast --set seed=3 --out fast.mp4
     """

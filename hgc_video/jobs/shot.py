@@ -18,6 +18,7 @@ from ..options import GenerateOptions
 from .yaml_file import parse_yaml, read_yaml
 
 _PATHS = ("control_video", "image", "audio", "out", "calibration_dir", "work")
+_TEXTS = (".yaml", ".yml", ".json")
 _POLICY_FILE = re.compile(r"(?<=\bfile=)[^,+]+")  # searched:file=schedule.yaml
 
 
@@ -49,7 +50,7 @@ class Shot:
 
 
 def read_shot(path: str | os.PathLike[str], *, allow_outside: bool = False) -> Shot:
-    """The shot of a YAML or JSON file.
+    """The shot of a YAML or JSON file, or of the configuration that a finished clip carries.
 
     Args:
         allow_outside: paths in the file may lead out of its folder.
@@ -58,6 +59,10 @@ def read_shot(path: str | os.PathLike[str], *, allow_outside: bool = False) -> S
         InputError: the file cannot be read, names an unknown option or a path outside of its folder.
     """
     file = user_path(path)
+    if file.suffix.lower() not in _TEXTS:
+        from ..sampling.configuration import options_of, read_configuration  # loads numpy
+
+        return Shot(file.stem, options_of(read_configuration(file), file), file)
     told = read_yaml(file)
     return shot_of(told, file, file.stem, allow_outside=allow_outside)
 

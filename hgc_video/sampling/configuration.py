@@ -23,7 +23,8 @@ from ..models.hashes import file_hash
 from ..options import GenerateOptions
 
 FORMAT = 1  # of what is written; a greater number is of a later version
-_DROPPED = ("calibration_dir", "offline")  # where this machine keeps things, not what was made
+# Where things lie on this machine and how a run was kept: the same clip is made without them.
+_DROPPED = ("calibration_dir", "checkpoint_every_s", "offline", "out", "work")
 _TEXTS = ("prompt", "negative_prompt")
 _SNAPSHOT = re.compile(r"models--(.+?)--(.+?)/snapshots/")
 _INPUTS = ("control", "image", "audio")
@@ -42,15 +43,13 @@ def configuration(
     given = {name: getattr(options, name) for name in type(options).model_fields}
     given |= {"control": options.control_clips, "control_video": None}
     folder = None if out is None else user_path(out).absolute().parent
-    plain = options.to_dict() | {name: None for name in _DROPPED if name in given}
-    plain |= {"control": {}, "control_video": None, "offline": False}
+    plain = options.to_dict() | {n: type(options).model_fields[n].default for n in _DROPPED}
+    plain |= {"control": {}, "control_video": None}
     files = {}
     for name, value in _leaves(given):
         if name.split(".")[0] in (*_DROPPED, *_TEXTS):
             continue
-        if name == "out":
-            plain["out"] = None if value is None else Path(value).name
-        elif _is_path(value):
+        if _is_path(value):
             files[name] = _file(name, value, folder)
             _put(plain, name, files[name]["name"])
         elif name.startswith("control."):

@@ -179,7 +179,9 @@ def test_a_shot_gives_the_bytes_that_generate_gives(shot, tiny, tmp_path):
         tmp_path / "pose.mp4", PROMPT, num_frames=1, num_inference_steps=1, seed=3, preset="off",
         out=tmp_path / "generate.mp4", progress=False,
     )  # fmt: skip
-    made = [tmp_path / f"{name}.mp4" for name in ("from-file", "python", "generate")]
+    again = invoke("run", tmp_path / "python.mp4", "--out", tmp_path / "again.mp4", "--quiet")
+    assert again.exit_code == 0, again.stderr
+    made = [tmp_path / f"{name}.mp4" for name in ("from-file", "python", "generate", "again")]
     assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in made}) == 1
     assert '"preset": "off"' in (tmp_path / "r.json").read_text()
 
