@@ -52,6 +52,7 @@ def generate(
     every: int | None = None,
     loop: bool = False,
     scenes: bool = False,
+    scenes_of: str | os.PathLike[str] | None = None,
     context_length: int | None = None,
     context_overlap: int | None = None,
     height: int | None = None,
@@ -112,7 +113,8 @@ def generate(
             holds) that share `context_overlap` frames (None: a quarter of them).
         frames, every: which frames of the control clip are taken: "100:260" from frame 100 up to 259, every
             so many of them. `loop` repeats a clip that has fewer than num_frames.
-        scenes: scene cuts are found in the control clip, and no window reaches across one.
+        scenes: scene cuts are found in the control clip, and no window reaches across one; of a ready control
+            clip in the film that it was made of, `scenes_of`.
         memory: what the run may take, as "8GiB" or bytes, weights included; the run is split to fit, and
             refused where nothing fits. None is what is free on the device.
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip
@@ -152,6 +154,7 @@ def generate(
         guidance_scale=guidance_scale, conditioning_scale=conditioning_scale,
         control_guidance_start=control_guidance_start, control_guidance_end=control_guidance_end,
         num_frames=num_frames, frames=frames, every=every, loop=loop, scenes=scenes,
+        scenes_of=scenes_of,
         context_length=context_length, context_overlap=context_overlap,
         height=height, width=width, fps=fps, source_fps=source_fps, invert_depth=invert_depth,
         motion=motion, seed=seed, extract=extract, force=force, memory=memory, out=out, audio=audio,

@@ -26,7 +26,7 @@ _CLIPS = {
 _TEXTS = {
     "prompt": (str, ""), "image": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
     "seed": (str, "0"), "memory": TEXT, "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH,
-    "audio": PATH,
+    "audio": PATH, "scenes_of": PATH,
 }  # fmt: skip
 
 

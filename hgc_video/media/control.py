@@ -45,6 +45,7 @@ class ControlClip:
     num_bridged: int = 0
     num_empty: int = 0
     taken: tuple[int, ...] = ()  # which frames of the source these are
+    cuts: tuple[int, ...] = ()  # at which of these frames a new scene begins
 
     @property
     def frames(self) -> Frame:

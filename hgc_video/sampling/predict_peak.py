@@ -31,7 +31,7 @@ from ..plan.schedule import Plan
 @dataclass(frozen=True)
 class Scale:
     """A run's measures: frames, latent height and width, tokens, branches, steps, pixels per latent,
-    and the frames that neighbouring windows share (None: a quarter)."""
+    the frames that neighbouring windows share (None: a quarter), and those at which a scene begins."""
 
     num_frames: int
     height: int
@@ -41,6 +41,7 @@ class Scale:
     num_inference_steps: int
     factor: int
     overlap: int | None = None
+    cuts: tuple[int, ...] = ()
 
     @property
     def num_positions(self) -> int:
@@ -50,7 +51,7 @@ class Scale:
     def windows(self, context: int) -> Windows:
         """The clip in windows of this length."""
         overlap = context // 4 if self.overlap is None else min(self.overlap, context - 1)
-        return Windows(self.num_frames, context, overlap)
+        return Windows(self.num_frames, context, overlap, self.cuts)
 
 
 class Trials(Protocol):
