@@ -80,7 +80,7 @@ class RunPlan:
 
     def to_json(self) -> str:
         """The figures under the names that a report uses."""
-        told = {
+        fields = {
             "preset": self.preset,
             "macs": sum(self.macs_by_part.values()),
             "macs_baseline": sum(self.macs_baseline_by_part.values()),
@@ -92,12 +92,12 @@ class RunPlan:
             "steps": [asdict(step) for step in self.steps],
         }
         if self.memory_plan is not None:
-            told |= {
+            fields |= {
                 "memory": str(self.memory_plan),
                 "predicted_peak_nbytes": self.memory_plan.peak.nbytes,
             }
-            told |= self.memory_plan.to_dict()
-        return json.dumps(told, indent=2)
+            fields |= self.memory_plan.to_dict()
+        return json.dumps(fields, indent=2)
 
     def _memory_lines(self) -> list[str]:
         if self.memory_plan is None:
