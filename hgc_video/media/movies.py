@@ -26,6 +26,7 @@ from hgc_video.media.timeline import Timeline, make_timeline
 
 # Packets of VP8 need not show a frame: it keeps pictures that others refer to in packets of their own.
 _HIDDEN_FRAMES = {"vp8"}
+_HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
 _WORTH_A_SEEK = 32  # frames; decoding on over fewer is as quick as a seek
 
 
@@ -48,15 +49,16 @@ class Movie:
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """The frames (H W 3) at `indices`; one that cannot be decoded is the one before it, and said."""
         stamps, cursor = self._index.stamps, _Cursor(self._path, self._index)
-        held, frame = -1, None
+        held, frame, gaps = -1, None, _Gaps(self._path)
         for index in indices:
             wanted = self._timeline.shown[index]
             if frame is None or wanted != held:
                 stamp, found = cursor.at(stamps[wanted])
                 if stamp != stamps[wanted]:
-                    _tell_of_a_gap(self._path, wanted)
+                    gaps.add(wanted)
                 held, frame = wanted, as_shown(found, self._size)
             yield frame
+        gaps.sum_up()
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def _opened(path: Path) -> tuple[_Index, tuple[int, int], Frame]:
         first = next(_decoded(container, stream), None)
         if first is None:
             raise VideoError(f'"{path}" is damaged: no frame can be decoded')
+        _tell_of_hdr(path, first)
         size = shown_size(first, stream.sample_aspect_ratio)
     if index is not None and first.pts is not None and first.pts in index.stamps:
         index = index.starting_with(first.pts)
@@ -294,8 +297,37 @@ def _require_video(path: Path) -> None:
         ) from error
 
 
-def _tell_of_a_gap(path: Path, number: int) -> None:
-    _warn(f'"{path}" is damaged: frame {number} cannot be decoded, the one before it stands there')
+class _Gaps:
+    """Warns of frames that cannot be decoded: of the first one at once, of all of them in the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._numbers: list[int] = []
+
+    def add(self, number: int) -> None:
+        """A frame cannot be decoded."""
+        if not self._numbers:
+            self._tell(f"frame {number}")
+        self._numbers.append(number)
+
+    def sum_up(self) -> None:
+        """All frames have been asked for."""
+        if len(self._numbers) > 1:
+            self._tell(
+                f"{len(self._numbers)} frames between {self._numbers[0]} and {max(self._numbers)}"
+            )
+
+    def _tell(self, what: str) -> None:
+        _warn(f'"{self._path}" is damaged: {what} cannot be decoded, the one before stands there')
+
+
+def _tell_of_hdr(path: Path, frame: av.VideoFrame) -> None:
+    kind = _HDR.get(int(frame.color_trc))
+    if kind is not None:
+        _warn(
+            f'"{path}" is an HDR video ({kind}), read without tone mapping: its colours come out paler; '
+            "convert it to SDR first if they matter"
+        )
 
 
 def _warn(message: str) -> None:
