@@ -20,7 +20,7 @@ import numpy as np
 from av.video.frame import PictureType
 
 from hgc_video.errors import HGCVideoWarning, VideoError
-from hgc_video.media.display import as_shown, shown_size
+from hgc_video.media.display import Display, display_of
 from hgc_video.media.frames import DEFAULT_FPS, Frame, VideoInfo
 from hgc_video.media.timeline import Timeline, make_timeline
 
@@ -40,7 +40,7 @@ class Movie:
     def __init__(self, path: Path) -> None:
         self._path = path
         _require_video(path)
-        self._index, self._size, first = _opened(path)
+        self._index, self._display, first = _opened(path)
         self._timeline = self._index.timeline()
         height, width = first.shape[:2]
         fps, count = self._timeline.fps, len(self._timeline.shown)
@@ -56,7 +56,7 @@ class Movie:
                 stamp, found = cursor.at(stamps[wanted])
                 if stamp != stamps[wanted]:
                     gaps.add(wanted)
-                held, frame = wanted, as_shown(found, self._size)
+                held, frame = wanted, self._display.shown(found)
             yield frame
         gaps.sum_up()
 
@@ -91,8 +91,8 @@ class _Index:
         return replace(self, stamps=tuple(s for s in self.stamps if s >= stamp))
 
 
-def _opened(path: Path) -> tuple[_Index, tuple[int, int], Frame]:
-    """A movie's index, the size its frames are scaled to before they are turned, and its first frame."""
+def _opened(path: Path) -> tuple[_Index, Display, Frame]:
+    """A movie's index, how its frames are shown, and the first one of them."""
     index = _demuxed(path)
     with av.open(str(path)) as container:
         stream = _stream(container)
@@ -100,12 +100,12 @@ def _opened(path: Path) -> tuple[_Index, tuple[int, int], Frame]:
         if first is None:
             raise VideoError(f'"{path}" is damaged: no frame can be decoded')
         _tell_of_hdr(path, first)
-        size = shown_size(first, stream.sample_aspect_ratio)
+        display = display_of(first, stream.sample_aspect_ratio)
     if index is not None and first.pts is not None and first.pts in index.stamps:
         index = index.starting_with(first.pts)
     else:
         index = _scanned(path)
-    return index, size, as_shown(first, size)
+    return index, display, display.shown(first)
 
 
 def _demuxed(path: Path) -> _Index | None:

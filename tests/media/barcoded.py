@@ -72,7 +72,7 @@ FORMATS = {
     "av1 in mp4": Format("mp4", "libsvtav1"),
     "av1 10 bit in webm": Format("webm", "libsvtav1", pix_fmt="yuv420p10le"),
     "h264 10 bit in mkv": Format("mkv", "libx264", "keyint=20:bframes=3", pix_fmt="yuv420p10le"),
-    "hevc 10 bit in mp4": Format("mp4", "libx265", f"{X265}:{OPEN_GOPS}", pix_fmt="yuv420p10le"),
+    "hevc 10 bit in mkv": Format("mkv", "libx265", f"{X265}:{OPEN_GOPS}", pix_fmt="yuv420p10le"),
     "prores in mov": Format("mov", "prores_ks", pix_fmt="yuv422p10le"),
     "ffv1 in mkv": Format("mkv", "ffv1", pix_fmt="yuv444p"),
     "flv": Format("flv", "flv"),

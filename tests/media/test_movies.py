@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -52,6 +53,8 @@ def test_no_format_gives_a_damaged_picture_after_a_seek(movie):
 @pytest.mark.parametrize("name", barcoded.FORMATS)
 def test_a_movie_of_one_frame(tmp_path, name):
     written = barcoded.FORMATS[name]
+    if written.codec == "libx265":  # it tells no time for a single frame with B frames
+        written = replace(written, options="log-level=none:bframes=0")
     path = barcoded.write(tmp_path / f"clip.{written.suffix}", written, [77])
     assert probe(path).num_frames == 1 and numbers(path) == [77]
 
