@@ -292,9 +292,23 @@ def _require_video(path: Path) -> None:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, VideoError):
             raise
+        if _is_mp4(path):
+            raise VideoError(
+                f'"{path}" is an mp4 without its index: it broke off while it was recorded or copied; '
+                "copy it again"
+            ) from error
         raise VideoError(
             f'"{path}" is not a video; give an mp4, webm, mov, gif, webp or a folder of PNGs'
         ) from error
+
+
+def _is_mp4(path: Path) -> bool:
+    """Whether a file begins as mp4 and mov do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8)[4:] == b"ftyp"
+    except OSError:
+        return False
 
 
 class _Gaps:

@@ -169,6 +169,12 @@ def test_a_file_that_breaks_off_ends_there(tmp_path, name, declares):
         assert f"broken off: {count} of its 60 frames" in str(told[0].message)
 
 
+def test_an_mp4_that_broke_off_before_its_index_is_refused(tmp_path):
+    whole = barcoded.write(tmp_path / "whole.mp4", MP4)
+    with pytest.raises(VideoError, match="is an mp4 without its index: it broke off while"):
+        probe(barcoded.cut_off(whole, tmp_path / "broken.mp4", 40))
+
+
 def test_a_recording_that_joins_a_broadcast_begins_with_its_first_whole_frame(tmp_path):
     whole = barcoded.write(tmp_path / "whole.ts", barcoded.FORMATS["h264 in ts"])
     tail = barcoded.cut_head(whole, tmp_path / "tail.ts", 0.4)
