@@ -23,7 +23,11 @@ from ..models.hashes import file_hash
 from ..options import GenerateOptions
 
 FORMAT = 1  # of what is written; a greater number is of a later version
-_DROPPED = ("calibration_dir", "offline")  # where this machine keeps things, not what was made
+_DROPPED = (
+    "out",
+    "calibration_dir",
+    "offline",
+)  # where things lie on this machine, not what was made
 _TEXTS = ("prompt", "negative_prompt")
 _SNAPSHOT = re.compile(r"models--(.+?)--(.+?)/snapshots/")
 _INPUTS = ("control", "image", "audio")
@@ -48,9 +52,7 @@ def configuration(
     for name, value in _leaves(given):
         if name.split(".")[0] in (*_DROPPED, *_TEXTS):
             continue
-        if name == "out":
-            plain["out"] = None if value is None else Path(value).name
-        elif _is_path(value):
+        if _is_path(value):
             files[name] = _file(name, value, folder)
             _put(plain, name, files[name]["name"])
         elif name.startswith("control."):
