@@ -160,6 +160,10 @@ class GenerateOptions(_Options):
     scenes: bool = Field(
         False, description="find scene cuts, and have no window reach across one (extra: scenes)"
     )
+    scenes_of: str | os.PathLike[str] | None = Field(
+        None,
+        description="the film that a ready control clip was made of, to find its scene cuts in",
+    )
     context_length: Whole | None = Field(
         None, ge=1, description="frames of a window of a long clip; default: what the model holds"
     )
@@ -312,6 +316,11 @@ class GenerateOptions(_Options):
         for kind in self.control_kinds:
             if kind not in CONTROL_KINDS:
                 raise InputError(f'unknown control "{kind}": {nearest(str(kind), CONTROL_KINDS)}')
+        if self.scenes and not self.extract and self.control_kinds[0] == "pose":
+            raise InputError(
+                "scene cuts are not seen in a ready pose clip; name the film that it was made of with "
+                "scenes_of=FILE (--scenes-of FILE), in place of scenes"
+            )
         if self.loop and self.num_frames is None:
             raise InputError(
                 "loop repeats the control up to num_frames, and none is given; give it"
@@ -432,8 +441,8 @@ class GenerateOptions(_Options):
         for name in ("prompt", "negative_prompt"):
             if getattr(self, name):
                 raise InputError(f"{begins} and reads no {name}; leave it out")
-        for name in ("context_length", "context_overlap"):
-            if getattr(self, name) is not None:
+        for name in ("context_length", "context_overlap", "scenes", "scenes_of"):
+            if getattr(self, name) not in (None, False):
                 raise InputError(f"{begins} and makes it whole, in no windows; leave {name} out")
         if len(self.control_kinds) > 1:
             kinds = ", ".join(self.control_kinds)

@@ -49,6 +49,7 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
     every: int | None = None,
     loop: bool = False,
     scenes: bool = False,
+    scenes_of: str | os.PathLike[str] | None = None,
     context_length: int | None = None,
     context_overlap: int | None = None,
     height: int | None = None,
@@ -114,7 +115,8 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
             holds) that share `context_overlap` frames (None: a quarter of them).
         frames, every: which frames of the control clip are taken: "100:260" from frame 100 up to 259, every
             so many of them. `loop` repeats a clip that has fewer than num_frames.
-        scenes: scene cuts are found in the control clip, and no window reaches across one.
+        scenes: scene cuts are found in the control clip, and no window reaches across one; of a ready control
+            clip in the film that it was made of, `scenes_of`.
         memory: what the run may take, as "8GiB" or bytes, weights included; the run is split to fit, and
             refused where nothing fits. None is what is free on the device.
         out: a clip to write, as Clip.save does, but frame by frame as they are decoded, so that a long clip

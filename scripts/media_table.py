@@ -19,12 +19,14 @@ from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
+from hgc_video.errors import VideoError  # noqa: E402
 from hgc_video.media.video import iter_frames, probe, read_frames, write_video  # noqa: E402
-from tests.media import barcoded  # noqa: E402
+from tests.media import barcoded, sounding  # noqa: E402
 
 Row = tuple[str, str, Callable[[], str]]  # what is read, what is wanted, how to get it
 
@@ -53,6 +55,9 @@ def main() -> None:
 def _tried(read: Callable[[], str]) -> str:
     try:
         return read()
+    except VideoError as error:
+        line = " ".join(str(error).split())
+        return f"refused: {line[line.rfind('/') + 1 :] if '/' in line else line}"
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:60]}"
 
@@ -102,7 +107,76 @@ def _own(folder: Path) -> Iterator[Row]:
         path = folder / f"vfr.{formats[name].suffix}"
         barcoded.write(path, formats[name], range(48), fps=48, seconds=seconds)
         yield f"{name}, variable rate", "at 1, 2, 3 s: 27, 33, 39", lambda p=path: _at_seconds(p)
+    yield from _small_and_odd(folder)
+    yield from _spoilt(folder)
+    yield from _refused(folder)
     yield from _shown(folder)
+
+
+def _small_and_odd(folder: Path) -> Iterator[Row]:
+    """Odd sizes, one frame, animations."""
+    for suffix, codec, pix_fmt in (
+        ("webm", "libvpx-vp9", "yuv420p"), ("mkv", "ffv1", "yuv420p"), ("mov", "mjpeg", "yuvj420p"),
+    ):  # fmt: skip
+        written = barcoded.Format(suffix, codec, pix_fmt=pix_fmt)
+        path = barcoded.write(folder / f"odd.{suffix}", written, range(5), size=(65, 97))
+        yield _numbered(f"{codec} in {suffix}, 97x65", path, list(range(5)), 1)
+    one = barcoded.write(folder / "one.mp4", barcoded.FORMATS["h264 in mp4"], [77])
+    yield _numbered("h264 in mp4, one frame", one, [77], 1)
+    images = [Image.fromarray(barcoded.draw(number)) for number in range(20)]
+    delays = [40 * (1 + 2 * (number % 7 == 3)) for number in range(20)]
+    shown = [number for number, delay in enumerate(delays) for _ in range(delay // 40)]
+    for name in ("gif", "webp"):
+        path = folder / f"animation.{name}"
+        images[0].save(
+            path, save_all=True, append_images=images[1:], loop=0, duration=delays, quality=90
+        )
+        yield _numbered(f"{name}, uneven delays", path, shown, 1)
+
+
+def _spoilt(folder: Path) -> Iterator[Row]:
+    """Files whose last third is noise."""
+    names = ("h264 in mp4", "hevc in mp4, open GOPs", "h264 in ts", "vp9 in webm")
+    for number, name in enumerate(names):
+        written = barcoded.FORMATS[name]
+        path = folder / f"spoilt{number}.{written.suffix}"
+        data = bytearray(barcoded.write(path, written, header_first=True).read_bytes())
+        good = len(data) * 2 // 3
+        data[good:] = (
+            np.random.default_rng(0).integers(0, 256, len(data) - good, np.uint8).tobytes()
+        )
+        path.write_bytes(data)
+        wanted = "as far as it goes, the rest told or left out"
+        yield f"{name}, noise in its last third", wanted, lambda path=path: _with_lines(path)
+
+
+def _refused(folder: Path) -> Iterator[Row]:
+    """What is no clip."""
+    (folder / "nothing.mp4").touch()
+    (folder / "text.mp4").write_text("this is no video " * 99)
+    (folder / "text.gif").write_text("this is no image")
+    (folder / "empty").mkdir()
+    barcoded.cut_off(
+        barcoded.write(folder / "late.mp4", barcoded.FORMATS["h264 in mp4"]),
+        folder / "no_index.mp4",
+        20,
+    )
+    sounding.write(folder / "sound.m4a", 1, "aac")
+    for name, what in {
+        "none.mp4": "no such file", "nothing.mp4": "zero bytes", "text.mp4": "text named .mp4",
+        "text.gif": "text named .gif", "empty": "an empty folder", "sound.m4a": "sound alone",
+        "no_index.mp4": "mp4 broken off, its index was at the end",
+    }.items():  # fmt: skip
+        yield what, "refused in one line", lambda path=folder / name: _told(path)
+
+
+def _with_lines(path: Path) -> str:
+    """What is read, and the warnings in short."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        told = _told(path)
+    lines = [str(warning.message).rpartition('" ')[2] for warning in said]
+    return "; ".join([told, *lines])
 
 
 def _shown(folder: Path) -> Iterator[Row]:

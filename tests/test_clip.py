@@ -36,7 +36,7 @@ def test_saved_frames_come_back(clip, tmp_path):
 
 
 def test_an_unknown_suffix_is_refused(clip, tmp_path):
-    with pytest.raises(VideoError, match=r"\.mp4, \.gif, \.webp"):
+    with pytest.raises(VideoError, match=r"\.mp4, \.webm, \.gif, \.webp"):
         clip.save(tmp_path / "a.avi")
     assert list(tmp_path.iterdir()) == []
 

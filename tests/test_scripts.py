@@ -164,6 +164,14 @@ def test_media_table(script, tmp_path):
     assert len(got) > 10 and f"| {next(iter(got))} |" in out
 
 
+def test_bench_media(script, tmp_path):
+    script("bench_media", "--frames", 12, "--height", 128, "--width", 192, "--repeats", 1,
+           "--json", tmp_path / "a.json")  # fmt: skip
+    figures = told(tmp_path / "a.json")
+    assert figures["frames"] == 12 and figures["read_to_pyav"] > 0
+    assert set(figures["work"]) == {"pyav", "read", "half", "write"}
+
+
 def test_train_puppet_reads_its_options(script, capsys):
     """A whole training takes hours; its parts are in tests/puppet/test_training.py."""
     with pytest.raises(SystemExit) as end:

@@ -30,6 +30,7 @@ _TEXTS = {
     "prompt": (str, ""), "image": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
     "seed": (str, "0"), "extract": (bool, False), "fidelity": (bool, False), "memory": TEXT,
     "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH, "audio": PATH, "work": PATH,
+    "scenes_of": PATH,
 }  # fmt: skip
 
 

@@ -17,7 +17,9 @@ from ..files import user_path
 from ..options import GenerateOptions
 from .yaml_file import parse_yaml, read_yaml
 
-_PATHS = ("control_video", "image", "audio", "out", "calibration_dir", "work")
+_PATHS = (
+    "control_video", "image", "audio", "scenes_of", "out", "calibration_dir", "work",
+)  # fmt: skip
 _TEXTS = (".yaml", ".yml", ".json")
 _POLICY_FILE = re.compile(r"(?<=\bfile=)[^,+]+")  # searched:file=schedule.yaml
 

@@ -49,6 +49,7 @@ class ControlClip:
     keypoints: NDArray[np.floating] | None = (
         None  # (t f n 4): x, y in pixels of the frame, z, visibility
     )
+    cuts: tuple[int, ...] = ()  # at which of these frames a new scene begins
 
     @property
     def frames(self) -> Frame:

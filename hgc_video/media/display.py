@@ -6,6 +6,7 @@ Knows nothing about files or timestamps.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -20,24 +21,41 @@ _UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
 _HD_HEIGHT, _HD_WIDTH = 720, 1280  # from here on players read untagged files as BT.709
 
 
-def shown_size(frame: av.VideoFrame, sample_aspect: Fraction | None) -> tuple[int, int]:
-    """Height and width with square pixels, before the display matrix; no pixel is given up."""
-    aspect = sample_aspect or Fraction(1)
-    if aspect <= 0 or aspect == 1:
-        return frame.height, frame.width
+@dataclass(frozen=True)
+class Display:
+    """How the frames of a movie are shown: height and width with square pixels, before they are turned, and
+    the display matrix (a b c d of x' = a x + c y, y' = b x + d y), None for as they are.
+
+    It is taken from the first frame: a frame whose side data were looked at is freed late, by the garbage
+    collector, and so is its picture.
+    """
+
+    height: int
+    width: int
+    matrix: tuple[int, int, int, int] | None = None
+
+    def shown(self, frame: av.VideoFrame) -> Frame:
+        """The frame (H W 3) uint8 as a player shows it."""
+        rgb = frame.to_ndarray(
+            format="rgb24", height=self.height, width=self.width, interpolation=Interpolation.BICUBIC,
+            src_colorspace=_matrix(frame),
+        ).astype(np.uint8, copy=False)  # fmt: skip
+        return rgb if self.matrix is None else np.ascontiguousarray(_placed(rgb, self.matrix))
+
+
+def display_of(frame: av.VideoFrame, sample_aspect: Fraction | None) -> Display:
+    """How a movie is shown, by its first frame and its sample aspect ratio; no pixel is given up."""
+    height, width, aspect = frame.height, frame.width, sample_aspect or Fraction(1)
     if aspect > 1:
-        return frame.height, round(frame.width * aspect)
-    return round(frame.height / aspect), frame.width
-
-
-def as_shown(frame: av.VideoFrame, size: tuple[int, int]) -> Frame:
-    """The frame (H W 3) uint8 as a player shows it; `size` is what `shown_size` says."""
-    height, width = size
-    rgb = frame.to_ndarray(
-        format="rgb24", height=height, width=width, interpolation=Interpolation.BICUBIC,
-        src_colorspace=_matrix(frame),
-    )  # fmt: skip
-    return np.ascontiguousarray(_placed(rgb.astype(np.uint8, copy=False), frame))
+        width = round(width * aspect)
+    elif 0 < aspect < 1:
+        height = round(height / aspect)
+    data: Any = frame.side_data
+    found = next((d for d in data if d.type is SideData.DISPLAYMATRIX), None)
+    if found is None:
+        return Display(height, width)
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(found))
+    return Display(height, width, (a, b, c, d))
 
 
 def _matrix(frame: av.VideoFrame) -> int:
@@ -48,13 +66,9 @@ def _matrix(frame: av.VideoFrame) -> int:
     return int(Colorspace.ITU709 if large else Colorspace.ITU601)
 
 
-def _placed(rgb: Frame, frame: av.VideoFrame) -> Frame:
+def _placed(rgb: Frame, matrix: tuple[int, int, int, int]) -> Frame:
     """Mirrored and turned by quarters as the display matrix says."""
-    data: Any = frame.side_data
-    matrix = next((d for d in data if d.type is SideData.DISPLAYMATRIX), None)
-    if matrix is None:
-        return rgb
-    across, down_by_x, _, across_by_y, down, *_ = struct.unpack("=9i", bytes(matrix))
+    across, down_by_x, across_by_y, down = matrix
     if abs(across_by_y) > abs(across):  # x and y change places
         rgb, across, down = rgb.swapaxes(0, 1), across_by_y, down_by_x
     return rgb[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]

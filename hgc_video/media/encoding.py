@@ -56,8 +56,9 @@ class Encoding:
         """The codec of files of this suffix."""
         return self.codec or _CODECS[suffix][0]
 
-    def add_stream(self, container: Any, suffix: str, rate: Any) -> Any:
-        """A stream of the container, which encodes so; BT.709 and tagged so. Give it its size."""
+    def add_stream(self, container: Any, suffix: str, rate: Any, *, single: bool = False) -> Any:
+        """A stream of the container, which encodes so; BT.709 and tagged so. Give it its size. `single`: it
+        gets one frame."""
         from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
         codec = self.name(suffix)
@@ -67,6 +68,8 @@ class Encoding:
         crf = _CRF[codec][0] if self.crf is None else self.crf
         stream.options = {"crf": str(crf), **_SETTINGS.get(encoder.name, {})}
         context = stream.codec_context
+        if single and encoder.name == "libx265":  # with B frames it may tell no time for one frame
+            stream.options = {**stream.options, "x265-params": "log-level=none:bframes=0"}
         if codec == "hevc":
             context.codec_tag = "hvc1"  # the only tag that Apple's players take
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG

@@ -20,12 +20,13 @@ import numpy as np
 from av.video.frame import PictureType
 
 from hgc_video.errors import HGCVideoWarning, VideoError
-from hgc_video.media.display import as_shown, shown_size
+from hgc_video.media.display import Display, display_of
 from hgc_video.media.frames import DEFAULT_FPS, Frame, VideoInfo
 from hgc_video.media.timeline import Timeline, make_timeline
 
 # Packets of VP8 need not show a frame: it keeps pictures that others refer to in packets of their own.
 _HIDDEN_FRAMES = {"vp8"}
+_HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
 _WORTH_A_SEEK = 32  # frames; decoding on over fewer is as quick as a seek
 
 
@@ -39,7 +40,7 @@ class Movie:
     def __init__(self, path: Path) -> None:
         self._path = path
         _require_video(path)
-        self._index, self._size, first = _opened(path)
+        self._index, self._display, first = _opened(path)
         self._timeline = self._index.timeline()
         height, width = first.shape[:2]
         fps, count = self._timeline.fps, len(self._timeline.shown)
@@ -48,15 +49,16 @@ class Movie:
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """The frames (H W 3) at `indices`; one that cannot be decoded is the one before it, and said."""
         stamps, cursor = self._index.stamps, _Cursor(self._path, self._index)
-        held, frame = -1, None
+        held, frame, gaps = -1, None, _Gaps(self._path)
         for index in indices:
             wanted = self._timeline.shown[index]
             if frame is None or wanted != held:
                 stamp, found = cursor.at(stamps[wanted])
                 if stamp != stamps[wanted]:
-                    _tell_of_a_gap(self._path, wanted)
-                held, frame = wanted, as_shown(found, self._size)
+                    gaps.add(wanted)
+                held, frame = wanted, self._display.shown(found)
             yield frame
+        gaps.sum_up()
 
 
 @dataclass(frozen=True)
@@ -89,20 +91,21 @@ class _Index:
         return replace(self, stamps=tuple(s for s in self.stamps if s >= stamp))
 
 
-def _opened(path: Path) -> tuple[_Index, tuple[int, int], Frame]:
-    """A movie's index, the size its frames are scaled to before they are turned, and its first frame."""
+def _opened(path: Path) -> tuple[_Index, Display, Frame]:
+    """A movie's index, how its frames are shown, and the first one of them."""
     index = _demuxed(path)
     with av.open(str(path)) as container:
         stream = _stream(container)
         first = next(_decoded(container, stream), None)
         if first is None:
             raise VideoError(f'"{path}" is damaged: no frame can be decoded')
-        size = shown_size(first, stream.sample_aspect_ratio)
+        _tell_of_hdr(path, first)
+        display = display_of(first, stream.sample_aspect_ratio)
     if index is not None and first.pts is not None and first.pts in index.stamps:
         index = index.starting_with(first.pts)
     else:
         index = _scanned(path)
-    return index, size, as_shown(first, size)
+    return index, display, display.shown(first)
 
 
 def _demuxed(path: Path) -> _Index | None:
@@ -289,13 +292,56 @@ def _require_video(path: Path) -> None:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, VideoError):
             raise
+        if _is_mp4(path):
+            raise VideoError(
+                f'"{path}" is an mp4 without its index: it broke off while it was recorded or copied; '
+                "copy it again"
+            ) from error
         raise VideoError(
             f'"{path}" is not a video; give an mp4, webm, mov, gif, webp or a folder of PNGs'
         ) from error
 
 
-def _tell_of_a_gap(path: Path, number: int) -> None:
-    _warn(f'"{path}" is damaged: frame {number} cannot be decoded, the one before it stands there')
+def _is_mp4(path: Path) -> bool:
+    """Whether a file begins as mp4 and mov do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8)[4:] == b"ftyp"
+    except OSError:
+        return False
+
+
+class _Gaps:
+    """Warns of frames that cannot be decoded: of the first one at once, of all of them in the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._numbers: list[int] = []
+
+    def add(self, number: int) -> None:
+        """A frame cannot be decoded."""
+        if not self._numbers:
+            self._tell(f"frame {number}")
+        self._numbers.append(number)
+
+    def sum_up(self) -> None:
+        """All frames have been asked for."""
+        if len(self._numbers) > 1:
+            self._tell(
+                f"{len(self._numbers)} frames between {self._numbers[0]} and {max(self._numbers)}"
+            )
+
+    def _tell(self, what: str) -> None:
+        _warn(f'"{self._path}" is damaged: {what} cannot be decoded, the one before stands there')
+
+
+def _tell_of_hdr(path: Path, frame: av.VideoFrame) -> None:
+    kind = _HDR.get(int(frame.color_trc))
+    if kind is not None:
+        _warn(
+            f'"{path}" is an HDR video ({kind}), read without tone mapping: its colours come out paler; '
+            "convert it to SDR first if they matter"
+        )
 
 
 def _warn(message: str) -> None:

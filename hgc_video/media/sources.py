@@ -33,6 +33,8 @@ def open_path(path: Path, source_fps: float | None = None) -> VideoSource:
     """
     if not path.exists():
         raise VideoError(f'no file "{path}"; check the path')
+    if path.is_file() and not path.stat().st_size:
+        raise VideoError(f'"{path}" is empty, 0 bytes; record or copy it again')
     if path.is_dir():
         return FolderSource(path, source_fps)
     if path.suffix.lower() in IMAGE_SUFFIXES:

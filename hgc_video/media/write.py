@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,12 +147,14 @@ def _write_movie(path: Path, frames: Iterator[Frame], fps: float, extras: Extras
         container = stack.enter_context(opened)
         if extras.text is not None:
             container.metadata[MOVIE_TAG] = extras.text
-        stream = encoding.add_stream(container, suffix, Fraction(fps).limit_denominator(1001))
+        first = list(islice(frames, 2))
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = encoding.add_stream(container, suffix, rate, single=len(first) == 1)
         track = None
         if extras.sound is not None:
             track = stack.enter_context(sound_track(container, suffix, extras.sound))
         odd = halves_colour(encoding.pix_fmt)
-        for number, frame in enumerate(frames):
+        for number, frame in enumerate(chain(first, frames)):
             whole = _even(frame) if odd else frame
             if number == 0:
                 stream.height, stream.width = whole.shape[:2]

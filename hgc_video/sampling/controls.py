@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError
 from ..media.control import ControlClip, Placement, load_control, name_of, source_rates
 from ..media.frame_choice import FrameChoice
 from ..media.frames import Frame
-from ..media.video import VideoLike, read_image
+from ..media.scenes import find_cuts
+from ..media.video import VideoLike, open_clip, read_image
 from ..models.load import EMBEDDED, ModelFacts
 from ..options import GenerateOptions
 from ..preprocess.base import Preprocessor
@@ -31,6 +33,9 @@ def read_controls(
     made = raw.get(kind)
     first = _read_control(options, facts, kind, video, rates[kind], choice, made, progress)
     num_frames, height, width = first.shape
+    if options.scenes or options.scenes_of is not None:
+        shortest = max(1, options.context(facts.max_frames)[0] // 2)
+        first = replace(first, cuts=_cuts(first, video, options.scenes_of, shortest))
     read = [first]
     sized = options.model_copy(
         update={"height": height, "width": width, "fps": first.fps, "num_frames": num_frames}
@@ -67,6 +72,18 @@ def choose_fidelity(options: GenerateOptions) -> dict[str, Preprocessor]:
     for preprocessor in again.values():
         preprocessor.require(options.offline)
     return again
+
+
+def _cuts(
+    clip: ControlClip, video: VideoLike, film: VideoLike | None, shortest: int
+) -> tuple[int, ...]:
+    """Where the scenes of a control clip begin, by the frames of its source or of the film of that."""
+    source = open_clip(video if film is None else film)
+    count, taken = source.info.num_frames, list(clip.taken)
+    if clip.source is not None and count != clip.source.num_frames:  # matched by time
+        share = source.info.fps / clip.source.fps
+        taken = [min(count - 1, round(at * share)) for at in taken]
+    return find_cuts(source.frames(taken), shortest)
 
 
 def read_first_frame(options: GenerateOptions, clip: ControlClip) -> Frame | None:

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from ..errors import Cancelled, HGCVideoWarning
 from ..media.control import ControlClip
 from ..media.frames import Frame, Frames, LazyFrames, collect_frames
+from ..media.scenes import shortest_scene
 from ..media.video import open_clip, write_video
 from ..models.load import ModelFacts
 from ..options import GenerateOptions
@@ -61,11 +62,21 @@ class RunSetup:
             self.first,
         )  # fmt: skip
 
+    @property
+    def longest(self) -> int:
+        """Frames of the longest window: no more than the shortest scene has."""
+        clip = self.clips[0]
+        return (
+            min(self.context[0], shortest_scene(clip.cuts, clip.shape[0]))
+            if clip.cuts
+            else self.context[0]
+        )
+
     def memory_plan(self) -> MemoryPlan:
         """How the run fits the memory. A short clip on the CPU is not split where no budget is given, and
         nothing is predicted for it."""
         num_frames, device = self.clips[0].shape[0], str(self.pipe.unet.device)
-        if self.budget is None and device == "cpu" and num_frames <= self.context[0]:
+        if self.budget is None and device == "cpu" and num_frames <= self.longest:
             chunks = Chunks(decode=adapter_of(self.pipe).decoded_at_once(num_frames))
             return MemoryPlan(1, num_frames, chunks, Peak(0, 0), None)
         return self.fit.plan(memory_budget(self.budget, device))
@@ -75,7 +86,7 @@ class RunSetup:
         """What chooses memory plans for this run."""
         options, pipe = self.options, self.pipe
         num_frames, height, width = self.clips[0].shape
-        length, overlap = self.context
+        length, overlap = self.longest, self.context[1]
         factor = pipe.vae_scale_factor
         clip = ClipShape(
             num_frames,
@@ -85,7 +96,7 @@ class RunSetup:
             options.branches,
         )
         num_steps = self.preset.num_steps(options.num_inference_steps or 0)
-        scale = RunScale(clip, num_steps, factor, overlap)
+        scale = RunScale(clip, num_steps, factor, overlap, self.clips[0].cuts)
         # The windows' length is settled where it is given, or where the model makes whole clips only.
         settled = self.facts.from_image or options.context_length is not None
         context = min(length, num_frames) if settled else None

@@ -35,12 +35,11 @@ def _frames(clip: ControlClip) -> str:
 
 
 def _windows(run: Run) -> str:
-    windows = run.windows.plain
-    return (
-        "in one window"
-        if len(windows) == 1
-        else f"in {len(windows)} windows of {run.windows.length}"
-    )
+    windows, scenes = run.windows.plain, len(run.windows.cuts) + 1
+    if len(windows) == 1:
+        return "in one window"
+    of = f" of {scenes} scenes" if scenes > 1 else ""
+    return f"in {len(windows)} windows of {run.windows.length}{of}"
 
 
 def _macs(run: Run) -> int:

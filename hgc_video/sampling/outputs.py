@@ -77,7 +77,8 @@ def extras_of(run: Run) -> Extras:
     """All that a run's clip has beside its frames."""
     options = run.options
     text = configuration_text(run) if options.metadata else None
-    sound = sound_of(options, run.controls)
+    holds = options.out is None or can_hold_sound(options.out)
+    sound = sound_of(options, run.controls) if holds else None
     return Extras(text, encoding_of(options), sound)
 
 

@@ -31,18 +31,19 @@ from ..plan.schedule import Plan
 
 @dataclass(frozen=True)
 class RunScale:
-    """A run's measures: the shape of the whole clip, steps, pixels per latent, and the frames that
-    neighbouring windows share (None: a quarter)."""
+    """A run's measures: the shape of the whole clip, steps, pixels per latent, the frames that
+    neighbouring windows share (None: a quarter), and those at which a scene begins."""
 
     clip: ClipShape
     num_inference_steps: int
     factor: int
     overlap: int | None = None
+    cuts: tuple[int, ...] = ()
 
     def windows(self, context: int) -> Windows:
         """The clip in windows of this length."""
         overlap = context // 4 if self.overlap is None else min(self.overlap, context - 1)
-        return Windows(self.clip.num_frames, context, overlap)
+        return Windows(self.clip.num_frames, context, overlap, self.cuts)
 
 
 class Trials(Protocol):

@@ -65,7 +65,10 @@ class Run:
         self.device, self.adapter, self.image = str(pipe.unet.device), adapter_of(pipe), image
         self.memory_plan = memory_plan
         self.windows = Windows(
-            self.num_frames, memory_plan.context, min(overlap, memory_plan.context - 1)
+            self.num_frames,
+            memory_plan.context,
+            min(overlap, memory_plan.context - 1),
+            controls[0].cuts,
         )
         # A scheduler of second order evaluates the models twice in most steps.
         pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)

@@ -70,6 +70,12 @@ FORMATS = {
     "vp8 in webm": Format("webm", "libvpx"),
     "vp9 in webm": Format("webm", "libvpx-vp9"),
     "av1 in mp4": Format("mp4", "libsvtav1"),
+    "av1 10 bit in webm": Format("webm", "libsvtav1", pix_fmt="yuv420p10le"),
+    "h264 10 bit in mkv": Format("mkv", "libx264", "keyint=20:bframes=3", pix_fmt="yuv420p10le"),
+    "hevc 10 bit in mkv": Format("mkv", "libx265", f"{X265}:{OPEN_GOPS}", pix_fmt="yuv420p10le"),
+    "prores in mov": Format("mov", "prores_ks", pix_fmt="yuv422p10le"),
+    "ffv1 in mkv": Format("mkv", "ffv1", pix_fmt="yuv444p"),
+    "flv": Format("flv", "flv"),
     "mjpeg in mov": Format("mov", "mjpeg", pix_fmt="yuvj420p"),
     "raw h264": Format("h264", "libx264", "keyint=20:bframes=0"),
 }

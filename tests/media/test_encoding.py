@@ -47,6 +47,15 @@ def test_every_encoding_keeps_frames_and_tags(frames, tmp_path, suffix, codec, p
     assert not any(map(barcoded.is_damaged, read_frames(path)))
 
 
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "av1.mp4", "vp9.webm"])
+def test_a_clip_of_one_frame(frames, tmp_path, name):
+    codec = name.partition(".")[0]
+    told = Extras(encoding=Encoding(codec))
+    for _ in range(3):
+        assert probe(write_video(tmp_path / name, frames[:1], 12, told)).num_frames == 1
+        assert barcoded.read(read_frames(tmp_path / name)[0]) == 0
+
+
 def test_odd_sizes(tmp_path):
     frames = np.stack([barcoded.draw(number, 65, 97) for number in range(3)])
     for pix_fmt, size in ((None, (66, 98)), ("yuv444p", (65, 97))):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import replace
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from hgc_video.errors import HGCVideoWarning, VideoError
 from hgc_video.media.control import load_control
@@ -48,6 +50,94 @@ def test_no_format_gives_a_damaged_picture_after_a_seek(movie):
     assert not any(map(barcoded.is_damaged, frames))
 
 
+@pytest.mark.parametrize("name", barcoded.FORMATS)
+def test_a_movie_of_one_frame(tmp_path, name):
+    written = barcoded.FORMATS[name]
+    if written.codec == "libx265":  # it tells no time for a single frame with B frames
+        written = replace(written, options="log-level=none:bframes=0")
+    path = barcoded.write(tmp_path / f"clip.{written.suffix}", written, [77])
+    assert probe(path).num_frames == 1 and numbers(path) == [77]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt"),
+    [("webm", "libvpx-vp9", "yuv420p"), ("mkv", "ffv1", "yuv420p"), ("mov", "mjpeg", "yuvj420p"),
+     ("mp4", "libx264", "yuv444p")],
+)  # fmt: skip
+def test_odd_sizes(tmp_path, suffix, codec, pix_fmt):
+    written = barcoded.Format(suffix, codec, pix_fmt=pix_fmt)
+    path = barcoded.write(tmp_path / f"clip.{suffix}", written, range(5), size=(65, 97))
+    assert read_frames(path).shape == (5, 65, 97, 3)
+    assert numbers(path) == list(range(5))
+    assert not any(map(barcoded.is_damaged, read_frames(path)))
+
+
+@pytest.mark.parametrize("name", ["gif", "webp"])
+@pytest.mark.parametrize(
+    "stays", [[1] * 20, [1, 1, 3, 1, 2, 1, 1, 5, 1, 1]], ids=["even", "uneven"]
+)
+def test_animations_of_pillow(tmp_path, name, stays):
+    images = [Image.fromarray(barcoded.draw(number)) for number in range(len(stays))]
+    images[0].save(
+        tmp_path / f"a.{name}", save_all=True, append_images=images[1:], loop=0, quality=90,
+        duration=[40 * ticks for ticks in stays],
+    )  # fmt: skip
+    shown = [number for number, ticks in enumerate(stays) for _ in range(ticks)]
+    assert numbers(tmp_path / f"a.{name}") == shown
+    assert numbers(tmp_path / f"a.{name}", [9, 2, 7]) == [shown[at] for at in (9, 2, 7)]
+    assert probe(tmp_path / f"a.{name}").fps == pytest.approx(25)
+
+
+def test_animations_of_ffmpeg(tmp_path):
+    path = barcoded.write(tmp_path / "a.gif", barcoded.Format("gif", "gif", pix_fmt="rgb8"), fps=25)
+    assert numbers(path) == list(range(60))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["h264 in mp4", "hevc in mp4, open GOPs", "h264 in ts", "av1 in mp4", "vp9 in webm", "wmv"],
+)
+def test_a_spoilt_tail_is_never_taken_for_other_frames(tmp_path, name):
+    """The last third of the file is noise: what comes before it is right, and what cannot be decoded is
+    left out or told, in two lines at most."""
+    written = barcoded.FORMATS[name]
+    path = barcoded.write(tmp_path / f"a.{written.suffix}", written, header_first=True)
+    data = bytearray(path.read_bytes())
+    good = len(data) * 2 // 3
+    data[good:] = np.random.default_rng(0).integers(0, 256, len(data) - good, np.uint8).tobytes()
+    path.write_bytes(data)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = numbers(path)
+    right = next((at for at, number in enumerate(found) if number != at), len(found))
+    assert right >= 5
+    frozen = [at for at, number in enumerate(found) if number != at]
+    assert all(found[at] <= at for at in frozen)
+    assert len(told) <= 2
+    assert len(frozen) <= 3 or "cannot be decoded" in str(told[-1].message)
+
+
+@pytest.mark.parametrize(("transfer", "kind"), [(16, "PQ"), (18, "HLG"), (1, None)])
+def test_hdr_is_told(tmp_path, transfer, kind):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx265", rate=8)
+        stream.height = stream.width = 128
+        stream.pix_fmt, stream.options = "yuv420p10le", {"x265-params": "log-level=none"}
+        stream.codec_context.color_trc = transfer
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(barcoded.draw(number), format="rgb24")
+            frame = frame.reformat(format="yuv420p10le")
+            frame.color_trc = transfer
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert numbers(tmp_path / "a.mp4") == [0, 1, 2]
+    said = {str(warning.message) for warning in told}
+    assert len(said) == (kind is not None)
+    assert all(f"is an HDR video ({kind})" in line for line in said)
+
+
 def test_a_clip_cut_without_encoding_begins_where_it_was_cut(tmp_path):
     whole = barcoded.write(tmp_path / "whole.mp4", OPEN, range(90))
     cut = barcoded.trim(whole, tmp_path / "cut.mp4", 31 / 24)
@@ -77,6 +167,12 @@ def test_a_file_that_breaks_off_ends_there(tmp_path, name, declares):
     assert all(0 <= at - number <= 3 for at, number in enumerate(found))
     if declares:
         assert f"broken off: {count} of its 60 frames" in str(told[0].message)
+
+
+def test_an_mp4_that_broke_off_before_its_index_is_refused(tmp_path):
+    whole = barcoded.write(tmp_path / "whole.mp4", MP4)
+    with pytest.raises(VideoError, match="is an mp4 without its index: it broke off while"):
+        probe(barcoded.cut_off(whole, tmp_path / "broken.mp4", 40))
 
 
 def test_a_recording_that_joins_a_broadcast_begins_with_its_first_whole_frame(tmp_path):

@@ -136,13 +136,15 @@ def test_unreadable_clips_say_why(tmp_path):
     (tmp_path / "text.mp4").write_text("this is no video " * 99)
     (tmp_path / "text.gif").write_text("this is no image")
     (tmp_path / "empty.mp4").touch()
+    (tmp_path / "empty.gif").touch()
     (tmp_path / "folder").mkdir()
     _sound_only(tmp_path / "sound.mp4")
     for name, why in {
         "none.mp4": "no file",
         "text.mp4": "is not a video",
         "text.gif": "damaged",
-        "empty.mp4": "is not a video",
+        "empty.mp4": "is empty, 0 bytes",
+        "empty.gif": "is empty, 0 bytes",
         "folder": "holds no images",
         "sound.mp4": "no video stream",
     }.items():

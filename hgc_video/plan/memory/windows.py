@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from ...errors import InputError
 from ..cost import PARTS, Cost
@@ -40,11 +41,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Windows:
-    """A clip of `num_frames` in windows of `length` frames, neighbours sharing at least `overlap`."""
+    """A clip of `num_frames` in windows of `length` frames, neighbours sharing at least `overlap`.
+
+    A scene begins at each of `cuts`; no window reaches across one, so that no scene is shorter than a window.
+    """
 
     num_frames: int
     length: int
     overlap: int = 0
+    cuts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.length < 1:
@@ -55,6 +60,13 @@ class Windows:
             raise InputError(
                 f"context_overlap={self.overlap} is not possible with context_length={self.length}; "
                 f"give 0 to {self.length - 1}"
+            )
+
+        scenes = (*self.cuts, self.num_frames)
+        if self.cuts and min(b - a for a, b in pairwise((0, *scenes))) < self.length:
+            raise InputError(
+                f"windows of {self.length} frames are not possible with scenes that begin at "
+                f"{', '.join(map(str, self.cuts))} of {self.num_frames} frames; give shorter ones"
             )
 
     @cached_property
@@ -86,11 +98,12 @@ class Windows:
         )
 
     def _starts(self, offset: int) -> list[int]:
-        last = self.num_frames - self.length
-        if last <= 0:
-            return [0]
         stride = self.length - self.overlap
-        return sorted({0, *range(offset, last, stride), last})
+        starts = set()
+        for first, stop in pairwise((0, *self.cuts, self.num_frames)):
+            last = max(first, stop - self.length)
+            starts |= {first, *range(first + offset, last, stride), last}
+        return sorted(starts)
 
     def _made(self, starts: list[int], first_id: int) -> tuple[Window, ...]:
         length, done, windows = min(self.length, self.num_frames), 0, []

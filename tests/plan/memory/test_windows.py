@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,11 @@ from tests.plan.policies.test_policies import tower
 def clips(draw):
     length = draw(st.integers(1, 9))
     overlap = draw(st.integers(0, length - 1))
-    return Windows(draw(st.integers(1, 60)), length, overlap)
+    scenes = draw(st.lists(st.integers(length, 3 * length + 1), max_size=4))
+    if not scenes:
+        return Windows(draw(st.integers(1, 60)), length, overlap)
+    *cuts, num_frames = accumulate(scenes)
+    return Windows(num_frames, length, overlap, tuple(cuts))
 
 
 @given(clips(), st.booleans())
@@ -36,6 +40,9 @@ def test_every_frame_is_covered_once_as_fresh_and_weights_sum_to_one(clip, shift
     assert totals == pytest.approx([1.0] * clip.num_frames)
     for one, next_one in pairwise(windows):
         assert one.start < next_one.start
+        if next_one.start in clip.cuts:
+            assert next_one.fresh == next_one.length, "nothing is shared across a cut"
+            continue
         assert one.length - (next_one.start - one.start) >= clip.overlap
 
 
@@ -43,6 +50,20 @@ def test_every_frame_is_covered_once_as_fresh_and_weights_sum_to_one(clip, shift
 def test_numbers_name_each_window_of_both_ways_once(clip):
     numbers = [w.window_id for w in (*clip.plain, *clip.shifted)]
     assert numbers == list(range(len(numbers)))
+
+
+@given(clips(), st.booleans())
+def test_no_window_reaches_across_a_cut(clip, shifted):
+    for window in clip.at(shifted):
+        inside = range(window.start + 1, window.start + window.length)
+        assert not any(cut in inside for cut in clip.cuts)
+
+
+def test_scenes_by_hand():
+    clip = Windows(20, 4, 1, (4, 13))
+    assert [w.start for w in clip.plain] == [0, 4, 7, 9, 13, 16]
+    with pytest.raises(InputError, match="windows of 5 frames are not possible with scenes"):
+        Windows(20, 5, 1, (4, 13))
 
 
 def test_by_hand():
