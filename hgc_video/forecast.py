@@ -15,7 +15,8 @@ from .measure.device_speed import planning_rates
 from .media.frame_size import plan_size
 from .models.configurations import Configurations, known_model, known_models
 from .models.graph_store import GraphShape, graph_of
-from .models.load import controlnet_folder, read_facts
+from .models.load import read_facts
+from .models.parts import controlnet_folders
 from .options import CONTROL_KINDS
 from .plan.memory.budget import MemoryPlan, choose_memory_plan, parse_nbytes
 from .plan.memory.windows import Windows
@@ -155,7 +156,7 @@ def _folder_scene(
         raise InputError(f"controlnet={num_controlnets} is not possible for a folder; give 0 or 1")
     facts = read_facts(model)
     rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
-    nets = [] if num_controlnets == 0 else [controlnet_folder(facts.folder, control)]
+    nets = [] if num_controlnets == 0 else controlnet_folders(facts.folder, (control,))
     vae = _config(facts.folder / "vae")
     models = Configurations(_config(facts.folder / "unet"), tuple(map(_config, nets)), vae)
     factor = 2 ** (len(vae["block_out_channels"]) - 1)

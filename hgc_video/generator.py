@@ -22,11 +22,13 @@ from .media.left_out import left_out
 from .media.video import VideoLike, check_output
 from .models.device import choose_device, choose_dtype
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
+from .models.parts import ModelParts, model_of
+from .models.schedulers import scheduler_of
 from .options import LOADING, GenerateOptions, check_prompt_length
 from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
 from .report import Stopwatch
-from .sampling.controls import read_controls, read_first_frame
+from .sampling.controls import read_controls, read_first_frame, read_picture
 
 if TYPE_CHECKING:
     from .sampling.make import RunSetup
@@ -55,7 +57,7 @@ class Generator:
             if name not in known:
                 raise InputError(f'Generator has no field "{name}": {nearest(name, known)}')
         self.options, self.progress = {"model": model, **options}, progress
-        self._loaded: tuple[dict[str, Any], Any] | None = None
+        self._loaded: tuple[dict[str, Any], Any, Any] | None = None
 
     @overload
     def generate(
@@ -87,8 +89,10 @@ class Generator:
         self, asked: Sequence[GenerateOptions], progress: bool, callback: StepCallback | None
     ) -> list[Clip]:
         """The clips of options that differ in prompt, seed and file alone; all are checked first."""
-        model = local_model(asked[0].model, asked[0].offline)
-        facts = read_facts(model)
+        first = asked[0]
+        parts = ModelParts.of(first)
+        model = local_model(model_of(first.model, parts, first.offline), first.offline)
+        facts = read_facts(model, parts, first.offline)
         every = [
             one.model_copy(update={"model": model}).for_model(
                 from_image=facts.from_image, num_inference_steps=facts.num_inference_steps,
@@ -100,7 +104,8 @@ class Generator:
             _check_out(one)
         setup = self._setup(every, facts, progress)
         for one in every:
-            _check_lengths(one, setup.pipe.tokenizer)
+            if one.prompt_syntax == "plain":
+                _check_lengths(one, setup.pipe)
         made = [_made(setup, callback, progress)]
         for one in every[1:]:
             again = replace(setup, options=one, stopwatch=Stopwatch())
@@ -125,7 +130,7 @@ class Generator:
             clips = read_controls(options, facts)
             for one in every:
                 one.check_prompt_frames(clips[0].shape[0])
-            first = read_first_frame(options, clips[0])
+            first, picture = read_first_frame(options, clips[0]), read_picture(options)
         _tell_left_out(options, facts, clips[0])
         if options.auto_calibrate:
             chosen = _calibrated(options, own_folder(options.calibration_dir), progress)
@@ -133,17 +138,28 @@ class Generator:
             pipe = self._pipeline(options)
         from .sampling.make import RunSetup  # loads torch, which wrong input need not wait for
 
-        return RunSetup(options, chosen, tuple(clips), pipe, clock, facts, budget, context, first)
+        source = clips[0] if options.video is not None else None
+        controls = tuple(clip for clip in clips if clip is not source)
+        return RunSetup(
+            options, chosen, controls, pipe, clock, facts, budget, context, first, source, picture
+        )
 
     def _pipeline(self, options: GenerateOptions) -> Any:
         """The pipeline that the options need: the one before, or a newly loaded one in its place."""
         told = {name: getattr(options, name) for name in LOADING}
-        told["control_kinds"] = options.control_kinds
+        told |= {"kinds": options.control_kinds, "ip_adapter": options.ip_adapter is not None}
         if self._loaded is None or self._loaded[0] != told:
             self._loaded = None  # freed before the next one is loaded
-            pipe = load_pipeline(options.model, *options.control_kinds, **_loading(options))
-            self._loaded = (told, pipe)
-        return self._loaded[1]
+            parts = ModelParts.of(options)
+            pipe = load_pipeline(
+                options.model, *options.control_kinds, parts=parts, **_loading(options)
+            )
+            self._loaded = (told, pipe, pipe.scheduler)
+        _, pipe, own = self._loaded
+        pipe.scheduler = scheduler_of(options.scheduler, own)
+        if options.ip_adapter is not None:
+            pipe.set_ip_adapter_scale(options.ip_adapter_scale)
+        return pipe
 
 
 def is_list(given: Mapping[str, Any]) -> bool:
@@ -178,9 +194,9 @@ def _made(setup: RunSetup, callback: StepCallback | None, progress: bool) -> Cli
     from .sampling.make import make_frames
 
     run, frames = make_frames(setup, callback, progress)
-    shown = setup.clips[0].stream
+    shown = (setup.clips[0] if setup.clips else setup.lead).stream
     control = shown.as_array() if isinstance(shown, LazyFrames) else shown
-    return Clip(frames=frames, fps=setup.clips[0].fps, report=run.report(), control=control)
+    return Clip(frames=frames, fps=setup.lead.fps, report=run.report(), control=control)
 
 
 def _loading(options: GenerateOptions) -> dict[str, Any]:
@@ -189,24 +205,27 @@ def _loading(options: GenerateOptions) -> dict[str, Any]:
     return {"device": device, "dtype": dtype, "offline": options.offline}
 
 
-def _check_lengths(options: GenerateOptions, tokenizer: Any) -> None:
+def _check_lengths(options: GenerateOptions, pipe: Any) -> None:
     for text in options.prompts:
-        check_prompt_length(tokenizer, text)
+        check_prompt_length(pipe.tokenizer, text)
     if options.negative_prompt:
-        check_prompt_length(tokenizer, options.negative_prompt, "negative prompt")
+        check_prompt_length(pipe.tokenizer, options.negative_prompt, "negative prompt")
 
 
 def _check_out(options: GenerateOptions) -> None:
     """Refuses what could not be written, before minutes are spent on it."""
     if options.out is not None:
         inputs = [("control clip", video) for video in options.control_clips.values()]
-        check_distinct({"out": options.out}, [*inputs, ("image", options.image)])
+        inputs += [("image", options.image), ("video", options.video)]
+        check_distinct({"out": options.out}, [*inputs, ("picture", options.ip_adapter)])
         check_output(options.out)
 
 
 def _tell_left_out(options: GenerateOptions, facts: ModelFacts, clip: ControlClip) -> None:
     """Warns of what the run does not take of its first control clip, which decides the others' frames."""
-    video = next(iter(options.control_clips.values()))
+    video = options.video
+    if video is None:
+        video = next(iter(options.control_clips.values()))
     told = left_out(
         clip, video, fps=options.fps, told=options.num_frames is not None,
         most=facts.max_frames if facts.from_image else None,
@@ -224,7 +243,7 @@ def _calibrated(options: GenerateOptions, folder: Path, progress: bool) -> Prese
     from .tune.auto import own_schedule
 
     ((kind, video), *others) = options.control_clips.items()
-    if options.image is not None:
+    if options.image is not None or options.video is not None:
         raise InputError(
             f"auto_calibrate is for models that read a prompt; {options.model} does not"
         )

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..measure.macs import MacCounter
+from .image_prompt import image_prompt_like, picture_inputs
 from .probe import TEMPORAL_CONTROLNET, TEMPORAL_UNET, is_a
 from .windowed import window_like
 
@@ -94,22 +95,28 @@ def _dry_run_sparse(net: Any, size: Size) -> Seen:
 
 
 def added_inputs(model: Any, rows: int) -> dict[str, Any]:
-    """SDXL's pooled text and sizes, as keywords of a model's forward; none for others."""
-    if model.config.get("addition_embed_type") != "text_time":
-        return {}
-    ids = 6
-    width = model.config.projection_class_embeddings_input_dim
-    pooled = width - ids * model.config.addition_time_embed_dim
-    return {"added_cond_kwargs": {"text_embeds": _meta(rows, pooled), "time_ids": _meta(rows, ids)}}
+    """SDXL's pooled text and sizes, and what an IP-Adapter reads, as keywords of a model's forward; none
+    for others."""
+    added: dict[str, Any] = {}
+    if pictures := picture_inputs(model, rows):
+        added["image_embeds"] = pictures
+    if model.config.get("addition_embed_type") == "text_time":
+        ids = 6
+        width = model.config.projection_class_embeddings_input_dim
+        pooled = width - ids * model.config.addition_time_embed_dim
+        added |= {"text_embeds": _meta(rows, pooled), "time_ids": _meta(rows, ids)}
+    return {"added_cond_kwargs": added} if added else {}
 
 
 def on_meta(model: Any, dtype: torch.dtype | None = None) -> Any:
-    """The model rebuilt from its configuration without weights, with FreeNoise where it has that."""
+    """The model rebuilt from its configuration without weights, with FreeNoise and IP-Adapters where it has
+    those."""
     inner = getattr(model, "_orig_mod", model)
     if is_a(inner, "MultiControlNetModel"):
         return type(inner)([on_meta(net, dtype) for net in inner.nets])
     with torch.device("meta"):
         copy = type(inner).from_config(inner.config)
+    image_prompt_like(copy, inner)
     # SVD's blenders make CPU tensors whatever the device; diffusers' own `to` warns of meta tensors.
     nn.Module.to(copy, "meta", dtype)
     window_like(copy, inner)
@@ -134,7 +141,7 @@ def _watching(model: nn.Module) -> Iterator[Seen]:
                 seen.macs[path] = seen.macs.get(path, 0) + counter.macs - macs
                 gained = counter.attention_products - products
                 seen.products[path] = seen.products.get(path, 0) + gained
-                first = out[0] if isinstance(out, tuple) else out
+                first = out[0] if isinstance(out, tuple | list) else out
                 if isinstance(first, torch.Tensor):
                     seen.shapes[path] = first.shape
 

@@ -27,7 +27,7 @@ from ..plan.presets import Preset
 from ..report import Stopwatch
 from .fit_memory import Fit, memory_budget
 from .predict_peak import Scale
-from .run import Run
+from .run import Beside, Run
 from .stock_pipeline import adapter_of
 
 StepCallback = Callable[[int, int, Any], "bool | None"]
@@ -37,7 +37,7 @@ StepCallback = Callable[[int, int, Any], "bool | None"]
 class RunSetup:
     """What a run is made of: options, preset, control clips, the loaded pipeline, what is known of its model,
     the memory budget (None: what is free), length and overlap of windows, the first frame of models that
-    begin with one."""
+    begin with one, the video that is restyled, and the picture of an IP-Adapter."""
 
     options: GenerateOptions
     preset: Preset
@@ -48,18 +48,25 @@ class RunSetup:
     budget: str | int | None
     context: tuple[int, int]
     first: Frame | None
+    source: ControlClip | None = None
+    picture: Frame | None = None
+
+    @property
+    def lead(self) -> ControlClip:
+        """The clip whose frames, size and rate all have."""
+        return self.source or self.clips[0]
 
     def run(self, memory_plan: MemoryPlan) -> Run:
         """The planned run under a memory plan."""
         return Run(
             self.options, self.preset, self.clips, self.pipe, self.stopwatch, memory_plan, self.context[1],
-            self.first,
+            Beside(self.first, self.source, self.picture),
         )  # fmt: skip
 
     def memory_plan(self) -> MemoryPlan:
         """How the run fits the memory. A short clip on the CPU is not split where no budget is given, and
         nothing is predicted for it."""
-        num_frames, device = self.clips[0].shape[0], str(self.pipe.unet.device)
+        num_frames, device = self.lead.shape[0], str(self.pipe.unet.device)
         if self.budget is None and device == "cpu" and num_frames <= self.context[0]:
             chunks = Chunks(decode=adapter_of(self.pipe).decoded_at_once(num_frames))
             return MemoryPlan(1, num_frames, chunks, Peak(0, 0), None)
@@ -69,11 +76,11 @@ class RunSetup:
     def fit(self) -> Fit:
         """What chooses memory plans for this run."""
         options, pipe = self.options, self.pipe
-        num_frames, height, width = self.clips[0].shape
+        num_frames, height, width = self.lead.shape
         length, overlap = self.context
         factor = pipe.vae_scale_factor
         scale = Scale(
-            num_frames, height // factor, width // factor, adapter_of(pipe).num_tokens,
+            num_frames, height // factor, width // factor, adapter_of(pipe, options).num_tokens,
             options.branches, self.preset.num_steps(options.num_inference_steps or 0), factor, overlap,
         )  # fmt: skip
         # The windows' length is settled where it is given, or where the model makes whole clips only.
@@ -129,7 +136,7 @@ def _decoded(setup: RunSetup, run: Run, latents: Tensor) -> Frames:
     if out is None:
         return collect_frames(chunks, *size)
     each = (frame for chunk in chunks for frame in chunk)
-    written = write_video(out, each, run.controls[0].fps)
+    written = write_video(out, each, run.lead.fps)
     return LazyFrames(partial(_read_from, written), *size, hold=False)
 
 
