@@ -24,6 +24,28 @@ def image_prompt_like(copy: Any, live: Any) -> None:
     })  # fmt: skip
 
 
+def add_image_prompt(unet: Any, tokens: int, width: int) -> None:
+    """Gives a UNet on the meta device an IP-Adapter of the usual kind, for pictures of so many tokens whose
+    encoder gives vectors of this width."""
+    from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+    from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
+
+    text = unet.config.cross_attention_dim
+    made = dict(unet.attn_processors)
+    with torch.device("meta"):
+        for name in made:
+            if name.endswith("attn2.processor") and "motion_modules" not in name:
+                attention = unet.get_submodule(name.removesuffix(".processor"))
+                made[name] = IPAdapterAttnProcessor2_0(
+                    attention.to_q.out_features, text, num_tokens=(tokens,)
+                )
+        unet.encoder_hid_proj = MultiIPAdapterImageProjection(
+            [ImageProjection(width, text, tokens)]
+        )
+    unet.config.encoder_hid_dim_type = "ip_image_proj"
+    unet.set_attn_processor(made)
+
+
 def picture_inputs(model: Any, rows: int) -> list[torch.Tensor]:
     """Meta tensors as the picture's encoder gives them, one for each IP-Adapter: (rows 1 d), or
     (rows 1 n d) for those that read its patches; none where there is no IP-Adapter."""

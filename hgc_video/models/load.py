@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
-from .catalog import load_image_pipeline, model_preset, model_presets
+from .catalog import ModelPreset, load_image_pipeline, model_preset, model_presets
 from .hub import Part, fetch
 from .parts import (
     ModelParts,
@@ -83,32 +83,32 @@ def _pipeline_class(folder: Path) -> str:
 def read_facts(model: str, parts: ModelParts | None = None, offline: bool = False) -> ModelFacts:
     """The facts of a model, from its configuration files alone. ModelError where one is spoilt."""
     parts = parts or ModelParts()
+    preset = model_preset(model) if model in model_presets() else None
     if parts.base:
-        base = find_base(parts, offline)
-        frames = _frames_of(base.configs, parts.motion_adapter, offline)
-        facts = _facts_of(base.configs, model, frames)
-    elif model in model_presets():
-        return _preset_facts(model)
-    else:
-        return _facts_of(model_folder(model), model, None)
-    if model not in model_presets():
-        return facts
-    told = model_preset(model)
-    return replace(
-        facts, num_inference_steps=told.num_inference_steps, guidance_scale=told.guidance_scale
-    )
+        configs = find_base(parts, offline).configs
+        facts = _facts_of(configs, model)
+        frames = _frames_of(configs, parts.motion_adapter, offline)
+        facts = replace(facts, max_frames=frames)
+        if preset is None:
+            return facts
+        steps, pull = preset.num_inference_steps, preset.guidance_scale
+        return replace(facts, num_inference_steps=steps, guidance_scale=pull)
+    facts = _facts_of(model_folder(model), model) if preset is None else _preset_facts(preset)
+    if parts.motion_adapter and not facts.from_image:
+        frames = _frames_of(facts.folder, parts.motion_adapter, offline, facts.max_frames)
+        facts = replace(facts, max_frames=frames)
+    return facts
 
 
-def _preset_facts(model: str) -> ModelFacts:
-    told = model_preset(model)
+def _preset_facts(told: ModelPreset) -> ModelFacts:
     return ModelFacts(
-        Path(model), told.max_frames, told.multiple, told.height * told.width, told.guidance_scale,
+        Path(told.name), told.max_frames, told.multiple, told.height * told.width, told.guidance_scale,
         told.num_inference_steps, told.from_image,
     )  # fmt: skip
 
 
-def _frames_of(configs: Path, adapter: str, offline: bool) -> int:
-    """The frames that a motion adapter holds: by its own file or folder, or those of its base."""
+def _frames_of(configs: Path, adapter: str, offline: bool, usual: int = 32) -> int:
+    """The frames that a motion adapter holds: by its own file or folder, those of its base, or as usual."""
     if adapter:
         path = locate(adapter, offline)
         told = motion_layout(path, shapes_of(path)) if path.is_file() else read_config(path)
@@ -119,20 +119,20 @@ def _frames_of(configs: Path, adapter: str, offline: bool) -> int:
             frames = read_config(folder).get("motion_max_seq_length")
             if frames is not None:
                 return int(frames)
-    return 32
+    return usual
 
 
-def _facts_of(folder: Path, model: str, max_frames: int | None) -> ModelFacts:
-    """The facts of a folder of configurations; `max_frames` where a motion adapter beside it tells."""
+def _facts_of(folder: Path, model: str) -> ModelFacts:
+    """The facts of a folder of configurations."""
     from_image = _pipeline_class(folder) == _IMAGE_PIPELINE
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text())
         vae = json.loads((folder / "vae" / "config.json").read_text())
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
-        own = unet.get("num_frames", 25) if from_image else unet.get("motion_max_seq_length", 32)
+        frames = unet.get("num_frames", 25) if from_image else unet.get("motion_max_seq_length", 32)
         return ModelFacts(
             folder=folder,
-            max_frames=int(own if max_frames is None else max_frames),
+            max_frames=int(frames),
             multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
             default_area=_area(unet["sample_size"]) * factor**2,
             guidance_scale=3.0 if from_image else default_guidance_scale(model),

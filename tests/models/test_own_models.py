@@ -24,6 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVision
 
 import hgc_video
 from hgc_video.errors import InputError, ModelError, PromptError
+from hgc_video.forecast import forecast
 from hgc_video.measure.macs import MacCounter
 from hgc_video.models.load import read_facts
 from hgc_video.models.parts import ModelParts
@@ -333,7 +334,33 @@ def test_the_facts_of_a_base_are_those_of_its_configurations(own):
     )
     facts = read_facts(str(own.checkpoint), parts)
     assert (facts.max_frames, facts.multiple, facts.default_area) == (8, 8, SIDE * SIDE)
+    shorter = read_facts("animatediff", ModelParts(motion_adapter=str(own.motion)))
+    assert (shorter.max_frames, shorter.default_area) == (8, 512 * 512)
     assert family_of(own.checkpoint) == "sd15"
+
+
+def test_a_plan_answers_for_them_without_weights(own, clips, monkeypatch):
+    files_ = {
+        "base": str(own.checkpoint), "base_config": str(own.configs), "motion_adapter": str(own.motion)
+    }  # fmt: skip
+    told = forecast(
+        **files_, ip_adapter_model=str(own.picture), num_frames=FRAMES, preset="balanced",
+        num_inference_steps=STEPS, height=SIDE, width=SIDE, num_controlnets=2,
+    )  # fmt: skip
+    everything = given(
+        own, clips, preset="balanced", ip_adapter=PICTURE, ip_adapter_model=own.picture
+    )
+    made = hgc_video.generate(**everything).report
+    assert told.macs_by_part == {part: made.macs_by_part[part] for part in told.macs_by_part}
+    plain = forecast(model="animatediff-sd15", preset="off", num_inference_steps=2)
+    pictured = forecast(
+        model="animatediff-sd15", preset="off", num_inference_steps=2, ip_adapter=True
+    )
+    long = forecast(model="animatediff-sd15", preset="off", num_inference_steps=2, prompt_parts=2)
+    unets = [plan.macs_by_part["unet"] for plan in (plain, pictured, long)]
+    assert unets[0] < unets[1] < unets[2] < 1.05 * unets[0]
+    half = forecast(model="animatediff-sd15", num_inference_steps=4, preset="off", strength=0.5)
+    assert half.macs_by_part == plain.macs_by_part
 
 
 def test_clips_tokenizer_is_openais():
