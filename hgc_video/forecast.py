@@ -13,9 +13,11 @@ from typing import Any
 from .errors import InputError, ModelError, nearest
 from .measure.device_speed import planning_rates
 from .media.frame_size import plan_size
+from .models.base_configs import base_configurations, picture_size
 from .models.configurations import Configurations, known_model, known_models
 from .models.graph_store import graph_of
-from .models.load import controlnet_folder, read_facts
+from .models.load import read_facts
+from .models.parts import ModelParts, controlnet_folders, find_base, model_of
 from .options import CONTROL_KINDS
 from .plan.clip_shape import ClipShape
 from .plan.memory.budget import MemoryPlan, choose_memory_plan, parse_nbytes
@@ -39,6 +41,13 @@ def forecast(
     convention: str = "all",
     guided: bool = True,
     dtype_nbytes: int = 4,
+    base: str = "",
+    base_config: str = "",
+    motion_adapter: str = "",
+    ip_adapter: bool = False,
+    ip_adapter_model: str = "",
+    prompt_parts: int = 1,
+    strength: float = 1.0,
     memory: str | int | None = None,
     throughput: str | None = None,
 ) -> RunPlan:
@@ -47,6 +56,10 @@ def forecast(
     Args:
         model: the embedded model, a folder in diffusers format, or a configuration that is known by
             name (`hgc-video models`), which needs no files at all.
+        base, base_config, motion_adapter: as of `generate`, and on this machine.
+        ip_adapter: with a picture, of `ip_adapter_model` or of the usual IP-Adapter for the base.
+        prompt_parts: of a long prompt, how often the text encoder reads; each part adds its tokens.
+        strength: of video to video: the share of the steps that run.
         convention: "all", or "no-attention-products" as older tables count.
         memory: also choose the memory plan of a run in half precision that fits this much.
         throughput: what copies to host memory are weighed with against computing again: "40,20" for 40 T
@@ -59,12 +72,28 @@ def forecast(
     """
     if throughput is not None and memory is None:
         raise InputError("throughput weighs memory plans; give memory too")
-    counts = {"num_inference_steps": num_inference_steps, "num_frames": num_frames}
+    if not 0 < strength <= 1:
+        raise InputError(f"strength={strength} is not possible; give more than 0 and at most 1")
+    counts = {
+        "num_inference_steps": num_inference_steps, "num_frames": num_frames,
+        "prompt_parts": prompt_parts,
+    }  # fmt: skip
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"{name}={count} is not possible; give at least 1")
+    parts = ModelParts(base, base_config, motion_adapter, ip_adapter_model=ip_adapter_model)
+    if base:
+        model = model_of(model, parts, offline=True)
     chosen = resolve(preset, model)
-    scene = _scene(model, control, height, width, num_controlnets)
+    if base:
+        scene = _base_scene(model, parts, height, width, num_controlnets)
+    else:
+        scene = _scene(model, control, height, width, num_controlnets)
+    tokens = scene.clip.num_tokens * prompt_parts
+    scene = replace(scene, clip=replace(scene.clip, num_tokens=tokens))
+    if ip_adapter or ip_adapter_model:
+        scene = _pictured(scene, ip_adapter_model)
+    evaluations = _steps_left(chosen.num_steps(num_inference_steps), strength)
     frames, branches = num_frames or scene.clip.num_frames, 2 if guided else 1
     if scene.models.temporal and frames > scene.max_frames:
         raise InputError(
@@ -81,9 +110,17 @@ def forecast(
     nbytes = DTYPE_NBYTES if memory is not None else dtype_nbytes
     graph = graph_of(scene.models, shape, nbytes, convention)
     return plan_run(
-        chosen, graph, windows, evaluations=chosen.num_steps(num_inference_steps),
-        asked=num_inference_steps, memory_plan=memory_plan,
+        chosen, graph, windows, evaluations=evaluations,
+        asked=_steps_left(num_inference_steps, strength), memory_plan=memory_plan,
     )  # fmt: skip
+
+
+def _steps_left(steps: int, strength: float) -> int:
+    """The steps that run of so many; InputError where none does."""
+    left = min(int(steps * strength), steps)
+    if not left:
+        raise InputError(f"strength={strength} of {steps} steps leaves no step; give more")
+    return left
 
 
 def _memory_plan(
@@ -147,7 +184,7 @@ def _folder_scene(
         raise InputError(f"controlnet={num_controlnets} is not possible for a folder; give 0 or 1")
     facts = read_facts(model)
     rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
-    nets = [] if num_controlnets == 0 else [controlnet_folder(facts.folder, control)]
+    nets = [] if num_controlnets == 0 else controlnet_folders(facts.folder, (control,))
     vae = _config(facts.folder / "vae")
     models = Configurations(_config(facts.folder / "unet"), tuple(map(_config, nets)), vae)
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
@@ -156,6 +193,33 @@ def _folder_scene(
     frames = facts.max_frames
     clip = ClipShape(frames, rows // factor, columns // factor, tokens)
     return _Scene(models, clip, frames, factor, _params(reader))
+
+
+def _base_scene(
+    model: str,
+    parts: ModelParts,
+    height: int | None,
+    width: int | None,
+    num_controlnets: int | None,
+) -> _Scene:
+    """Of a base that the user names."""
+    facts = read_facts(model, parts, offline=True)
+    models = base_configurations(parts, 1 if num_controlnets is None else num_controlnets)
+    rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
+    factor = 2 ** (len(models.vae["block_out_channels"]) - 1)
+    configs = find_base(parts, offline=True).configs
+    readers = [_config(path) for path in sorted(configs.glob("text_encoder*"))]
+    frames, tokens = facts.max_frames, readers[0]["max_position_embeddings"]
+    clip = ClipShape(frames, rows // factor, columns // factor, tokens)
+    return _Scene(models, clip, frames, factor, sum(map(_params, readers)))
+
+
+def _pictured(scene: _Scene, ip_adapter_model: str) -> _Scene:
+    """The scene with an IP-Adapter. InputError for models that have none."""
+    if scene.models.temporal:
+        raise InputError("an IP-Adapter is for models that read a prompt; leave ip_adapter out")
+    picture = picture_size(scene.models.unet, ip_adapter_model)
+    return replace(scene, models=replace(scene.models, picture=picture))
 
 
 def _params(reader: dict[str, Any]) -> int:

@@ -20,12 +20,14 @@ from .media.frames import Frames, LazyFrames
 from .media.video import VideoLike
 from .models.device import choose_device, choose_dtype
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
+from .models.parts import ModelParts, model_of
+from .models.schedulers import scheduler_of
 from .options import LOADING, GenerateOptions, check_prompt_length
 from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
 from .preprocess.base import Preprocessor
 from .report import Report, Stopwatch
-from .sampling.controls import choose_fidelity, read_controls, read_first_frame
+from .sampling.controls import choose_fidelity, read_controls, read_first_frame, read_picture
 from .sampling.outputs import check_out, extras_of, tell_left_out
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Generator:
             if name not in known:
                 raise InputError(f'Generator has no field "{name}": {nearest(name, known)}')
         self.options, self.progress = {"model": model, **options}, progress
-        self._loaded: tuple[dict[str, Any], Any] | None = None
+        self._loaded: tuple[dict[str, Any], Any, Any] | None = None
         self.num_loads = 0  # how often a pipeline was loaded
 
     @overload
@@ -92,8 +94,10 @@ class Generator:
         self, asked: Sequence[GenerateOptions], progress: bool, callback: StepCallback | None
     ) -> list[Clip]:
         """The clips of options that differ in prompt, seed and file alone; all are checked first."""
-        model = local_model(asked[0].model, asked[0].offline)
-        facts = read_facts(model)
+        first = asked[0]
+        parts = ModelParts.of(first)
+        model = local_model(model_of(first.model, parts, first.offline), first.offline)
+        facts = read_facts(model, parts, first.offline)
         every = [
             one.model_copy(update={"model": model}).for_model(
                 from_image=facts.from_image, num_inference_steps=facts.num_inference_steps,
@@ -125,11 +129,13 @@ class Generator:
             clips = read_controls(options, facts, progress)
             for one in every:
                 one.check_prompt_frames(clips[0].shape[0])
-            first = read_first_frame(options, clips[0])
+            first, picture = read_first_frame(options, clips[0]), read_picture(options)
         tell_left_out(options, facts, clips)
         if options.auto_calibrate:
             chosen = _calibrated(options, own_folder(options.calibration_dir), progress)
-        return _Shared(chosen, tuple(clips), facts, budget, context, first, clock)
+        source = clips[0] if options.video is not None else None
+        controls = tuple(clip for clip in clips if clip is not source)
+        return _Shared(chosen, controls, facts, budget, context, clock, first, source, picture)
 
     def _one(
         self, options: GenerateOptions, every: Sequence[GenerateOptions], shared: _Shared,
@@ -142,29 +148,37 @@ class Generator:
         work = Work(options)
         with work.kept():
             if (report := work.finished()) is not None:
-                return _made_before(options, report, shared.clips[0])
+                return _made_before(options, report, shared.shown)
             clock = shared.clock if options is every[0] else Stopwatch()
             with clock("load"):
                 pipe = self._pipeline(options)
             if options is every[0]:
                 for one in every:
-                    _check_lengths(one, pipe.tokenizer)
+                    if one.prompt_syntax == "plain":
+                        _check_lengths(one, pipe)
             setup = RunSetup(
                 options, shared.preset, shared.clips, pipe, clock, shared.facts, shared.budget,
-                shared.context, shared.first,
+                shared.context, shared.first, shared.source, shared.picture,
             )  # fmt: skip
             return _made(setup, callback, progress, work)
 
     def _pipeline(self, options: GenerateOptions) -> Any:
         """The pipeline that the options need: the one before, or a newly loaded one in its place."""
         told = {name: getattr(options, name) for name in LOADING}
-        told["control_kinds"] = options.control_kinds
+        told |= {"kinds": options.control_kinds, "ip_adapter": options.ip_adapter is not None}
         if self._loaded is None or self._loaded[0] != told:
             self._loaded = None  # freed before the next one is loaded
-            pipe = load_pipeline(options.model, *options.control_kinds, **_loading(options))
-            self._loaded = (told, pipe)
+            parts = ModelParts.of(options)
+            pipe = load_pipeline(
+                options.model, *options.control_kinds, parts=parts, **_loading(options)
+            )
+            self._loaded = (told, pipe, pipe.scheduler)
             self.num_loads += 1
-        return self._loaded[1]
+        _, pipe, own = self._loaded
+        pipe.scheduler = scheduler_of(options.scheduler, own)
+        if options.ip_adapter is not None:
+            pipe.set_ip_adapter_scale(options.ip_adapter_scale)
+        return pipe
 
 
 def is_list(given: Mapping[str, Any]) -> bool:
@@ -208,15 +222,25 @@ def _with_begun_seed(given: Mapping[str, Any]) -> Mapping[str, Any]:
 @dataclass(frozen=True)
 class _Shared:
     """What clips that differ in prompt, seed and file have in common: preset, control clips, facts of the
-    model, memory budget, windows, the first frame, and how long that took."""
+    model, memory budget, windows, how long that took, the first frame, the video that is restyled, and the
+    picture of an IP-Adapter."""
 
     preset: Preset
     clips: tuple[ControlClip, ...]
     facts: ModelFacts
     budget: int | None
     context: tuple[int, int]
-    first: NDArray[np.uint8] | None
     clock: Stopwatch
+    first: NDArray[np.uint8] | None
+    source: ControlClip | None
+    picture: NDArray[np.uint8] | None
+
+    @property
+    def shown(self) -> ControlClip:
+        """What a finished clip shows as its control: the first control clip, or else the video."""
+        clip = self.clips[0] if self.clips else self.source
+        assert clip is not None
+        return clip
 
 
 def _made(setup: RunSetup, callback: StepCallback | None, progress: bool, work: Work) -> Clip:
@@ -231,7 +255,7 @@ def _made(setup: RunSetup, callback: StepCallback | None, progress: bool, work: 
     report = replace(run.report(), fidelity=measured)
     work.finish(report)
     return Clip(
-        frames=frames, fps=setup.clips[0].fps, control=_shown(setup.clips[0]), report=report,
+        frames=frames, fps=setup.lead.fps, control=_shown((*setup.clips, setup.lead)[0]), report=report,
         extras=extras_of(run),
     )  # fmt: skip
 
@@ -276,11 +300,11 @@ def _loading(options: GenerateOptions) -> dict[str, Any]:
     return {"device": device, "dtype": dtype, "offline": options.offline}
 
 
-def _check_lengths(options: GenerateOptions, tokenizer: Any) -> None:
+def _check_lengths(options: GenerateOptions, pipe: Any) -> None:
     for text in options.prompts:
-        check_prompt_length(tokenizer, text)
+        check_prompt_length(pipe.tokenizer, text)
     if options.negative_prompt:
-        check_prompt_length(tokenizer, options.negative_prompt, "negative prompt")
+        check_prompt_length(pipe.tokenizer, options.negative_prompt, "negative prompt")
 
 
 def _calibrated(options: GenerateOptions, folder: Path, progress: bool) -> Preset:
@@ -292,7 +316,7 @@ def _calibrated(options: GenerateOptions, folder: Path, progress: bool) -> Prese
     from .tune.auto import own_schedule
 
     ((kind, video), *others) = options.control_clips.items()
-    if options.image is not None:
+    if options.image is not None or options.video is not None:
         raise InputError(
             f"auto_calibrate is for models that read a prompt; {options.model} does not"
         )

@@ -30,7 +30,14 @@ from .errors import HGCVideoError, InputError, PromptError, nearest, one_line
 
 CONTROL_KINDS = ("pose", "depth", "canny", "softedge", "lineart")
 DTYPES = ("float32", "float16", "bfloat16")
-LOADING = ("model", "device", "dtype", "offline")  # the options that decide what is loaded
+SCHEDULERS = ("ddim", "dpm++", "euler", "euler-a", "unipc", "lcm")
+PROMPT_SYNTAXES = ("plain", "compel")
+# The options that decide what is loaded, beside the kinds of control and whether there is an ip_adapter.
+LOADING = (
+    "model", "device", "dtype", "offline", "base", "base_config", "motion_adapter", "vae", "controlnet",
+    "lora", "ip_adapter_model",
+)  # fmt: skip
+_Place: TypeAlias = str | os.PathLike[str] | None
 
 
 def dtype_name(dtype: Any) -> str | None:
@@ -118,6 +125,13 @@ class GenerateOptions(_Options):
     control: Any = Field(
         "pose", description="the kind of control_video, or several control clips by kind"
     )
+    video: Any = Field(
+        None, description="a clip to restyle (video to video), with a control clip or without"
+    )
+    strength: Number = Field(
+        0.6, gt=0, le=1, description="of video: the share of the steps that it goes through; more departs "
+        "further from it",
+    )  # fmt: skip
     image: Any = Field(
         None, description="the first frame, of models that begin with an image (svd)"
     )
@@ -128,6 +142,43 @@ class GenerateOptions(_Options):
         "balanced", description="off, lossless, quality, balanced, fast, turbo, or a policy such as "
         "deepcache:interval=3",
     )  # fmt: skip
+    base: _Place = Field(
+        None, description="checkpoint in place of the model's own: a .safetensors file of Stable Diffusion "
+        "1.5 or XL, a folder, or a repository",
+    )  # fmt: skip
+    base_config: _Place = Field(
+        None, description="folder of configurations of a base file that is of neither"
+    )
+    motion_adapter: _Place = Field(
+        None,
+        description="motion adapter in place of the model's own: a file, a folder, or a repository",
+    )
+    vae: _Place = Field(
+        None, description="VAE in place of the model's own: a file, a folder, or a repository"
+    )
+    controlnet: Mapping[str, Any] | None = Field(
+        None, description="ControlNets in place of the model's own, by the kind of control"
+    )
+    lora: Any = Field(
+        None, description="LoRA files with their scales, motion LoRAs too; added to the weights"
+    )
+    ip_adapter: Any = Field(None, description="picture that the clip is to look like (IP-Adapter)")
+    ip_adapter_scale: Number = Field(
+        0.6, ge=0, le=2, description="strength of that picture; 0 leaves it without effect"
+    )
+    ip_adapter_model: _Place = Field(
+        None, description="IP-Adapter file, its image_encoder/ beside it; default: h94/IP-Adapter"
+    )
+    scheduler: str | None = Field(
+        None, description="ddim, dpm++, euler, euler-a, unipc or lcm; default: the model's own"
+    )
+    clip_skip: Whole | None = Field(
+        None, ge=1, le=11, description="layers of the text encoder that are left out at its end (web "
+        "interfaces count one more)",
+    )  # fmt: skip
+    prompt_syntax: str = Field(
+        "plain", description="plain, or compel: weights as in (red)1.3 and prompts of any length"
+    )
     negative_prompt: str | None = Field(None, description="what the clip avoids")
     num_inference_steps: Whole | None = Field(
         None, ge=1, le=1000, description="denoising steps; default: the model's own"
@@ -292,9 +343,18 @@ class GenerateOptions(_Options):
             ImageMotion(**value)
         return value
 
+    @field_validator("scheduler", "prompt_syntax", mode="after")
+    @classmethod
+    def _is_known(cls, value: str | None, info: ValidationInfo) -> str | None:
+        known = SCHEDULERS if info.field_name == "scheduler" else PROMPT_SYNTAXES
+        if value is not None and value not in known:
+            raise InputError(f'unknown {info.field_name} "{value}": {nearest(value, known)}')
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> GenerateOptions:
         self._check_controls()
+        self._check_parts()
         self._check_scales()
         start, end = self.control_guidance_start, self.control_guidance_end
         if start >= end:
@@ -309,9 +369,10 @@ class GenerateOptions(_Options):
             raise InputError(
                 "control names clips by kind and control_video is given too; leave control_video out"
             )
-        if not self.control_clips or any(clip is None for clip in self.control_clips.values()):
+        clips = self.control_clips
+        if any(clip is None for clip in clips.values()) or not (clips or self.video is not None):
             raise InputError(
-                'no control clip is given; give control_video, or control={"pose": clip}'
+                'no control clip is given; give control_video, control={"pose": clip}, or a video to restyle'
             )
         for kind in self.control_kinds:
             if kind not in CONTROL_KINDS:
@@ -332,6 +393,42 @@ class GenerateOptions(_Options):
         if self.invert_depth and "depth" not in self.control_kinds:
             raise InputError("invert_depth is for depth clips, and none is given; leave it out")
 
+    def _check_parts(self) -> None:
+        if self.prompt_syntax == "compel" and self.clip_skip not in (None, 1):
+            raise InputError(
+                f"clip_skip={self.clip_skip} is not possible with compel; give 1, or none"
+            )
+        if self.base_config is not None and self.base is None:
+            raise InputError("base_config is for a base in one file, and none is given; give base")
+        if self.ip_adapter_model is not None and self.ip_adapter is None:
+            raise InputError("ip_adapter_model is given without a picture; give ip_adapter")
+        for kind in self.controlnet or {}:
+            if kind not in self.control_kinds:
+                raise InputError(
+                    f'controlnet names "{kind}", which no clip is given for: '
+                    f"{nearest(str(kind), self.control_kinds)}"
+                )
+        for file, scale in self.loras.items():
+            number = isinstance(scale, Real) and not isinstance(scale, bool)
+            if not number or not math.isfinite(scale):
+                raise InputError(f"the scale {scale!r} of {file} is not possible; give a number")
+
+    @property
+    def loras(self) -> dict[str, float]:
+        """The LoRA files with their scales; 1 where none is given."""
+        given = self.lora
+        if given is None:
+            return {}
+        if isinstance(given, Mapping):
+            return {str(file): scale for file, scale in given.items()}
+        files = [given] if isinstance(given, str | os.PathLike) else given
+        try:
+            return {str(os.fspath(file)): 1.0 for file in files}
+        except TypeError:
+            raise InputError(
+                f"lora={given!r} is not possible; give a file, files, or {{file: scale}}"
+            ) from None
+
     def _check_scales(self) -> None:
         scale = self.conditioning_scale
         given = scale if isinstance(scale, Mapping) else {"": scale}
@@ -349,9 +446,11 @@ class GenerateOptions(_Options):
 
     @property
     def control_clips(self) -> dict[str, Any]:
-        """The control clips by kind: one, or several at once."""
+        """The control clips by kind: one, several at once, or none where a video is restyled without."""
         if isinstance(self.control, Mapping):
             return dict(self.control)
+        if self.control_video is None and self.video is not None:
+            return {}
         return {self.control: self.control_video}
 
     @property
@@ -371,7 +470,7 @@ class GenerateOptions(_Options):
     def strengths(self) -> float | dict[str, float]:
         """The scales for the report: a number for one control, by kind for several."""
         several = dict(zip(self.control_kinds, self.scales, strict=True))
-        return several if len(several) > 1 else self.scales[0]
+        return several if len(several) > 1 else sum(self.scales)
 
     @property
     def branches(self) -> int:
@@ -438,9 +537,12 @@ class GenerateOptions(_Options):
         begins = f"{self.model} begins with an image"
         if self.image is None:
             raise InputError(f"{begins}, and none is given; give image, the clip's first frame")
-        for name in ("prompt", "negative_prompt"):
+        for name in ("prompt", "negative_prompt", "clip_skip"):
             if getattr(self, name):
                 raise InputError(f"{begins} and reads no {name}; leave it out")
+        for name in ("scheduler", "ip_adapter", "video"):
+            if getattr(self, name) is not None:
+                raise InputError(f"{begins} and is taken as it is; leave {name} out")
         for name in ("context_length", "context_overlap", "scenes", "scenes_of"):
             if getattr(self, name) not in (None, False):
                 raise InputError(f"{begins} and makes it whole, in no windows; leave {name} out")
@@ -507,10 +609,11 @@ def _check_prompt(prompt: object) -> None:
 
 
 def check_prompt_length(tokenizer: Any, prompt: str, name: str = "prompt") -> None:
-    """PromptError where the text encoder would silently cut the prompt's end off."""
+    """PromptError where the text encoder would silently cut a plain prompt's end off."""
     limit = int(tokenizer.model_max_length)
     length = len(tokenizer(prompt).input_ids)
     if length > limit:
         raise PromptError(
-            f"the {name} has {length - 2} tokens, the model reads {limit - 2}; make it shorter"
+            f"the {name} has {length - 2} tokens, the model reads {limit - 2}; make it shorter, "
+            "or give prompt_syntax='compel' (--prompt-syntax compel), which reads it in parts"
         )

@@ -35,9 +35,23 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
     prompt: _Text | list[_Text] = "",
     *,
     control: str | Mapping[str, VideoLike] = "pose",
+    video: VideoLike | None = None,
+    strength: float = 0.6,
     image: ImageLike | None = None,
     model: str = "puppet",
     preset: str = "balanced",
+    base: str | os.PathLike[str] | None = None,
+    base_config: str | os.PathLike[str] | None = None,
+    motion_adapter: str | os.PathLike[str] | None = None,
+    vae: str | os.PathLike[str] | None = None,
+    controlnet: Mapping[str, str | os.PathLike[str]] | None = None,
+    lora: Mapping[str, float] | str | os.PathLike[str] | list[str] | None = None,
+    ip_adapter: ImageLike | None = None,
+    ip_adapter_scale: float = 0.6,
+    ip_adapter_model: str | os.PathLike[str] | None = None,
+    scheduler: str | None = None,
+    clip_skip: int | None = None,
+    prompt_syntax: str = "plain",
     negative_prompt: str | None = None,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
@@ -88,16 +102,33 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
             or a list of prompts, a clip for each.
         control: "pose" (OpenPose skeletons), "depth" (near is bright), or what else the model has; or
             several at once, `{"pose": "a.mp4", "depth": "b.mp4"}`, without a control_video.
+        video: a clip to restyle (video to video), with a control clip or without; it decides frames, size
+            and rate. `strength` is the share of the steps that it goes through: more departs further.
         image: the clip's first frame, of models that begin with one and read no prompt ("svd"): a path, an
             array (H W 3) uint8 or a PIL image. It is placed in the frame as the control is.
         model: "puppet" (embedded), a preset that `hgc-video models` lists (downloaded at first use), a
             folder in diffusers format, or a repository of the hub that is laid out as one.
         preset: off, lossless, quality, balanced, fast, turbo, or a policy such as "deepcache:interval=3".
+        base: the user's own checkpoint, a .safetensors file of Stable Diffusion 1.5 or XL, a folder in
+            diffusers format, or a repository of the hub. Motion adapter and ControlNets come from `model`,
+            or where that is not named from the usual ones of the base, unless they are named too.
+        lora: LoRA files with their scales, `{"style.safetensors": 0.8}`, motion LoRAs too.
+        ip_adapter: a picture that the clip is to look like (2308.06721): a path, an array (H W 3) uint8 or
+            a PIL image.
         num_inference_steps: denoising steps; more is closer to the model's own limit. None is the model's
             own number. A preset may run more, cheaper ones; the report tells.
         seed: the same seed gives the same clip; None draws one, which the report names; or a list of
             seeds, a clip for each. `hgc_video.Generator` keeps the model for further calls.
     Args to tinker with:
+        motion_adapter, vae, controlnet, ip_adapter_model: a .safetensors file, a folder, or a repository
+            as "owner/name", "owner/name/folder" or "owner/name/file.safetensors"; `controlnet` by kind,
+            `{"pose": "openpose.safetensors"}`.
+        base_config: of a base in one file that is neither Stable Diffusion 1.5 nor XL, the folder of the
+            configurations of what it was tuned from.
+        scheduler: "ddim", "dpm++", "euler", "euler-a", "unipc" or "lcm", on the settings of the model's own.
+        clip_skip: layers of the text encoder left out at its end; 1 is what web interfaces call 2.
+        prompt_syntax: "compel" reads weights such as "(red)1.3" and prompts beyond 75 tokens, which cost
+            what their tokens cost; needs the extra `prompts`.
         guidance_scale: the strength of the prompt; None is the model's own default, 1 or less is off.
         conditioning_scale: the strength of the control, 0 leaves it out; by kind for several.
         auto_calibrate: at a model's first use, measure it and search a schedule of its own for the

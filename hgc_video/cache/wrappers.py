@@ -69,6 +69,9 @@ class LayerSite(Site):
             out = _input(args, kwargs) + self.value
             return (out,) if self.in_tuple else out
         out = forward(*args, **kwargs)
+        if isinstance(out, list):  # of IP-Adapters, one each; never kept
+            self.ran = True
+            return out
         first = out[0] if isinstance(out, tuple) else out
         self.in_tuple, self.shape, self.ran = isinstance(out, tuple), first.shape, True
         if self.keep:
@@ -143,12 +146,17 @@ class AttentionSite(Site):
     def _at_anchors(self, forward: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         assert self.anchors is not None
         rows, first, second, weight = self.anchors
-        kwargs = {
-            k: v[rows] if isinstance(v, Tensor) and v.shape[:1] == hidden_states.shape[:1] else v
-            for k, v in kwargs.items()
-        }
+        count = len(hidden_states)
+        kwargs = {name: _of_rows(value, rows, count) for name, value in kwargs.items()}
         out = forward(hidden_states[rows], *args, **kwargs)
         return torch.lerp(out[first], out[second], weight.to(out.dtype))
+
+
+def _of_rows(value: Any, rows: Tensor, count: int) -> Any:
+    """These rows of what has `count` of them; of the text beside pictures, which IP-Adapters have, too."""
+    if isinstance(value, tuple | list):
+        return type(value)(_of_rows(inner, rows, count) for inner in value)
+    return value[rows] if isinstance(value, Tensor) and value.shape[:1] == (count,) else value
 
 
 def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

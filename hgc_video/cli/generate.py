@@ -13,6 +13,7 @@ import typer
 from ..errors import InputError
 from ..files import check_distinct, numbered, user_path
 from ..options import CONTROL_KINDS, GenerateOptions
+from .model_parts import parts_of
 from .option_list import PATH, TEXT, option, options_of, with_parameters
 from .shell import app, errors_in_one_line, quiet_libraries
 
@@ -27,10 +28,12 @@ _CLIPS = {
 }  # fmt: skip
 # What the command line gives as text, and generate() as numbers, mappings or paths.
 _TEXTS = {
-    "prompt": (str, ""), "image": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
+    "prompt": (str, ""), "image": PATH, "video": PATH, "conditioning_scale": (str, "1"), "motion": TEXT,
     "seed": (str, "0"), "extract": (bool, False), "fidelity": (bool, False), "memory": TEXT,
     "out": (Path, ...), "dtype": TEXT, "calibration_dir": PATH, "audio": PATH, "work": PATH,
-    "scenes_of": PATH,
+    "scenes_of": PATH, "base": TEXT, "base_config": TEXT, "motion_adapter": TEXT, "vae": TEXT,
+    "ip_adapter_model": TEXT, "controlnet": (list[str] | None, None), "lora": (list[str] | None, None),
+    "ip_adapter": TEXT,
 }  # fmt: skip
 
 
@@ -72,16 +75,18 @@ def generate(context: typer.Context, **given: Any) -> None:
     quiet, report, out = given.pop("quiet"), given.pop("report"), given["out"]
     with errors_in_one_line(context):
         clips = {kind: clip for kind in CONTROL_KINDS if (clip := given.pop(kind)) is not None}
-        given["control"] = _control_clips(clips, given["control"] or [])
+        given["control"] = _control_clips(clips, given["control"] or [], given["video"])
         given["prompt"] = _prompts(given["prompt"], given.pop("prompt_at") or [])
         given["conditioning_scale"] = _scales(given["conditioning_scale"])
         given["seed"] = _seed(given["seed"])
         for name in ("extract", "fidelity"):
             given[name] = _named(name, given[name], given.pop(f"{name}_with") or [])
+        given |= parts_of(given)
         if given["motion"] is not None:
             given["motion"] = _numbers("--motion", given["motion"], "motion_bucket_id=60")
         given["audio"] = _audio(given["audio"], given.pop("no_audio"))
-        _check_report(report, out, given["control"], given["image"])
+        inputs = {name: given[name] for name in ("image", "video")}
+        _check_report(report, out, given["control"], inputs)
         quiet_libraries()
         from ..pipeline import generate as make
 
@@ -105,7 +110,7 @@ def tell(clip: Clip, out: Path | None, report: Path | None, *, quiet: bool) -> N
 app.command()(with_parameters(generate, _parameters()))
 
 
-def _control_clips(clips: dict[str, Path], given: list[str]) -> dict[str, Path]:
+def _control_clips(clips: dict[str, Path], given: list[str], video: Path | None) -> dict[str, Path]:
     """The control clips by kind, of --control and its short forms."""
     for text in given:
         kind, equals, file = text.partition("=")
@@ -114,9 +119,10 @@ def _control_clips(clips: dict[str, Path], given: list[str]) -> dict[str, Path]:
         if kind.strip() in clips:
             raise InputError(f"a {kind.strip()} clip is given twice; leave one out")
         clips[kind.strip()] = Path(file)
-    if not clips:
+    if not clips and video is None:
         raise InputError(
-            "give a control clip with --pose FILE, --depth FILE or --control KIND=FILE; none was given"
+            "give a control clip with --pose FILE, --depth FILE or --control KIND=FILE, or a clip to "
+            "restyle with --video FILE; none was given"
         )
     return clips
 
@@ -191,7 +197,7 @@ def _number(text: str) -> float:
 
 
 def _check_report(
-    report: Path | None, out: Path, clips: dict[str, Path], image: Path | None
+    report: Path | None, out: Path, clips: dict[str, Path], others: dict[str, Path | None]
 ) -> None:
     """Refuses a report that could not be written or would overwrite; of `out` generate() sees to that."""
     if report is None:
@@ -199,5 +205,5 @@ def _check_report(
     from ..files import check_writable
 
     inputs = [("control clip", clip) for clip in clips.values()]
-    check_distinct({"--report": report}, [*inputs, ("image", image), ("clip of --out", out)])
+    check_distinct({"--report": report}, [*inputs, *others.items(), ("clip of --out", out)])
     check_writable(report)

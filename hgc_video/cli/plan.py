@@ -54,6 +54,25 @@ def plan(
             "times this machine's GPU. Default: a desktop GPU, assumed."
         ),
     ] = None,
+    base: Annotated[
+        str, typer.Option(help="A checkpoint in place of the model's own: a file or a folder.")
+    ] = "",
+    base_config: Annotated[
+        str, typer.Option(help="Its configurations, where it is neither SD1.5 nor XL.")
+    ] = "",
+    motion_adapter: Annotated[
+        str, typer.Option(help="A motion adapter in place of the model's own: a file or a folder.")
+    ] = "",
+    ip_adapter: Annotated[
+        bool, typer.Option("--ip-adapter", help="With a picture that the clip is to look like.")
+    ] = False,
+    ip_adapter_model: Annotated[str, typer.Option(help="Its IP-Adapter file.")] = "",
+    prompt_parts: Annotated[
+        int, typer.Option(help="Of a long prompt: how often the text encoder reads.")
+    ] = 1,
+    strength: Annotated[
+        float, typer.Option(help="Of video to video: the share of the steps that run.")
+    ] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Shows what would be computed and reused at every step, and what that costs; runs nothing.
@@ -71,7 +90,9 @@ def plan(
                 model=model, control=control, preset=preset, num_controlnets=controlnet,
                 num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
                 width=width, guided=guidance, convention=convention, memory=memory,
-                throughput=throughput,
+                throughput=throughput, base=base, base_config=base_config,
+                motion_adapter=motion_adapter, ip_adapter=ip_adapter,
+                ip_adapter_model=ip_adapter_model, prompt_parts=prompt_parts, strength=strength,
             )
             for preset in chosen
         ]  # fmt: skip

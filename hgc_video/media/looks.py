@@ -43,6 +43,9 @@ def look_of(frames: Frame) -> Look:
     return "grey" if np.quantile(spread, 0.99) < _GREY else "coloured"
 
 
+SOURCE = "video"  # the kind of a clip that is restyled, which may look like anything
+
+
 @dataclass(frozen=True)
 class _Doubt:
     """What speaks against a clip, with the remedy; `sure` where it would make a worthless clip."""
@@ -61,7 +64,7 @@ def tell_of_looks(
     Raises:
         InputError: the clip would surely be worthless, and `force` is not set.
     """
-    doubt = _doubt(frames, kind, whole)
+    doubt = None if kind == SOURCE else _doubt(frames, kind, whole)
     if doubt is None:
         return
     told = f"{name}, given as {kind}, {doubt.says}"

@@ -14,7 +14,7 @@ import yaml
 
 from ..errors import InputError, nearest
 from ..files import package_data
-from .hub import Part, fetch, loading_options, variant_parts, weights_variant
+from .hub import Part, loading_options, variant_parts, weights_variant
 
 
 @dataclass(frozen=True)
@@ -79,42 +79,6 @@ def _part(fields: dict[str, Any]) -> Part:
     return Part(**{**fields, "folders": tuple(fields.get("folders", ()))})
 
 
-def load_preset(
-    preset: ModelPreset, kinds: tuple[str, ...], *, device: str, dtype: Any, offline: bool
-) -> Any:
-    """A stock AnimateDiffControlNetPipeline of a preset, with one ControlNet or several; or a
-    StableVideoDiffusionPipeline with one beside it, for our own loop.
-
-    Everything is fetched before anything is loaded, so that a missing part is known early. ModelError says
-    what cannot be had.
-    """
-    import diffusers
-
-    preset.check_controls(kinds)
-    base = fetch(preset.base, offline=offline)
-    if preset.motion_adapter is None:
-        nets = [fetch(preset.controlnets[kind], offline=offline) for kind in kinds]
-        return load_image_pipeline(base, nets, device=device, dtype=dtype)
-    adapter = fetch(preset.motion_adapter, offline=offline)
-    nets = [fetch(preset.controlnets[kind], offline=offline) for kind in kinds]
-    lora = fetch(preset.lora, offline=offline) if preset.lora else None
-    options = loading_options(device, dtype)
-    controlnets = [diffusers.ControlNetModel.from_pretrained(net, **options) for net in nets]
-    fields = dict(preset.scheduler)
-    scheduler = getattr(diffusers, fields.pop("_class_name"))
-    pipe = diffusers.AnimateDiffControlNetPipeline.from_pretrained(
-        base, motion_adapter=_adapter(adapter, options),
-        controlnet=controlnets[0] if len(controlnets) == 1 else controlnets,
-        scheduler=scheduler.from_pretrained(base, subfolder="scheduler", local_files_only=True, **fields),
-        **options,
-    )  # fmt: skip
-    if lora is not None:
-        pipe.load_lora_weights(lora.parent, weight_name=lora.name, adapter_name="preset")
-        pipe.set_adapters(["preset"], [preset.lora_scale])
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
-
-
 def load_image_pipeline(base: Path, nets: Sequence[Path], *, device: str, dtype: Any) -> Any:
     """A stock StableVideoDiffusionPipeline of a folder, and at `controlnet` what steers it; diffusers has no
     pipeline that takes both. InputError for more than one ControlNet."""
@@ -134,16 +98,3 @@ def load_image_pipeline(base: Path, nets: Sequence[Path], *, device: str, dtype:
     pipe.controlnet = made[0].to(device) if made else None
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
-
-
-def _adapter(path: Any, options: dict[str, Any]) -> Any:
-    """The motion adapter of a folder, or of a file of weights alone."""
-    import diffusers
-
-    if path.is_dir():
-        return diffusers.MotionAdapter.from_pretrained(path, **options)
-    from safetensors.torch import load_file
-
-    made = diffusers.MotionAdapter().to(options["dtype"])
-    made.load_state_dict(load_file(path))
-    return made

@@ -51,11 +51,13 @@ class KnownModel:
 
 @dataclass(frozen=True)
 class Configurations:
-    """The configurations of a run's models, each with its `_class_name`; no weights."""
+    """The configurations of a run's models, each with its `_class_name`; no weights. `picture` is the tokens
+    of an IP-Adapter's picture and the width that its encoder gives."""
 
     unet: Mapping[str, Any]
     controlnets: tuple[Mapping[str, Any], ...]
     vae: Mapping[str, Any]
+    picture: tuple[int, int] | None = None
 
     @property
     def temporal(self) -> bool:
@@ -69,12 +71,16 @@ class Configurations:
 
     def build(self) -> tuple[Any, Any]:
         """UNet and ControlNet (several, or None) on the meta device."""
-        nets = [_on_meta(net) for net in self.controlnets]
+        from .image_prompt import add_image_prompt  # loads torch
+
+        nets, unet = [_on_meta(net) for net in self.controlnets], _on_meta(self.unet)
+        if self.picture is not None:
+            add_image_prompt(unet, *self.picture)
         if len(nets) < 2:
-            return _on_meta(self.unet), nets[0] if nets else None
+            return unet, nets[0] if nets else None
         import diffusers
 
-        return _on_meta(self.unet), diffusers.MultiControlNetModel(nets)
+        return unet, diffusers.MultiControlNetModel(nets)
 
     def build_vae(self) -> Any:
         """The VAE on the meta device."""

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..measure.macs import MacCounter
 from ..plan.clip_shape import ClipShape
+from .image_prompt import image_prompt_like, picture_inputs, picture_shapes
 from .probe import TEMPORAL_CONTROLNET, TEMPORAL_UNET, is_a
 from .windowed import inner_calls, window_like
 
@@ -37,11 +38,12 @@ _DryRun = Callable[[Any, ClipShape], Seen]
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a dry run depends on. The model is any of that class and configuration; it is not kept alive."""
+    """What a dry run depends on: class, configuration, what FreeNoise and IP-Adapters made of the model, and
+    the clip's shape. The model is any of those; it is not kept alive."""
 
     kind: type
     config: str
-    inner_calls: tuple[Any, ...]
+    parts: tuple[Any, ...]
     shape: ClipShape
     model: Callable[[], Any] = field(compare=False)
 
@@ -56,7 +58,8 @@ def _once(dry_run: _DryRun) -> _DryRun:
     def kept(model: Any, shape: ClipShape) -> Seen:
         inner = getattr(model, "_orig_mod", model)
         config = repr(sorted(item for item in inner.config.items() if not item[0].startswith("_")))
-        return seen(_Asked(type(inner), config, inner_calls(inner), shape, weakref.ref(model)))
+        parts = (*inner_calls(inner), *picture_shapes(inner))
+        return seen(_Asked(type(inner), config, parts, shape, weakref.ref(model)))
 
     return kept
 
@@ -123,22 +126,28 @@ def _dry_run_sparse(net: Any, shape: ClipShape) -> Seen:
 
 
 def added_inputs(model: Any, rows: int) -> dict[str, Any]:
-    """SDXL's pooled text and sizes, as keywords of a model's forward; none for others."""
-    if model.config.get("addition_embed_type") != "text_time":
-        return {}
-    ids = 6
-    width = model.config.projection_class_embeddings_input_dim
-    pooled = width - ids * model.config.addition_time_embed_dim
-    return {"added_cond_kwargs": {"text_embeds": _meta(rows, pooled), "time_ids": _meta(rows, ids)}}
+    """SDXL's pooled text and sizes, and what an IP-Adapter reads, as keywords of a model's forward; none
+    for others."""
+    added: dict[str, Any] = {}
+    if pictures := picture_inputs(model, rows):
+        added["image_embeds"] = pictures
+    if model.config.get("addition_embed_type") == "text_time":
+        ids = 6
+        width = model.config.projection_class_embeddings_input_dim
+        pooled = width - ids * model.config.addition_time_embed_dim
+        added |= {"text_embeds": _meta(rows, pooled), "time_ids": _meta(rows, ids)}
+    return {"added_cond_kwargs": added} if added else {}
 
 
 def on_meta(model: Any, dtype: torch.dtype | None = None) -> Any:
-    """The model rebuilt from its configuration without weights, with FreeNoise where it has that."""
+    """The model rebuilt from its configuration without weights, with FreeNoise and IP-Adapters where it has
+    those."""
     inner = getattr(model, "_orig_mod", model)
     if is_a(inner, "MultiControlNetModel"):
         return type(inner)([on_meta(net, dtype) for net in inner.nets])
     with torch.device("meta"):
         copy = type(inner).from_config(inner.config)
+    image_prompt_like(copy, inner)
     # SVD's blenders make CPU tensors whatever the device; diffusers' own `to` warns of meta tensors.
     nn.Module.to(copy, "meta", dtype)
     window_like(copy, inner)
@@ -163,7 +172,7 @@ def _watching(model: nn.Module) -> Iterator[Seen]:
                 seen.macs[path] = seen.macs.get(path, 0) + counter.macs - macs
                 gained = counter.attention_products - products
                 seen.products[path] = seen.products.get(path, 0) + gained
-                first = out[0] if isinstance(out, tuple) else out
+                first = out[0] if isinstance(out, tuple | list) else out
                 if isinstance(first, torch.Tensor):
                     seen.shapes[path] = first.shape
 

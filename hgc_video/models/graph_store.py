@@ -63,10 +63,11 @@ def of_request(request: Mapping[str, Any]) -> tuple[Configurations, ClipShape, i
 
 def described(models: Configurations) -> dict[str, Any]:
     """UNet and ControlNets as plain data, without what diffusers notes of where a file comes from."""
-    return {
+    told: dict[str, Any] = {
         "unet": _described(models.unet),
         "controlnets": [_described(net) for net in models.controlnets],
     }
+    return told if models.picture is None else {**told, "picture": list(models.picture)}
 
 
 def _described(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import AdapterError
+from .image_prompt import PROJECTION, has_pictures
 from .probe import TEMPORAL_UNET, is_a, probe_controlnet, probe_pair, probe_unet
 from .windowed import inner_calls
 
@@ -47,6 +48,10 @@ def read_layout(unet: Any, controlnet: Any = None) -> Layout:
     controls = [_ControlChain(prefix, net) for prefix, net in nets.items()]
     chain = _Chain("unet")
     chain.times = _times(chain, unet)
+    if has_pictures(unet):
+        chain.pictures = [
+            chain.add("time", PROJECTION, reads_last=False)
+        ]  # fresh, as the timestep's
     skips = [chain.add("conv_in", "conv_in", reads_last=False)]
     for i, block in enumerate(unet.down_blocks):
         skips += _down(chain, block, f"down_blocks.{i}")
@@ -83,20 +88,22 @@ def controlnets(controlnet: Any) -> dict[str, Any]:
 
 
 class _Chain:
-    """Collects nodes that follow each other; resnets read the embeddings `times` as well."""
+    """Collects nodes that follow each other; resnets read the embeddings `times` as well, attentions those
+    of IP-Adapters' `pictures`."""
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.nodes: list[Node] = []
         self.last: str | None = None
         self.times: list[str] = []
+        self.pictures: list[str] = []
 
     def add(self, kind: str, path: str, *more: str, reads_last: bool = True) -> str:
         """Adds the layer at `path`, which reads the last one and `more`; returns its name."""
         name = f"{self.model}.{path}"
         first = (self.last,) if reads_last and self.last is not None else ()
-        times = self.times if kind == "resnet" else ()
-        self.nodes.append(Node(name, kind, (*first, *more, *times), self.model, path))
+        beside = {"resnet": self.times, "attention": self.pictures}.get(kind, ())
+        self.nodes.append(Node(name, kind, (*first, *more, *beside), self.model, path))
         self.last = name
         return name
 

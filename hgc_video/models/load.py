@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,17 @@ from typing import Any
 from ..errors import InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
-from .catalog import load_image_pipeline, load_preset, model_preset, model_presets
-from .hub import Part, fetch, loading_options, variant_parts, weights_variant
+from .catalog import ModelPreset, load_image_pipeline, model_preset, model_presets
+from .hub import Part, fetch
+from .parts import (
+    ModelParts,
+    controlnet_folders,
+    find_base,
+    locate,
+    read_config,
+    refuse_parts,
+)
+from .single_file import motion_layout, shapes_of
 
 EMBEDDED = "puppet"
 EMBEDDED_CONTROLS = CONTROL_KINDS[:2]
@@ -71,25 +80,59 @@ def _pipeline_class(folder: Path) -> str:
         return ""
 
 
-def read_facts(model: str) -> ModelFacts:
+def read_facts(model: str, parts: ModelParts | None = None, offline: bool = False) -> ModelFacts:
     """The facts of a model, from its configuration files alone. ModelError where one is spoilt."""
-    if model in model_presets():
-        known = model_preset(model)
-        return ModelFacts(
-            Path(model), known.max_frames, known.multiple, known.height * known.width, known.guidance_scale,
-            known.num_inference_steps, known.from_image,
-        )  # fmt: skip
-    folder = model_folder(model)
+    parts = parts or ModelParts()
+    preset = model_preset(model) if model in model_presets() else None
+    if parts.base:
+        configs = find_base(parts, offline).configs
+        facts = _facts_of(configs, model)
+        frames = _frames_of(configs, parts.motion_adapter, offline)
+        facts = replace(facts, max_frames=frames)
+        if preset is None:
+            return facts
+        steps, pull = preset.num_inference_steps, preset.guidance_scale
+        return replace(facts, num_inference_steps=steps, guidance_scale=pull)
+    facts = _facts_of(model_folder(model), model) if preset is None else _preset_facts(preset)
+    if parts.motion_adapter and not facts.from_image:
+        frames = _frames_of(facts.folder, parts.motion_adapter, offline, facts.max_frames)
+        facts = replace(facts, max_frames=frames)
+    return facts
+
+
+def _preset_facts(told: ModelPreset) -> ModelFacts:
+    return ModelFacts(
+        Path(told.name), told.max_frames, told.multiple, told.height * told.width, told.guidance_scale,
+        told.num_inference_steps, told.from_image,
+    )  # fmt: skip
+
+
+def _frames_of(configs: Path, adapter: str, offline: bool, usual: int = 32) -> int:
+    """The frames that a motion adapter holds: by its own file or folder, those of its base, or as usual."""
+    if adapter:
+        path = locate(adapter, offline)
+        told = motion_layout(path, shapes_of(path)) if path.is_file() else read_config(path)
+        if "motion_max_seq_length" in told:
+            return int(told["motion_max_seq_length"])
+    for folder in (configs / "motion_adapter", configs / "unet"):
+        if (folder / "config.json").is_file():
+            frames = read_config(folder).get("motion_max_seq_length")
+            if frames is not None:
+                return int(frames)
+    return usual
+
+
+def _facts_of(folder: Path, model: str) -> ModelFacts:
+    """The facts of a folder of configurations."""
     from_image = _pipeline_class(folder) == _IMAGE_PIPELINE
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text())
         vae = json.loads((folder / "vae" / "config.json").read_text())
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        frames = unet.get("num_frames", 25) if from_image else unet.get("motion_max_seq_length", 32)
         return ModelFacts(
             folder=folder,
-            max_frames=int(
-                unet.get("num_frames", 25) if from_image else unet.get("motion_max_seq_length", 32)
-            ),
+            max_frames=int(frames),
             multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
             default_area=_area(unet["sample_size"]) * factor**2,
             guidance_scale=3.0 if from_image else default_guidance_scale(model),
@@ -115,28 +158,44 @@ def default_guidance_scale(model: str) -> float:
 
 
 def load_pipeline(
-    model: str, *controls: str, device: str = "cpu", dtype: Any = None, offline: bool = False
-) -> Any:
+    model: str, *controls: str, device: str = "cpu", dtype: Any = None, offline: bool = False,
+    parts: ModelParts | None = None,
+) -> Any:  # fmt: skip
     """A stock AnimateDiffControlNetPipeline with the ControlNets for these controls, one or several; or
     for models that begin with an image a StableVideoDiffusionPipeline with one beside it.
 
     `model` is the embedded one, a preset's name, a folder, or a repository of the hub that is laid out
     as such a folder. `dtype` is torch's; half precision on CUDA and single precision elsewhere when it is
-    None. `offline` uses what is on this machine alone.
+    None. `offline` uses what is on this machine alone. `parts` stand in place of the model's own.
     """
     for control in controls:
         if control not in CONTROL_KINDS:
             raise InputError(f'unknown control "{control}": {nearest(control, CONTROL_KINDS)}')
     try:
         with _without_bars():
-            if model in model_presets():
-                preset = model_preset(model)
-                return load_preset(preset, controls, device=device, dtype=dtype, offline=offline)
-            return _load_folder(model_folder(local_model(model, offline)), controls, device, dtype)
+            return _load(model, controls, parts or ModelParts(), device, dtype, offline)
     except (OSError, ValueError, KeyError, RuntimeError, _safetensor_error()) as error:
         if isinstance(error, InputError):
             raise
         raise ModelError(f"cannot load {model}: {str(error).splitlines()[0]}") from error
+
+
+def _load(
+    model: str, controls: tuple[str, ...], parts: ModelParts, device: str, dtype: Any, offline: bool
+) -> Any:
+    from .assemble import load_folder, load_preset
+
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
+    if model in model_presets():
+        return load_preset(model_preset(model), controls, parts=parts, **where)
+    if model == parts.base:
+        return load_folder(None, controls, parts=parts, **where)
+    folder = model_folder(local_model(model, offline))
+    if _pipeline_class(folder) == _IMAGE_PIPELINE:
+        refuse_parts(model, parts)
+        nets = controlnet_folders(folder, controls)
+        return load_image_pipeline(folder, nets, device=device, dtype=dtype)
+    return load_folder(folder, controls, parts=parts, **where)
 
 
 def local_model(model: str, offline: bool) -> str:
@@ -148,90 +207,6 @@ def local_model(model: str, offline: bool) -> str:
     if not list(folder.glob("unet/*.safetensors")):  # its weights may be in half precision alone
         folder = fetch(Part(model, variants=True), offline=offline)
     return str(folder)
-
-
-def controlnet_folder(folder: Path, control: str) -> Path:
-    """Where a model's ControlNet for a control lies; ModelError says what is there instead."""
-    net = folder / f"controlnet_{control}"
-    if net.is_dir():
-        return net
-    there = sorted(path.name for path in folder.glob("controlnet*") if path.is_dir())
-    remedy = f"save a ControlNet for {control} there"
-    if "controlnet" in there:  # as save_pretrained names it, whatever it was trained on
-        remedy = f"if controlnet/ was trained on {control}, rename it to controlnet_{control}"
-    has = f" but {', '.join(there)}" if there else ""
-    raise ModelError(f"model folder {folder} has no controlnet_{control}{has}; {remedy}")
-
-
-def _load_folder(folder: Path, controls: tuple[str, ...], device: str, dtype: Any) -> Any:
-    nets = [controlnet_folder(folder, control) for control in controls]
-    if _pipeline_class(folder) == _IMAGE_PIPELINE:
-        return load_image_pipeline(folder, nets, device=device, dtype=dtype)
-    _require_motion(folder)
-    from diffusers import ControlNetModel, MultiControlNetModel
-
-    options = loading_options(device, dtype)
-    made = [
-        ControlNetModel.from_pretrained(net, variant=weights_variant(net), **options)
-        for net in nets
-    ]
-    pipe = _pipeline(folder, made[0] if len(made) == 1 else MultiControlNetModel(made), options)
-    pipe.controlnet.to(device)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
-
-
-def _require_motion(folder: Path) -> None:
-    """ModelError where a folder's UNet makes images one by one."""
-    kind = json.loads((folder / "unet" / "config.json").read_text()).get("_class_name")
-    if kind != "UNetMotionModel":
-        raise ModelError(
-            f"model folder {folder} holds a {_pipeline_class(folder)} with a {kind}, which makes no video; "
-            "give an AnimateDiff or Stable Video Diffusion pipeline, or use hgc_video.enable_cache on it"
-        )
-
-
-def _pipeline(folder: Path, controlnet: Any, options: dict[str, Any]) -> Any:
-    """The pipeline of a folder with a ControlNet; diffusers has none that joins AnimateDiff SDXL with one,
-    so there it is put beside the parts, for our own loop."""
-    import diffusers
-
-    name, texts = _pipeline_class(folder), _text_encoders(folder, options)
-    parts = {**texts, **variant_parts(folder, options, but=texts)}
-    if name == "AnimateDiffSDXLPipeline":
-        pipe = diffusers.AnimateDiffSDXLPipeline.from_pretrained(
-            folder, motion_adapter=None, **parts, **options
-        )
-        pipe.controlnet = controlnet
-        return pipe
-    return diffusers.AnimateDiffControlNetPipeline.from_pretrained(
-        folder, controlnet=controlnet, motion_adapter=None, **parts, **options
-    )
-
-
-def _text_encoders(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """The text encoders of a folder. A transformers that names their weights otherwise fills them with
-    random ones and says so in a log alone; that is a ModelError here."""
-    import transformers
-
-    index = json.loads((folder / "model_index.json").read_text())
-    made = {}
-    for name, of in index.items():
-        if name.startswith("text_encoder") and of[0] == "transformers":
-            made[name], report = getattr(transformers, of[1]).from_pretrained(
-                folder / name,
-                output_loading_info=True,
-                variant=weights_variant(folder / name),
-                **options,
-            )
-            missing = sorted(report["missing_keys"])
-            if missing:
-                raise ModelError(
-                    f"{name} in {folder} does not fit the {of[1]} of transformers "
-                    f"{transformers.__version__}: {len(missing)} weights are missing, {missing[0]} is one; "
-                    "save it with this version, or install the one that it was saved with or a newer one"
-                )
-    return made
 
 
 def _safetensor_error() -> type[Exception]:

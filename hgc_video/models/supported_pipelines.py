@@ -26,6 +26,14 @@ PIPELINES = (
     "StableDiffusionControlNetPipeline",
     "StableDiffusionXLPipeline",
     "StableDiffusionXLControlNetPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionControlNetImg2ImgPipeline",
+    "StableDiffusionControlNetInpaintPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLControlNetImg2ImgPipeline",
+    "StableDiffusionXLControlNetInpaintPipeline",
 )
 _SCHEDULER = ("scale_model_input", "step")
 

@@ -86,7 +86,8 @@ class TextConditioning(Conditioning):
     controlnet_cond (f 3 H W) uint8, or float in 0..1, the same for both branches, one for every
     ControlNet; the pull of the prompt and of every control; the share of the run at which the control
     begins and at which it ends; `added` is what SDXL adds to the timestep, text_embeds (2 d) and time_ids
-    (2 6), uncond first, or (1 ...) without guidance. Latents are (b c f h w)."""
+    (2 6), uncond first, or (1 ...) without guidance; `image_embeds` what IP-Adapters read, one each,
+    (2 1 d) or (2 1 n d), uncond first. Latents are (b c f h w)."""
 
     frames_axis = 2
 
@@ -97,6 +98,7 @@ class TextConditioning(Conditioning):
     control_guidance_start: float = 0.0
     control_guidance_end: float = 1.0
     added: Mapping[str, Tensor] | None = None
+    image_embeds: tuple[Tensor, ...] = ()
 
     @property
     def branches(self) -> int:
@@ -106,7 +108,11 @@ class TextConditioning(Conditioning):
         return torch.cat([latents] * 2) if self.branches == 2 else latents
 
     def unet_inputs(self, frames: slice) -> dict[str, Any]:
-        return {"encoder_hidden_states": self.text(frames), **self.added_cond()}
+        given = {"encoder_hidden_states": self.text(frames), **self.added_cond()}
+        if self.image_embeds:  # the UNet's alone
+            added = given.get("added_cond_kwargs", {})
+            given["added_cond_kwargs"] = {**added, "image_embeds": list(self.image_embeds)}
+        return given
 
     def controlnet_inputs(self, sample: Tensor, frames: slice) -> dict[str, Any]:
         cond = self.control(frames, sample)

@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..media.control import ControlClip, Placement, load_control, name_of, source_rates
 from ..media.frame_choice import FrameChoice
 from ..media.frames import Frame
+from ..media.looks import SOURCE
 from ..media.scenes import find_cuts
 from ..media.video import VideoLike, open_clip, read_image
 from ..models.load import EMBEDDED, ModelFacts
@@ -22,12 +23,15 @@ from ..preprocess.registry import choose_preprocessors
 def read_controls(
     options: GenerateOptions, facts: ModelFacts, progress: bool = False
 ) -> list[ControlClip]:
-    """The control clips; the first one decides frames, size and rate of all."""
+    """The control clips, behind the video that is restyled (of kind "video") where there is one; the first
+    one decides frames, size and rate of all."""
     raw = choose_preprocessors(options.extract, options.control_kinds)
     for preprocessor in raw.values():
         preprocessor.require(options.offline)
-    rates = source_rates(options.control_clips, options.source_fps)
-    (kind, video), *others = options.control_clips.items()
+    restyled = {} if options.video is None else {SOURCE: options.video}
+    clips = {**restyled, **options.control_clips}
+    rates = source_rates(clips, options.source_fps)
+    (kind, video), *others = clips.items()
     start, stop = options.span
     choice = FrameChoice(start, stop, options.every, options.loop)
     made = raw.get(kind)
@@ -49,9 +53,7 @@ def read_controls(
                 _read_control(sized, facts, kind, video, rates[kind], beside, made, progress)
             )
         except InputError as error:
-            told = (
-                f"the {kind} clip, {name_of(video)}, beside the {options.control_kinds[0]} clip of "
-            )
+            told = f"the {kind} clip, {name_of(video)}, beside the {first.kind} clip of "
             told += f"{num_frames} frames at {first.fps:g} fps ({num_frames / first.fps:.1f} s)"
             raise type(error)(f"{told}: {error}") from error
     return read
@@ -93,6 +95,11 @@ def read_first_frame(options: GenerateOptions, clip: ControlClip) -> Frame | Non
     image = read_image(options.image)
     _, height, width = clip.shape
     return Placement(image.shape[0], image.shape[1], height, width).frame(image)
+
+
+def read_picture(options: GenerateOptions) -> Frame | None:
+    """The picture (H W 3) of the IP-Adapter, as large as it is; None where there is none."""
+    return None if options.ip_adapter is None else read_image(options.ip_adapter)
 
 
 def _read_control(

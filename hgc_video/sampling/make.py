@@ -32,7 +32,7 @@ from .fit_memory import Fit, memory_budget
 from .outlook import outlook
 from .outputs import extras_of
 from .predict_peak import RunScale
-from .run import Run
+from .run import Beside, Run
 from .run_state import Keeper, KeepNothing
 from .stock_pipeline import adapter_of
 
@@ -43,7 +43,7 @@ StepCallback = Callable[[int, int, Any], "bool | None"]
 class RunSetup:
     """What a run is made of: options, preset, control clips, the loaded pipeline, what is known of its model,
     the memory budget (None: what is free), length and overlap of windows, the first frame of models that
-    begin with one."""
+    begin with one, the video that is restyled, and the picture of an IP-Adapter."""
 
     options: GenerateOptions
     preset: Preset
@@ -54,18 +54,25 @@ class RunSetup:
     budget: str | int | None
     context: tuple[int, int]
     first: Frame | None
+    source: ControlClip | None = None
+    picture: Frame | None = None
+
+    @property
+    def lead(self) -> ControlClip:
+        """The clip whose frames, size and rate all have."""
+        return self.source or self.clips[0]
 
     def run(self, memory_plan: MemoryPlan) -> Run:
         """The planned run under a memory plan."""
         return Run(
             self.options, self.preset, self.clips, self.pipe, self.stopwatch, memory_plan, self.context[1],
-            self.first,
+            Beside(self.first, self.source, self.picture),
         )  # fmt: skip
 
     @property
     def longest(self) -> int:
         """Frames of the longest window: no more than the shortest scene has."""
-        clip = self.clips[0]
+        clip = self.lead
         return (
             min(self.context[0], shortest_scene(clip.cuts, clip.shape[0]))
             if clip.cuts
@@ -75,7 +82,7 @@ class RunSetup:
     def memory_plan(self) -> MemoryPlan:
         """How the run fits the memory. A short clip on the CPU is not split where no budget is given, and
         nothing is predicted for it."""
-        num_frames, device = self.clips[0].shape[0], str(self.pipe.unet.device)
+        num_frames, device = self.lead.shape[0], str(self.pipe.unet.device)
         if self.budget is None and device == "cpu" and num_frames <= self.longest:
             chunks = Chunks(decode=adapter_of(self.pipe).decoded_at_once(num_frames))
             return MemoryPlan(1, num_frames, chunks, Peak(0, 0), None)
@@ -85,18 +92,18 @@ class RunSetup:
     def fit(self) -> Fit:
         """What chooses memory plans for this run."""
         options, pipe = self.options, self.pipe
-        num_frames, height, width = self.clips[0].shape
+        num_frames, height, width = self.lead.shape
         length, overlap = self.longest, self.context[1]
         factor = pipe.vae_scale_factor
         clip = ClipShape(
             num_frames,
             height // factor,
             width // factor,
-            adapter_of(pipe).num_tokens,
+            adapter_of(pipe, options).num_tokens,
             options.branches,
         )
         num_steps = self.preset.num_steps(options.num_inference_steps or 0)
-        scale = RunScale(clip, num_steps, factor, overlap, self.clips[0].cuts)
+        scale = RunScale(clip, num_steps, factor, overlap, self.lead.cuts)
         # The windows' length is settled where it is given, or where the model makes whole clips only.
         settled = self.facts.from_image or options.context_length is not None
         context = min(length, num_frames) if settled else None
@@ -158,7 +165,7 @@ def _decoded(setup: RunSetup, run: Run, latents: Tensor, keeper: Keeper) -> Fram
     if out is None:
         return collect_frames(chunks, *size)
     each = (frame for chunk in chunks for frame in chunk)
-    written = write_video(out, each, run.controls[0].fps, extras_of(run))
+    written = write_video(out, each, run.lead.fps, extras_of(run))
     return written_frames(written, size)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..options import GenerateOptions
+
 
 @dataclass(frozen=True)
 class Text:
@@ -21,11 +23,10 @@ class Text:
 
 
 def encode_text(
-    pipe: Any, prompt: str | Mapping[int, str], negative_prompt: str | None, num_frames: int, height: int,
-    width: int, *, guided: bool,
-) -> Text:  # fmt: skip
+    pipe: Any, options: GenerateOptions, num_frames: int, height: int, width: int, *, guided: bool
+) -> Text:
     """The embeddings of a run of `num_frames` frames of height x width pixels."""
-    encode = _Encoder(pipe, negative_prompt, guided)
+    prompt, encode = options.prompt, _encoder(pipe, options, guided)
     if isinstance(prompt, str):
         embeds, negative = encode(prompt)
         joined = embeds if negative is None else torch.cat([negative, embeds])
@@ -37,31 +38,44 @@ def encode_text(
     return Text(embeds, encode.added(height, width))
 
 
-class _Encoder:
-    def __init__(self, pipe: Any, negative_prompt: str | None, guided: bool) -> None:
-        self.pipe, self.negative_prompt, self.guided = pipe, negative_prompt, guided
-        self._pooled: tuple[Tensor, Tensor | None] | None = None
+def num_tokens(pipe: Any, options: GenerateOptions | None) -> int:
+    """Tokens of the embeddings: what the text encoder reads at once, or of long prompts that for each of
+    their parts."""
+    at_once = int(pipe.tokenizer.model_max_length)
+    if options is None or options.prompt_syntax == "plain":
+        return at_once
+    with torch.no_grad():
+        encode = _encoder(pipe, options, guided=options.branches == 2)
+        return int(encode(options.prompts[0])[0].shape[1])
+
+
+def _encoder(pipe: Any, options: GenerateOptions, guided: bool) -> Encoder:
+    if options.prompt_syntax == "plain":
+        return _Plain(pipe, options, guided)
+    from .weighted_prompts import WeightedPrompts
+
+    return WeightedPrompts(pipe, options, guided)
+
+
+class Encoder:
+    """What makes the embeddings of a run's prompts; called with one of them.
+
+    `pooled` is what SDXL adds to the timestep, of the prompt that was encoded last, and of the negative one.
+    """
+
+    def __init__(self, pipe: Any, options: GenerateOptions, guided: bool) -> None:
+        self.pipe, self.options, self.guided = pipe, options, guided
+        self.pooled: tuple[Tensor, Tensor | None] | None = None
 
     def __call__(self, prompt: str) -> tuple[Tensor, Tensor | None]:
         """The embeddings (1 n d) of a prompt and of the negative one, None without guidance."""
-        embeds, negative, *pooled = self.pipe.encode_prompt(
-            prompt, device=self.pipe.device, do_classifier_free_guidance=self.guided,
-            negative_prompt=self.negative_prompt, **self._count(),
-        )  # fmt: skip
-        if pooled:
-            self._pooled = (pooled[0], pooled[1])
-        return embeds, negative if self.guided else None
-
-    def _count(self) -> dict[str, int]:
-        """One clip, under the name that the pipeline gives it."""
-        is_xl = hasattr(self.pipe, "text_encoder_2")
-        return {"num_videos_per_prompt" if is_xl else "num_images_per_prompt": 1}
+        raise NotImplementedError
 
     def added(self, height: int, width: int) -> dict[str, Tensor] | None:
         """What is added to the timestep, after the prompt that comes last."""
-        if self._pooled is None:
+        if self.pooled is None:
             return None
-        pooled, negative = self._pooled
+        pooled, negative = self.pooled
         size, pipe = (height, width), self.pipe
         ids = pipe._get_add_time_ids(
             size,
@@ -73,6 +87,41 @@ class _Encoder:
         if not self.guided or negative is None:
             return {"text_embeds": pooled, "time_ids": ids}
         return {"text_embeds": torch.cat([negative, pooled]), "time_ids": torch.cat([ids, ids])}
+
+
+class _Plain(Encoder):
+    """The pipeline's own way."""
+
+    def __call__(self, prompt: str) -> tuple[Tensor, Tensor | None]:
+        embeds, negative, *pooled = self.pipe.encode_prompt(
+            prompt, device=self.pipe.device, do_classifier_free_guidance=self.guided,
+            negative_prompt=self.options.negative_prompt, **self._skipping(prompt), **self._count(),
+        )  # fmt: skip
+        if pooled:
+            self.pooled = (pooled[0], pooled[1])
+        return embeds, negative if self.guided else None
+
+    def _skipping(self, prompt: str) -> dict[str, Any]:
+        """What leaves out the last layers for the prompt, and as the pipeline has it not for the negative
+        one. For SD1.5 its own way fails with transformers 5.6 on, whose text model has no text_model."""
+        skip, pipe = self.options.clip_skip, self.pipe
+        if skip is None:
+            return {}
+        if hasattr(pipe, "text_encoder_2"):
+            return {"clip_skip": skip}
+        told = pipe.tokenizer(
+            prompt, padding="max_length", max_length=pipe.tokenizer.model_max_length,
+            truncation=True, return_tensors="pt",
+        )  # fmt: skip
+        encoder = pipe.text_encoder
+        seen = encoder(told.input_ids.to(pipe.device), output_hidden_states=True)
+        norm = getattr(encoder, "text_model", encoder).final_layer_norm
+        return {"prompt_embeds": norm(seen.hidden_states[-(skip + 1)])}
+
+    def _count(self) -> dict[str, int]:
+        """One clip, under the name that the pipeline gives it."""
+        is_xl = hasattr(self.pipe, "text_encoder_2")
+        return {"num_videos_per_prompt" if is_xl else "num_images_per_prompt": 1}
 
 
 def travelling(

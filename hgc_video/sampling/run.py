@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,30 +50,41 @@ class _AsTensor:
         return rearrange(torch.from_numpy(np.array(self._frames[frames])), "f h w c -> f c h w")
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What a run may have beside its control clips: the image that it begins with, the video that it
+    restyles, the picture that it is to look like (H W 3)."""
+
+    image: NDArray[np.uint8] | None = None
+    source: ControlClip | None = None
+    picture: NDArray[np.uint8] | None = None
+
+
 class Run:
     """Makes the frames that the options ask for and the report of what that took."""
 
     def __init__(
         self, options: GenerateOptions, preset: Preset, controls: Sequence[ControlClip], pipe: Any,
-        clock: Stopwatch, memory_plan: MemoryPlan, overlap: int, image: NDArray[np.uint8] | None = None,
+        clock: Stopwatch, memory_plan: MemoryPlan, overlap: int, beside: Beside | None = None,
     ) -> None:  # fmt: skip
         self.options, self.preset = options, preset
         self.guidance_scale = float(options.guidance_scale or 0)
         self.controls, self.pipe, self.clock = controls, pipe, clock
         self.asked_steps = options.num_inference_steps or 0
         self.num_inference_steps = preset.num_steps(self.asked_steps)
-        self.num_frames, self.height, self.width = controls[0].shape
-        self.device, self.adapter, self.image = str(pipe.unet.device), adapter_of(pipe), image
+        self.beside = beside or Beside()
+        self.lead = self.beside.source or controls[0]
+        self.num_frames, self.height, self.width = self.lead.shape
+        self.device, self.adapter = str(pipe.unet.device), adapter_of(pipe, options)
         self.memory_plan = memory_plan
         self.windows = Windows(
             self.num_frames,
             memory_plan.context,
             min(overlap, memory_plan.context - 1),
-            controls[0].cuts,
+            self.lead.cuts,
         )
         # A scheduler of second order evaluates the models twice in most steps.
-        pipe.scheduler.set_timesteps(self.num_inference_steps, device=pipe.device)
-        self.num_evaluations = len(pipe.scheduler.timesteps)
+        self.num_evaluations = len(self.adapter.timesteps(self.num_inference_steps))
         with clock("plan"):
             self.graph = self._graph()
             self.planned = plan_run(
@@ -152,7 +164,7 @@ class Run:
             preset=self.preset.name, num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale, conditioning_scale=options.strengths,
             seed=options.seed or 0, num_frames=self.num_frames, height=self.height, width=self.width,
-            fps=self.controls[0].fps, device=self.device,
+            fps=self.lead.fps, device=self.device,
             control_frames_bridged=sum(clip.num_bridged for clip in self.controls),
             control_frames_empty=sum(clip.num_empty for clip in self.controls),
             dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
@@ -190,10 +202,9 @@ class Run:
 
     def encode(self) -> tuple[Conditioning, Tensor, Tensor, dict[str, Any]]:
         """Conditioning, noise, timesteps and the scheduler's options."""
-        scheduler = self.pipe.scheduler
-        scheduler.set_timesteps(self.num_inference_steps, device=self.pipe.device)
-        conditioning, latents, options = self.adapter.encode(self._take())
-        return conditioning, latents, scheduler.timesteps, options
+        timesteps = self.adapter.timesteps(self.num_inference_steps)
+        conditioning, latents, options = self.adapter.encode(self._take(), timesteps)
+        return conditioning, latents, timesteps, options
 
     def _take(self) -> RunInputs:
         return RunInputs(
@@ -202,7 +213,9 @@ class Run:
             self.height,
             self.width,
             tuple(_AsTensor(clip.stream) for clip in self.controls),
-            self.image,
+            self.beside.image,
+            None if self.beside.source is None else self.beside.source.stream,
+            self.beside.picture,
         )
 
     def _asked_evaluations(self) -> int:

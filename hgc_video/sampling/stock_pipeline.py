@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,18 @@ from PIL import Image
 from torch import Tensor
 
 from ..measure.macs import module_macs
+from ..media.frames import Frames
 from ..options import GenerateOptions, ImageMotion
 from .conditioning import Conditioning, ControlFrames, ImageConditioning, TextConditioning
-from .prompts import encode_text
+from .prompts import encode_text, num_tokens
+from .restyle import restyled_latents, restyling_steps
 
 
 @dataclass(frozen=True)
 class RunInputs:
     """What a run is given: its options, frames of height x width pixels, control clips (f 3 H W) uint8, and
-    the image that it begins with (H W 3), where it does."""
+    where it has them the image that it begins with (H W 3), the video that it restyles (f H W 3), and the
+    picture that it is to look like (H W 3)."""
 
     options: GenerateOptions
     num_frames: int
@@ -37,6 +41,8 @@ class RunInputs:
     width: int
     controlnet_cond: tuple[ControlFrames, ...]
     image: NDArray[np.uint8] | None = None
+    video: Frames | None = None
+    picture: NDArray[np.uint8] | None = None
 
     @property
     def guidance_scale(self) -> float:
@@ -62,10 +68,20 @@ class PipelineAdapter(ABC):
 
     frames_axis: int
 
-    def __init__(self, pipe: Any) -> None:
-        self.pipe = pipe
-        tokenizer = getattr(pipe, "tokenizer", None)  # an image is a single token
-        self.num_tokens = 1 if tokenizer is None else int(tokenizer.model_max_length)
+    def __init__(self, pipe: Any, options: GenerateOptions | None = None) -> None:
+        self.pipe, self.options = pipe, options
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the models read."""
+        return 1  # an image
+
+    def timesteps(self, num_inference_steps: int) -> Tensor:
+        """The timesteps of a run, set anew; of a video that is restyled the last ones alone."""
+        scheduler = self.pipe.scheduler
+        scheduler.set_timesteps(num_inference_steps, device=self.pipe.device)
+        timesteps: Tensor = scheduler.timesteps
+        return timesteps
 
     @property
     @abstractmethod
@@ -77,7 +93,9 @@ class PipelineAdapter(ABC):
         """Frames that are decoded together where memory does not matter, as the pipeline's own default."""
 
     @abstractmethod
-    def encode(self, take: RunInputs) -> tuple[Conditioning, Tensor, dict[str, Any]]:
+    def encode(
+        self, take: RunInputs, timesteps: Tensor
+    ) -> tuple[Conditioning, Tensor, dict[str, Any]]:
         """What steers the clip, its first latents, and options of the scheduler's step."""
 
     def decode(self, latents: Tensor, at_once: int) -> NDArray[np.uint8]:
@@ -112,21 +130,44 @@ class TextHost(PipelineAdapter):
     def decoded_at_once(self, num_frames: int) -> int:
         return 16
 
-    def encode(self, take: RunInputs) -> tuple[Conditioning, Tensor, dict[str, Any]]:
+    @cached_property
+    def num_tokens(self) -> int:
+        return num_tokens(self.pipe, self.options)
+
+    def timesteps(self, num_inference_steps: int) -> Tensor:
+        timesteps, options = super().timesteps(num_inference_steps), self.options
+        if options is None or options.video is None:
+            return timesteps
+        return restyling_steps(self.pipe, timesteps, num_inference_steps, options.strength)
+
+    def encode(
+        self, take: RunInputs, timesteps: Tensor
+    ) -> tuple[Conditioning, Tensor, dict[str, Any]]:
         pipe, options, generator = self.pipe, take.options, take.generator()
         text = encode_text(
-            pipe, options.prompt, options.negative_prompt, take.num_frames, take.height, take.width,
-            guided=take.guided,
-        )  # fmt: skip
-        latents = pipe.prepare_latents(
-            1, pipe.unet.config.in_channels, take.num_frames, take.height, take.width,
-            text.prompt_embeds.dtype, pipe.device, generator, None,
-        )  # fmt: skip
+            pipe, options, take.num_frames, take.height, take.width, guided=take.guided
+        )
+        if take.video is None:
+            latents = pipe.prepare_latents(
+                1, pipe.unet.config.in_channels, take.num_frames, take.height, take.width,
+                text.prompt_embeds.dtype, pipe.device, generator, None,
+            )  # fmt: skip
+        else:
+            latents = restyled_latents(pipe, take.video, timesteps, generator)
         guidance = TextConditioning(
             text.prompt_embeds, take.controlnet_cond, take.guidance_scale, options.scales,
             options.control_guidance_start, options.control_guidance_end, text.added,
+            self._pictures(take),
         )  # fmt: skip
         return guidance, latents, pipe.prepare_extra_step_kwargs(generator, 0.0)
+
+    def _pictures(self, take: RunInputs) -> tuple[Tensor, ...]:
+        """What the IP-Adapter reads (branches 1 d), or (branches 1 n d), uncond first."""
+        if take.picture is None:
+            return ()
+        picture = Image.fromarray(take.picture)
+        prepare = self.pipe.prepare_ip_adapter_image_embeds
+        return tuple(prepare(picture, None, self.pipe.device, 1, take.guided))
 
     def _video(self, latents: Tensor) -> Tensor:
         decode = self.pipe.decode_latents
@@ -137,14 +178,37 @@ class TextHost(PipelineAdapter):
 
     def other_macs(self, take: RunInputs) -> dict[str, int]:
         pipe, factor = self.pipe, self.pipe.vae_scale_factor
-        tokens = torch.zeros(1, self.num_tokens, dtype=torch.long, device="meta")
+        at_once = int(pipe.tokenizer.model_max_length)
+        tokens = torch.zeros(1, at_once, dtype=torch.long, device="meta")
         shape = (1, pipe.unet.config.in_channels, take.height // factor, take.width // factor)
-        decoded = module_macs(pipe.vae, torch.empty(shape, device="meta"), method="decode")
-        branches = 2 if take.guided else 1
+        per_frame = module_macs(pipe.vae, _meta(*shape), method="decode")
+        if take.video is not None:
+            pixels = _meta(1, 3, take.height, take.width)
+            per_frame += module_macs(pipe.vae, pixels, method="encode")
+        texts = self._num_texts(take) * (self.num_tokens // at_once)
+        seen = {} if take.picture is None else {"image_encoder": self._picture_macs(take)}
         return {
-            "text_encoder": branches * sum(module_macs(e, tokens) for e in self.encoders),
-            "vae": decoded * take.num_frames,
+            "text_encoder": texts * sum(module_macs(e, tokens) for e in self.encoders),
+            **seen,
+            "vae": per_frame * take.num_frames,
         }
+
+    def _num_texts(self, take: RunInputs) -> int:
+        """Texts that are encoded; SDXL has zeros for a negative prompt that is not given."""
+        options = take.options
+        zeros = self.pipe.config.get("force_zeros_for_empty_prompt", False)
+        is_left_out = zeros and options.negative_prompt is None and options.prompt_syntax == "plain"
+        return 2 if take.guided and not is_left_out else 1
+
+    def _picture_macs(self, take: RunInputs) -> int:
+        """Of the image encoder; some IP-Adapters have it read an empty picture as well."""
+        encoder = self.pipe.image_encoder
+        side = encoder.config.image_size
+        layers = self.pipe.unet.encoder_hid_proj.image_projection_layers
+        plain = all(type(layer).__name__ == "ImageProjection" for layer in layers)
+        return module_macs(encoder, _meta(1, 3, side, side)) * (
+            1 if plain or not take.guided else 2
+        )
 
 
 class ImageHost(PipelineAdapter):
@@ -163,7 +227,9 @@ class ImageHost(PipelineAdapter):
     def decoded_at_once(self, num_frames: int) -> int:
         return num_frames  # its decoder mixes the frames that it is given together
 
-    def encode(self, take: RunInputs) -> tuple[Conditioning, Tensor, dict[str, Any]]:
+    def encode(
+        self, take: RunInputs, timesteps: Tensor
+    ) -> tuple[Conditioning, Tensor, dict[str, Any]]:
         pipe, options, generator = self.pipe, take.options, take.generator()
         assert take.image is not None  # the options were checked
         image, motion = Image.fromarray(take.image), options.image_motion
@@ -219,9 +285,10 @@ class ImageHost(PipelineAdapter):
         }
 
 
-def adapter_of(pipe: Any) -> PipelineAdapter:
-    """The kind that a pipeline is."""
-    return TextHost(pipe) if hasattr(pipe, "text_encoder") else ImageHost(pipe)
+def adapter_of(pipe: Any, options: GenerateOptions | None = None) -> PipelineAdapter:
+    """The kind that a pipeline is; `options` are those of a run."""
+    kind = TextHost if hasattr(pipe, "text_encoder") else ImageHost
+    return kind(pipe, options)
 
 
 def _growing(motion: ImageMotion, guidance_scale: float, num_frames: int) -> Tensor:

@@ -97,11 +97,13 @@ class TrialRuns:
     def _from_text(self, f: int, cond: tuple[torch.Tensor, ...]) -> TextConditioning:
         scale = self.scale
         text = self._empty(scale.clip.branches * f, scale.clip.num_tokens, _width(self.unet))
-        added = added_inputs(self.unet, scale.clip.branches).get("added_cond_kwargs")
+        added = added_inputs(self.unet, scale.clip.branches).get("added_cond_kwargs", {})
+        pictures = tuple(picture.to(self.dtype) for picture in added.pop("image_embeds", ()))
         pull = 2.0 if scale.clip.branches == 2 else 1.0
         return TextConditioning(
-            text, cond, pull, (1.0,) * len(cond), added=added and self._typed(added)
-        )
+            text, cond, pull, (1.0,) * len(cond), added=self._typed(added) if added else None,
+            image_embeds=pictures,
+        )  # fmt: skip
 
     def _from_image(self, f: int, cond: tuple[torch.Tensor, ...]) -> ImageConditioning:
         branches = self.scale.clip.branches

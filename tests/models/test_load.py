@@ -16,7 +16,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextModel
 
-from hgc_video.errors import InputError, ModelError
+from hgc_video.errors import HGCVideoWarning, InputError, ModelError
 from hgc_video.forecast import forecast
 from hgc_video.models.load import load_pipeline, local_model, model_folder, read_facts
 from hgc_video.puppet.judge import Judge
@@ -175,17 +175,22 @@ def test_weights_that_are_not_safe_to_load_are_named(copied):
     assert one_line(caught)
 
 
-def test_a_controlnet_under_the_name_that_diffusers_gives_it_is_pointed_at(copied):
+def test_a_controlnet_under_the_name_that_diffusers_gives_it_is_taken_and_told(copied, exported):
     (copied / "controlnet_pose").rename(copied / "controlnet")
+    with pytest.warns(
+        HGCVideoWarning, match="does not say what it was trained on; it is taken for pose"
+    ):
+        pipe = load_pipeline(str(copied), "pose")
+    named = load_pipeline(str(exported), "pose").controlnet.state_dict()
+    assert all(torch.equal(named[k], w) for k, w in pipe.controlnet.state_dict().items())
+    with pytest.warns(HGCVideoWarning, match="taken for pose"):
+        assert forecast(model=str(copied)).macs_by_part["controlnet"] > 0
+    shutil.rmtree(copied / "controlnet_depth")
     with pytest.raises(
-        ModelError,
-        match="has no controlnet_pose but controlnet, controlnet_depth; if controlnet/ was trained on pose, "
-        "rename it to controlnet_pose",
-    ) as caught:
-        load_pipeline(str(copied), "pose")
-    assert one_line(caught)
-    with pytest.raises(ModelError, match="rename it to controlnet_pose"):
-        forecast(model=str(copied))
+        ModelError, match="has no controlnet_depth but controlnet; save a Con"
+    ) as told:
+        load_pipeline(str(copied), "pose", "depth")
+    assert one_line(told)
 
 
 def test_a_folder_of_an_image_pipeline_says_what_it_is(tmp_path):

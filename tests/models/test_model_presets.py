@@ -12,7 +12,8 @@ import yaml
 import hgc_video
 from hgc_video.errors import InputError, ModelError
 from hgc_video.models import load
-from hgc_video.models.catalog import load_preset, model_preset, model_presets
+from hgc_video.models.assemble import load_preset
+from hgc_video.models.catalog import model_preset, model_presets
 from hgc_video.models.hub import Part, fetch
 from hgc_video.models.load import load_pipeline, read_facts
 from tests import tiny_pipelines as tiny

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...errors import InputError, StateError
 from ...files import user_path
 from ...models.fingerprint import fingerprint
+from ...models.parts import ModelParts
 from ...options import GenerateOptions
 from .durable import sha256_of
 
@@ -45,7 +46,7 @@ class Description:
         written to a work folder."""
         inputs = {kind: _input_checksum(kind, given) for kind, given in _inputs(options)}
         versions = {name: metadata.version(name) for name in _MADE_BY}
-        made_of = fingerprint(options.model, options.control_kinds)
+        made_of = fingerprint(options.model, options.control_kinds, ModelParts.of(options))
         return cls(_told(options), inputs, made_of, versions)
 
     @classmethod
