@@ -34,7 +34,15 @@ def test_the_command_line_has_every_option():
     expected = {f"--{name.replace('_', '-')}" for name in GenerateOptions.model_fields}
     assert expected - {"--control-video"} <= flags
     assert {f"--{kind}" for kind in CONTROL_KINDS} <= flags
-    more = {"--prompt-at", "--extract-with", "--fidelity-with", "--report", "--quiet", "--help", "-h"}
+    more = {
+        "--prompt-at",
+        "--extract-with",
+        "--fidelity-with",
+        "--report",
+        "--quiet",
+        "--help",
+        "-h",
+    }
     assert flags - expected - {f"--{kind}" for kind in CONTROL_KINDS} <= more
     shown = {p.name: p.help for p in command.params if p.name in GenerateOptions.model_fields}
     for name in shown.keys() - OWN_FORM:

@@ -13,9 +13,10 @@ from .canny import Canny
 from .depth import Depth
 from .lineart import Lineart
 from .pose import Pose
+from .softedge import SoftEdge
 
 PREPROCESSORS: dict[str, type[Preprocessor]] = {
-    made.name: made for made in (Pose, Depth, Canny, Lineart)
+    made.name: made for made in (Pose, Depth, Canny, SoftEdge, Lineart)
 }
 
 
