@@ -21,6 +21,10 @@ def read_controls(
 ) -> list[ControlClip]:
     """The control clips; the first one decides frames, size and rate of all."""
     raw = choose_preprocessors(options.extract, options.control_kinds)
+    if options.invert_depth and "depth" in raw:
+        raise InputError(
+            "invert_depth is for a ready depth clip, and this one is extracted, near bright; leave it out"
+        )
     for preprocessor in raw.values():
         preprocessor.require(options.offline)
     rates = source_rates(options.control_clips, options.source_fps)
