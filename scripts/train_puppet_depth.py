@@ -85,17 +85,17 @@ def loss_of(found: Tensor, true: Tensor) -> Tensor:
     return loss
 
 
-def train(model: DepthAnythingForDepthEstimation, minutes: float, pool: int, batch: int) -> int:
+def train(model: DepthAnythingForDepthEstimation, args: argparse.Namespace) -> int:
     """Trains for so long; the number of steps. A pool of clips is drawn first and renewed bit by bit."""
-    rng = np.random.default_rng(0)
-    ends = time.perf_counter() + 60 * minutes
-    frames, depth = draw_pairs(rng, pool)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    rng = np.random.default_rng(args.seed)
+    frames, depth = draw_pairs(rng, args.pool)
+    ends = time.perf_counter() + 60 * args.minutes
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01)
     step, began = 0, time.perf_counter()
     while (now := time.perf_counter()) < ends or step == 0:
         share = (now - began) / max(ends - began, 1e-9)
-        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 50) * max(0.02, 1 - share)
-        at = rng.integers(len(frames), size=batch)
+        optimizer.param_groups[0]["lr"] = args.rate * min(1, (step + 1) / 50) * max(0.02, 1 - share)
+        at = rng.integers(len(frames), size=args.batch)
         true = torch.from_numpy(depth[at]).float() / 255
         loss = loss_of(model(as_input(blurred(frames[at], rng))).predicted_depth, true)
         optimizer.zero_grad()
@@ -150,13 +150,18 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=400, help="clips drawn before training begins")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--clips", type=int, default=16, help="held-out clips it is measured on")
+    parser.add_argument("--start", type=Path, help="weights to go on from; default: fresh ones")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate, falling to zero")
+    parser.add_argument("--seed", type=int, default=0, help="of the clips that are drawn")
     parser.add_argument("--out", type=Path, default=Path("runs/puppet-depth"))
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     model = make_model()
+    if args.start is not None:
+        model = DepthAnythingForDepthEstimation.from_pretrained(args.start, dtype=torch.float32)
     weights = sum(p.numel() for p in model.parameters())
-    steps = train(model.train(), args.minutes, args.pool, args.batch)
+    steps = train(model.train(), args)
     told = {"weights": weights, "steps": steps, **errors(model.eval(), args.clips)}
     save(model, args.out)
     print(json.dumps(told, indent=2))

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from hgc_video.media.video import probe, read_frames
+from hgc_video.preprocess.extract import extract_control
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
@@ -71,6 +72,39 @@ def test_bench_gpu_at_its_small_size(script, tmp_path):
     assert "| `lossless` | 2 |" in out
     rows = {row["method"]: row for row in told(tmp_path / "a.json")["rows"]}
     assert rows["lossless"]["macs_ratio"] > 1
+
+
+def test_bench_extract(script, tmp_path):
+    out = script(
+        "bench_extract", "--num-frames", 2, "--height", 64, "--repeats", 1, "--preprocessors", "canny",
+        "depth:model=nobody/nothing-here", "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    (row,) = told(tmp_path / "a.json")
+    assert (row["preprocessor"], row["frames"], row["width"]) == ("canny", 2, 64)
+    assert row["cpu_s"]["extract_ratio"] > row["cpu_s"]["again_ratio"] > 0
+    assert "| `canny` |" in out and "left out: depth: nobody/nothing-here" in out
+
+
+def test_train_puppet_depth(script, tmp_path):
+    out = script(
+        "train_puppet_depth",
+        "--minutes",
+        0,
+        "--pool",
+        2,
+        "--batch",
+        2,
+        "--clips",
+        1,
+        "--out",
+        tmp_path,
+    )
+    figures = json.loads(out[out.index("{") :])
+    assert figures["steps"] == 1 and 0 < figures["error_of_the_mean"] < figures["error"]
+    assert (tmp_path / "model.safetensors").stat().st_size < 1e6
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    made = extract_control(frames, f"depth:model={tmp_path}", multiple=1, default_area=None)
+    assert made.frames.shape == frames.shape
 
 
 def test_bench_memory(script, tmp_path):

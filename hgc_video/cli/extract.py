@@ -37,9 +37,10 @@ def extract(
     ] = None,
     height: Annotated[int | None, typer.Option(help="Pixels. Default: the film's.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels. Default: the film's.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="List the preprocessors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The list as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Print warnings and errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
 ) -> None:
     """Takes a control clip from a raw film: skeletons, depth or lines, for every frame of it.
 
@@ -58,7 +59,7 @@ def extract(
         quiet_libraries()
         told = _extract(kind, video, out, not quiet, {
             "num_frames": num_frames, "fps": fps, "source_fps": source_fps, "height": height,
-            "width": width,
+            "width": width, "offline": offline,
         })  # fmt: skip
         if not quiet:
             typer.echo(told)

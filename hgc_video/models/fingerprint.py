@@ -19,8 +19,8 @@ _READ = (".json", ".safetensors", ".txt", ".model")
 
 
 def fingerprint(model: str, controls: Iterable[str], parts: ModelParts) -> dict[str, str]:
-    """A checksum of every part of a model, of the ControlNets of these controls and of the parts that stand in
-    place of its own, by the part's name; of a preset or a repository, which are pinned, one of their name."""
+    """A checksum of every part of a model, of the ControlNets of these controls and of the parts that stand
+    in place of its own, by the part's name; of a preset or a repository one of what it names."""
     own = {} if parts.base else _own(model, tuple(controls), dict(parts.controlnets))
     return own | {name: _of_named(named) for name, named in _named(parts)}
 

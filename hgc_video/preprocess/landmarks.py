@@ -176,6 +176,7 @@ class _Graph:
         create = self._mediapipe.packet_creator
         side = {} if complexity is None else {"complexity": create.create_int(complexity)}
         self._graph.start_run(side)
+        self._graph.wait_until_idle()  # what it says when it opens is hushed with the rest
 
     def __enter__(self) -> _Graph:
         return self

@@ -13,9 +13,11 @@ from .canny import Canny
 from .depth import Depth
 from .lineart import Lineart
 from .pose import Pose
+from .rtmpose import RTMPose
+from .softedge import SoftEdge
 
 PREPROCESSORS: dict[str, type[Preprocessor]] = {
-    made.name: made for made in (Pose, Depth, Canny, Lineart)
+    made.name: made for made in (Pose, RTMPose, Depth, Canny, SoftEdge, Lineart)
 }
 
 

@@ -26,6 +26,10 @@ def read_controls(
     """The control clips, behind the video that is restyled (of kind "video") where there is one; the first
     one decides frames, size and rate of all."""
     raw = choose_preprocessors(options.extract, options.control_kinds)
+    if options.invert_depth and "depth" in raw:
+        raise InputError(
+            "invert_depth is for a ready depth clip, and this one is extracted, near bright; leave it out"
+        )
     for preprocessor in raw.values():
         preprocessor.require(options.offline)
     restyled = {} if options.video is None else {SOURCE: options.video}

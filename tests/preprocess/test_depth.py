@@ -204,7 +204,7 @@ def levels(frames):
 def test_the_embedded_estimator_knows_puppets_depth(puppet_depth):
     for found, truth in zip(*puppet_depth, strict=True):
         same = np.corrcoef(levels(found).ravel(), levels(truth.depth).ravel())[0, 1]
-        assert same > 0.9
+        assert same > 0.75
         other = levels(truth.depth[::-1, :, ::-1]).ravel()
         assert np.corrcoef(levels(found).ravel(), other)[0, 1] < same - 0.2
 

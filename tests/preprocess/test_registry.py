@@ -7,6 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+import hgc_video
 from hgc_video.cli import app
 from hgc_video.errors import InputError
 from hgc_video.options import CONTROL_KINDS, GenerateOptions
@@ -96,3 +97,14 @@ def test_every_preprocessor_is_listed_with_ranges_and_defaults():
     assert json.loads(shown.stdout) == listed()
     table = CliRunner().invoke(app, ["extract", "--list"]).stdout
     assert "low=100" in table and all(name in table for name in PREPROCESSORS)
+
+
+def test_an_extracted_depth_clip_is_not_inverted_in_silence():
+    with pytest.raises(InputError, match="this one is extracted, near bright"):
+        hgc_video.generate(
+            "no-such-film.mp4",
+            "a dancer",
+            control="depth",
+            extract="depth:model=puppet",
+            invert_depth=True,
+        )
