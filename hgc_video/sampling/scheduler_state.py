@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import StateError
 
 _PLAIN = (bool, int, float, str, type(None))
+_WRITTEN = (Tensor, *_PLAIN)
 
 
 class SchedulerHistory:
@@ -37,9 +38,9 @@ class SchedulerHistory:
         vars(self._scheduler).update(state)
 
     def _told(self, name: str, value: Any) -> Any:
-        if isinstance(value, Tensor | _PLAIN):
+        if isinstance(value, _WRITTEN):
             return value
-        if isinstance(value, list | tuple) and all(isinstance(v, Tensor | _PLAIN) for v in value):
+        if isinstance(value, list | tuple) and all(isinstance(v, _WRITTEN) for v in value):
             return list(value)
         kind = type(self._scheduler).__name__
         raise StateError(
