@@ -96,7 +96,7 @@ def test_every_policy_makes_a_valid_plan(name, calibration):
     assert len(plan) == 25
     assert plan.lossless == name.startswith(("hgc", "lossless", "searched"))
     assert plan.is_stock == (name in ("off", "fewer-steps"))
-    assert plan.is_adaptive == (name in ("easycache", "hgc-online"))
+    assert plan.is_adaptive == (name in ("easycache", "ucache", "hgc-online"))
     if not plan.is_adaptive:
         assert all(step.reason for step in plan.steps)
 
@@ -106,7 +106,7 @@ def test_every_policy_makes_a_valid_plan(name, calibration):
     [
         n
         for n in POLICIES
-        if "hgc" not in n and n not in ("easycache", "searched", "lossless", "off")
+        if "hgc" not in n and n not in ("easycache", "ucache", "searched", "lossless", "off")
     ],
 )
 def test_lossless_can_be_added_to_any_published_policy(name, calibration):
