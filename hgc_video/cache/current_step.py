@@ -18,7 +18,8 @@ class CurrentStep:
     prepared: what is done, set when the step's first model is called.
     calls: by model, the forward that was called and its arguments by name.
     frames: rows of one guidance branch: the frames of all clips. zero: a scalar of the calls' dtype and
-    device, which stand-ins are expanded from. slope: the extrapolation weight, one or per clip (b).
+    device, which stand-ins are expanded from. progress: how far the latents of every clip have come (b),
+    where the plan extrapolates by that; None before the UNet has them.
     whole_stand_ins: stand-ins must have all rows. guess_mode: a ControlNet got the prompt's branch alone.
     inputs_changed: a model got another prompt, control or embedding than at the step before.
     """
@@ -30,7 +31,7 @@ class CurrentStep:
         self.calls: dict[str, tuple[Any, dict[str, Any]]] = {}
         self.frames = 0
         self.zero = torch.empty(0)
-        self.slope: float | Tensor = 0.0
+        self.progress: Tensor | None = None
         self.whole_stand_ins = self.guess_mode = self.inputs_changed = False
 
     @property
@@ -71,9 +72,11 @@ class CurrentStep:
     def read(self, name: str, layer: str | None = None) -> Tensor:
         """What is kept for a name, extrapolated where the plan says so of the layer (None: of that name)."""
         extrapolated = (layer or name) in self.work.step.extrapolate
-        slope = self.slope if extrapolated else 0.0
-        key, branches = self.key(name), self.branches
-        return self._store.get(key, branches=branches, frames=self.frames, slope=slope)
+        return self._store.get(
+            self.key(name), branches=self.branches, frames=self.frames,
+            coefficients=self.work.step.coefficients if extrapolated else (),
+            progress=self.progress,
+        )  # fmt: skip
 
     def read_one_branch(self, name: str) -> Tensor:
         """What is kept for a name of which all branches have one value."""

@@ -69,6 +69,7 @@ class Observer:
         self.computed_last = False
         self._input: Tensor | None = None
         self._output: Tensor | None = None
+        self._computed_from: Tensor | None = None
         self._at_refresh: Tensor | None = None
         self._input_change: Tensor | float = 0.0
         self._output_change: Tensor | float = 0.0
@@ -100,6 +101,7 @@ class Observer:
         self.computed_last = prediction is not None
         if prediction is None:
             return
+        self._computed_from = self._input
         if self._output is not None and self._output.shape == prediction.shape:
             self._output_change = (prediction - self._output).abs().mean()
         self._output = prediction
@@ -115,6 +117,13 @@ class Observer:
     def input_change(self) -> float:
         """See plan.adaptive.Signals."""
         return float(self._input_change)
+
+    def input_change_since_computed(self) -> float:
+        """See plan.adaptive.Signals."""
+        now, then = self._input, self._computed_from
+        if now is None or then is None or now.shape != then.shape:
+            return 0.0
+        return float((now - then).abs().mean())
 
     def output_change(self) -> float:
         """See plan.adaptive.Signals."""

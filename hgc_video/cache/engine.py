@@ -273,9 +273,6 @@ class Engine:
         self._observers.see_input(step, sample)
         observer = self._observers.at(step.window)
         step.prepared = self._prepared.at(step.index, step.window, observer)
-        step.slope = (
-            step.work.step.slope
-        )  # of ControlNets, which run before the UNet's latents refine it
         step.whole_stand_ins = transforms_skips(self._models[0])
         self.log.at(step.index, step.work.step)
         self.peak_nbytes = max(self.peak_nbytes, self.nbytes)

@@ -1,4 +1,4 @@
-"""The weight with which a step extrapolates what it reads, from the count of steps or from the latents."""
+"""How far a step extrapolates what it reads, where the plan measures that by the latents."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from .current_step import CurrentStep
 from .latent_progress import own_latents, way
 
 
-def extrapolation_weight(
+def measured_progress(
     step: CurrentStep, sample: Tensor, channels: int, graph: BlockGraph
-) -> float | Tensor:
-    """The slope of the step's plan; where the plan measures it by the latents, it is times their progress
-    since two earlier steps, per clip (b). Keeps the latents, `channels` of the UNet's input `sample`,
-    where a later step measures by them."""
+) -> Tensor | None:
+    """How far the latents have come since two earlier steps, per clip (b); None where the plan does not
+    measure by them. Keeps the latents, `channels` of the UNet's input `sample`, where a later step does."""
     work = step.work
-    here, measured, slope = latents_at(work.index), work.step.latent_progress, work.step.slope
+    here, measured = latents_at(work.index), work.step.latent_progress
     if here not in work.keep and measured is None:
-        return slope
+        return None
     latents = own_latents(sample, channels, graph.branches, graph.frames_axis)
     if here in work.keep:
         step.put(here, latents, 1)
     if measured is None:
-        return slope
+        return None
     older, newer = (step.read_one_branch(latents_at(i)) for i in measured)
     ahead = (work.index - measured[1]) / (measured[1] - measured[0])
-    return slope * way(latents, newer, older, ahead)
+    return way(latents, newer, older, ahead)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..plan.graph import PREDICTION
 from .current_step import CurrentStep
-from .extrapolation import extrapolation_weight
+from .extrapolation import measured_progress
 from .model_calls import (
     bound,
     drop_residuals,
@@ -58,7 +58,7 @@ class UNetWrapper:
     def _enter(self, forward: Any, call: dict[str, Any]) -> CurrentStep:
         engine, branches = self._engine, self._engine.graph.branches
         step = engine.enter(self._name, forward, call, branches=branches)
-        step.slope = extrapolation_weight(step, call["sample"], self._channels, engine.graph)
+        step.progress = measured_progress(step, call["sample"], self._channels, engine.graph)
         engine.prepare(self._name, step)
         return step
 

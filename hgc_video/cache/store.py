@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CacheStateError
-from .latent_progress import per_row
+from .combination import combined
 from .nbytes import Count, Tally
 from .offload import OffloadTier, Parked, host_for
 
@@ -75,30 +75,31 @@ class Store:
         self._values[key] = (_Kept(value), *kept[: depth - 1])
         self._drop(kept[depth - 1 :])
 
-    def get(self, key: Key, *, branches: int, frames: int, slope: float | Tensor = 0.0) -> Tensor:
-        """The last value F1, or F1 + slope (F1 - F2) of the last two, for these branches; every clip may
-        have a slope of its own (b).
+    def get(
+        self, key: Key, *, branches: int, frames: int, coefficients: tuple[float, ...] = (),
+        progress: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The last value, or a linear combination of the last ones, for these branches; see `combined`.
 
-        CacheStateError when there is none, or it was made for other frames.
+        CacheStateError when there are too few, or they were made for other frames.
         """
-        sloped = isinstance(slope, Tensor) or bool(slope)  # no tensor is asked: it may be on a GPU
-        kept = self._values.get(key, ())
-        if len(kept) < (2 if sloped else 1):
+        depth = max(1, len(coefficients))
+        kept = self._values.get(key, ())[:depth]
+        if len(kept) < depth:
             raise CacheStateError(
                 f"nothing is stored for {key}; a step before this one must compute it"
+                if not kept
+                else f"{len(kept)} values are stored for {key} and {depth} are read; steps before this "
+                "one must compute them"
             )
-        for one in kept[:2]:
+        for one in kept:
             if one.frames != frames:
                 raise CacheStateError(
                     f"{key.name} was stored for {one.frames} rows and is read for {frames}; "
                     "start a new run when frames or batch change"
                 )
-        newest = self._value(kept[0]).for_branches(branches)
-        if not sloped:
-            return newest
-        if isinstance(slope, Tensor):
-            slope = per_row(slope, newest, branches)
-        return newest + slope * (newest - self._value(kept[1]).for_branches(branches))
+        values = [self._value(one).for_branches(branches) for one in kept]
+        return combined(values, coefficients, progress, branches)
 
     def values(self, key: Key) -> tuple[Value, ...]:
         """What is kept for a key, the newest first."""

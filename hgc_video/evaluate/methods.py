@@ -21,8 +21,9 @@ from ..plan.graph import BlockGraph
 from ..plan.policies.registry import split_fields
 from ..plan.policies.searched import FULL, load_coded_schedule
 from ..plan.presets import Preset, resolve
+from .gradient_estimation import GradientEstimation
 
-_SOLVER = "dpm++"
+_SOLVER, _ESTIMATION = "dpm++", "gradient-estimation"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Method:
 
     name: str
     preset: Preset
-    solver: Solver | None = None
+    solver: Solver | GradientEstimation | None = None
 
     def scheduler(self, own: Any, num_inference_steps: int) -> Any:
         """The scheduler to run with, made from the pipeline's own, which is asked for so many steps."""
@@ -91,12 +92,16 @@ def split_methods(text: str) -> list[str]:
 def make_method(text: str) -> Method:
     """The method of a word; PresetError names the nearest."""
     name, _, options = text.partition(":")
-    if name != _SOLVER:
+    if name not in (_SOLVER, _ESTIMATION):
         return Method(text, resolve(text))
+    kind = _SolverFields if name == _SOLVER else _EstimationFields
     try:
-        fields = _SolverFields(**split_fields(_SOLVER, options))
+        fields = kind(**split_fields(name, options))
     except ValidationError as error:
-        raise PresetError(one_line(error, _SOLVER, _SolverFields.model_fields)) from None
+        raise PresetError(one_line(error, name, kind.model_fields)) from None
+    if isinstance(fields, _EstimationFields):
+        solver = GradientEstimation(fields.gamma)
+        return Method(text, resolve(f"fewer-steps:steps={fields.steps}"), solver)
     at = fields.at
     steps = load_coded_schedule(at).actions.count(FULL) if at else fields.steps
     return Method(text, resolve(f"fewer-steps:steps={steps}"), Solver(fields.order, at))
@@ -124,6 +129,15 @@ class _SolverFields(BaseModel):
                 "dpm++:steps=8"
             )
         return self
+
+
+class _EstimationFields(BaseModel):
+    """The options of gradient-estimation in a method string."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(ge=1)
+    gamma: float = 2.0
 
 
 def controls(methods: list[Method], graph: BlockGraph, num_inference_steps: int) -> list[Method]:

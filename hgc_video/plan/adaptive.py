@@ -23,6 +23,9 @@ class Signals(Protocol):
     def input_change(self) -> float:
         """Of this step's latents minus those of the step before; 0 at step 0."""
 
+    def input_change_since_computed(self) -> float:
+        """Of this step's latents minus those of the last step that computed the prediction; 0 without one."""
+
     def output_change(self) -> float:
         """Of the last computed prediction minus the one computed before it; 0 without two."""
 

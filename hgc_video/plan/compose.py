@@ -34,8 +34,8 @@ def compose(schedules: list[Schedule]) -> Schedule:
 
 
 def _both(one: StepPlan, other: StepPlan) -> StepPlan:
-    slopes = {(step.slope, step.latent_progress) for step in (one, other) if step.extrapolate}
-    if len(slopes) > 1:
+    rules = {(step.coefficients, step.latent_progress) for step in (one, other) if step.extrapolate}
+    if len(rules) > 1:
         raise PlanError(
             f'"{one.label}" and "{other.label}" extrapolate differently at the same step'
         )
@@ -44,7 +44,7 @@ def _both(one: StepPlan, other: StepPlan) -> StepPlan:
         raise PlanError(
             f'"{one.label}" and "{other.label}" treat guidance differently at the same step'
         )
-    slope, follow = slopes.pop() if slopes else (0.0, None)
+    coefficients, follow = rules.pop() if rules else ((), None)
     labels = dict.fromkeys(s.label for s in (one, other) if s.label != "full")
     branches = min(one.branches, other.branches)
     return replace(
@@ -55,7 +55,7 @@ def _both(one: StepPlan, other: StepPlan) -> StepPlan:
         branches=branches,
         cfg_delta=differences.pop() if differences else None,
         extrapolate=one.extrapolate | other.extrapolate,
-        slope=slope,
+        coefficients=coefficients,
         latent_progress=follow,
         inactive_controlnets=one.inactive_controlnets | other.inactive_controlnets,
         always_compute=one.always_compute | other.always_compute,

@@ -97,7 +97,7 @@ def made(graph: BlockGraph, step: StepPlan, alive: Live, index: int) -> dict[str
 def reads(step: StepPlan, alive: Live) -> dict[str, int]:
     """The store's names that this step reads, with how many of the last values it needs."""
     sloped = step.extrapolate | {delta(name) for name in step.extrapolate}
-    names = {name: 2 if name in sloped else 1 for name in alive.read}
+    names = {name: step.depth if name in sloped else 1 for name in alive.read}
     if step.cfg_delta is not None:
         names[CFG_DELTA] = 1
     return names | {latents_at(index): 1 for index in step.latent_progress or ()}

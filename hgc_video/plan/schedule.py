@@ -31,11 +31,13 @@ class StepPlan:
     branches: 2 computes the unconditional branch too, 1 does not (or there is no guidance).
     cfg_delta: on a step of one branch, weights of the low and high frequencies of the last guidance
         difference (uncond - cond) that is added again (FasterCache 2410.19355); None drops guidance.
-    extrapolate, slope: of these names F1 + slope * (F1 - F2) is used, from the last two stored
-        values; of all others the last one, F1.
-    latent_progress: the older and the newer step whose values are extrapolated. The slope is then per unit
-        of the distance that the latents go from the one to the other, and how far they have come since is
-        measured at run time (WorldCache's dot product, 2603.22286). None uses the slope as it is.
+    extrapolate, coefficients: of these names a1 F1 + a2 F2 + ... is used, from as many of the last stored
+        values as there are coefficients, the newest first; of all others the last one, F1. `linear` gives
+        the two of a slope.
+    latent_progress: the older and the newer step whose values are extrapolated. What the coefficients add
+        to F1 is then per unit of the distance that the latents go from the one to the other, and how far
+        they have come since is measured at run time (WorldCache's dot product, 2603.22286). None uses the
+        coefficients as they are.
     inactive_controlnets: ControlNets ("controlnet", "controlnet.nets.1") that add nothing at this step.
     always_compute: layers that are computed although nobody reads them, where a method's release does so.
     label: a word for the chart.
@@ -49,7 +51,7 @@ class StepPlan:
     branches: int = 2
     cfg_delta: tuple[float, float] | None = None
     extrapolate: frozenset[str] = frozenset()
-    slope: float = 0.0
+    coefficients: tuple[float, ...] = ()
     latent_progress: tuple[int, int] | None = None
     inactive_controlnets: frozenset[str] = frozenset()
     always_compute: frozenset[str] = frozenset()
@@ -57,6 +59,11 @@ class StepPlan:
     reason: str = field(default="", compare=False)
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    @property
+    def depth(self) -> int:
+        """How many of the last values of the names in `extrapolate` are read."""
+        return max(1, len(self.coefficients))
 
     def with_reuse(self, names: frozenset[str], reason: str = "") -> StepPlan:
         """The same step with more outputs reused."""
@@ -73,6 +80,18 @@ class StepPlan:
         if not reason or reason in self.reason.split("; "):
             return self
         return replace(self, reason=f"{self.reason}; {reason}" if self.reason else reason)
+
+
+def linear(slope: float) -> tuple[float, ...]:
+    """The coefficients of F1 + slope * (F1 - F2); of a slope of 0, which holds F1, none."""
+    return (1.0 + slope, -slope) if slope else ()
+
+
+def slope_of(coefficients: tuple[float, ...]) -> float | None:
+    """The slope whose `linear` these coefficients are; None where they are another rule's."""
+    if len(coefficients) != 2 or coefficients[0] != 1.0 - coefficients[1]:
+        return None
+    return -coefficients[1]
 
 
 @dataclass(frozen=True)
@@ -211,7 +230,7 @@ def _sorted(step: dict[str, Any]) -> dict[str, Any]:
     return fields | named
 
 
-_ORDERED = ("cfg_delta", "latent_progress")
+_ORDERED = ("cfg_delta", "coefficients", "latent_progress")
 _OLD_NAMES = {  # of files written before 0.2
     "contributions": "deltas", "merge": "average_branches", "difference": "cfg_delta",
     "follow": "latent_progress", "silent": "inactive_controlnets", "also": "always_compute",
@@ -222,10 +241,13 @@ def _renamed(data: Any) -> Any:
     """The data of a schedule with the names of today."""
     if not isinstance(data, dict) or not isinstance(data.get("steps"), list):
         return data
-    steps = [
-        {_OLD_NAMES.get(name, name): value for name, value in step.items()}
-        if isinstance(step, dict)
-        else step
-        for step in data["steps"]
-    ]
+    steps = [_renamed_step(step) if isinstance(step, dict) else step for step in data["steps"]]
     return {**data, "steps": steps}
+
+
+def _renamed_step(step: dict[str, Any]) -> dict[str, Any]:
+    """A step with the names of today; a slope is written as its coefficients."""
+    fields = {_OLD_NAMES.get(name, name): value for name, value in step.items()}
+    if isinstance(fields.get("slope"), int | float) and "coefficients" not in fields:
+        fields["coefficients"] = linear(fields.pop("slope"))
+    return fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TypeVar
 
 from ..errors import PlanError, nearest
@@ -48,7 +49,8 @@ def _check_read(name: str, depth: int, values: list[int], branches: int, index: 
         raise PlanError(f"step {index} reuses {name}, which no step before it has computed")
     if len(values) < depth:
         raise PlanError(
-            f"step {index} extrapolates {name} from two values, but only one was computed; hold it"
+            f"step {index} extrapolates {name} from {depth} values, but only {len(values)} "
+            f"{'was' if len(values) == 1 else 'were'} computed; give no more coefficients than that"
         )
     if min(values[-depth:]) < branches:
         raise PlanError(f"step {index} reuses {name} for both branches, but it was made for one")
@@ -68,6 +70,10 @@ def _check_names(step: StepPlan, graph: BlockGraph, index: int) -> None:
                 f"step {index} reuses the delta of {name}; only attention and motion layers "
                 "add to their input"
             )
+    if not all(map(isfinite, step.coefficients)):
+        raise PlanError(
+            f"step {index} has the coefficients {step.coefficients}; only finite numbers can be"
+        )
     for name in step.average_branches:
         if name not in graph.attentions or step.branches != 2:
             raise PlanError(f"step {index} merges {name}; only attentions of two branches can be")

@@ -11,7 +11,7 @@ from hgc_video.cache.anchors import anchor_rows
 from hgc_video.cache.cfg import both_branches, low_frequencies
 from hgc_video.cache.engine import attach
 from hgc_video.plan.presets import resolve
-from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
+from hgc_video.plan.schedule import Anchors, Schedule, StepPlan, linear
 from tests.tiny_models import FRAMES, Clip, ImageClip, controlnet, graph_of, motion_unet, svd_unet
 
 CROSS = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2"
@@ -97,7 +97,9 @@ def test_a_reused_attention_is_the_one_of_the_step_before(clip):
 
 def test_extrapolation_goes_along_the_last_two_values(clip):
     name = frozenset({CUT})
-    output = ours(clip, StepPlan(), StepPlan(), StepPlan(name, extrapolate=name, slope=0.5))[2]
+    output = ours(
+        clip, StepPlan(), StepPlan(), StepPlan(name, extrapolate=name, coefficients=linear(0.5))
+    )[2]
     older, newer = (seen(clip, CUT, t)[1] for t in clip.timesteps[:2])
     close(output, replaced(clip, CUT, clip.timesteps[2], lambda x: newer + 0.5 * (newer - older)))
 

@@ -19,11 +19,12 @@ from hgc_video.measure.macs import MacCounter
 from hgc_video.plan.cost import cost
 from hgc_video.plan.graph import PREDICTION
 from hgc_video.plan.liveness import delta, live
-from hgc_video.plan.schedule import Schedule, StepPlan
+from hgc_video.plan.schedule import Schedule, StepPlan, linear
 from hgc_video.plan.validate import check
 from tests.tiny_models import Clip, controlnet, graph_of, motion_unet
 
-STEPS = 4
+STEPS = 5
+COEFFICIENTS = [linear(0.5), linear(-0.25), (0.75,), (0.5, 0.25), (1.75, -1.0, 0.25)]
 
 
 @lru_cache(maxsize=1)
@@ -94,9 +95,12 @@ class Reference:
         self.past.setdefault(stored, []).insert(0, value)
 
     def _reused(self, name: str, stored: str) -> torch.Tensor:
-        newest, *older = self.past[stored]
-        slope = self.step.slope if name in self.step.extrapolate else 0.0
-        return newest + slope * (newest - older[0]) if slope else newest
+        past = self.past[stored]
+        coefficients = self.step.coefficients if name in self.step.extrapolate else ()
+        if not coefficients:
+            return past[0]
+        pairs = zip(coefficients, past, strict=False)
+        return sum((c * value for c, value in pairs), torch.zeros(()))
 
 
 def reference(schedule: Schedule) -> list[torch.Tensor]:
@@ -105,32 +109,33 @@ def reference(schedule: Schedule) -> list[torch.Tensor]:
 
 
 def steps(names: list[str], deltas: list[str]) -> st.SearchStrategy[StepPlan]:
-    """Steps that may come after two full ones."""
+    """Steps that may come after three full ones."""
     return st.builds(
-        lambda reuse, added, prediction, slope, extrapolated: StepPlan(
+        lambda reuse, added, prediction, coefficients, extrapolated: StepPlan(
             reuse, added | ({PREDICTION} if prediction else frozenset()),
-            extrapolate=frozenset(sorted(reuse | added)[::2]) if extrapolated else frozenset(),
-            slope=slope if extrapolated else 0.0,
+            extrapolate=frozenset(sorted(reuse | added | {PREDICTION})[::2] if extrapolated else ()),
+            coefficients=coefficients if extrapolated else (),
         ),
         st.frozensets(st.sampled_from(names), max_size=6), st.frozensets(st.sampled_from(deltas), max_size=3),
-        st.integers(0, 9).map(lambda n: n == 9), st.sampled_from([0.5, -0.25]), st.booleans(),
+        st.integers(0, 9).map(lambda n: n == 9), st.sampled_from(COEFFICIENTS), st.booleans(),
     )  # fmt: skip
 
 
 @st.composite
 def schedules(draw) -> Schedule:
-    """Two full steps and two of any kind; once one has one branch, so have those after it."""
+    """Three full steps and two of any kind; once one has one branch, so have those after it."""
     _, graph, modules = tiny()
     lossless = draw(st.booleans())
     # An encoded control clip is reused for lossless savings alone, and kept for one branch.
     hints = set() if lossless else set(graph.names("hint"))
     names, deltas = sorted(set(modules) - hints), [la.name for la in graph.layers if la.has_delta]
     later = draw(st.lists(steps(names, deltas), min_size=2, max_size=2))
-    gate = draw(st.integers(2, STEPS))
-    planned = [StepPlan(), StepPlan(), *later]
+    gate = draw(st.integers(3, STEPS))
+    planned = [StepPlan(), StepPlan(), StepPlan(), *later]
     gated = (
         StepPlan(
-            s.reuse, s.deltas, branches=1 if i >= gate else 2, extrapolate=s.extrapolate, slope=s.slope
+            s.reuse, s.deltas, branches=1 if i >= gate else 2, extrapolate=s.extrapolate,
+            coefficients=s.coefficients,
         )
         for i, s in enumerate(planned)
     )  # fmt: skip
@@ -168,10 +173,10 @@ def test_the_reference_reuses_what_it_is_told():
     stock = clip.run()
     assert all(torch.equal(a, b) for a, b in zip(reference(whole), stock, strict=True))
     attempt(whole)
-    held = Schedule("held", (StepPlan(),) * 3 + (StepPlan(frozenset({graph.depths[0]})),))
+    held = Schedule("held", (StepPlan(),) * 4 + (StepPlan(frozenset({graph.depths[0]})),))
     changed = reference(held)
-    assert torch.equal(changed[2], stock[2])
-    assert (changed[3] - stock[3]).abs().max() > 1e-3
+    assert torch.equal(changed[3], stock[3])
+    assert (changed[4] - stock[4]).abs().max() > 1e-3
     attempt(held)
 
 
@@ -183,8 +188,10 @@ def test_the_reference_reuses_what_it_is_told():
 def test_every_model_extrapolates_by_the_slope_of_its_own_step(name, lossless):
     """ControlNets run before the UNet, and had the slope of the step before."""
     names = frozenset({name})
-    one, other = (StepPlan(names, extrapolate=names, slope=slope) for slope in (0.5, -0.25))
-    attempt(Schedule("sloped", (StepPlan(), StepPlan(), one, other), lossless))
+    one, other, third = (
+        StepPlan(names, extrapolate=names, coefficients=c) for c in (*COEFFICIENTS[:2], (0.5, 0.25))
+    )
+    attempt(Schedule("sloped", (StepPlan(), StepPlan(), one, other, third), lossless))
 
 
 @pytest.mark.parametrize("branches", [1, 2])
@@ -193,4 +200,5 @@ def test_the_timestep_embedding_runs_for_resnets_also_where_what_comes_before_th
     name, branches
 ):
     reused = StepPlan(frozenset({name}), branches=branches)
-    attempt(Schedule("late", (StepPlan(), StepPlan(), StepPlan(branches=branches), reused)))
+    full = StepPlan()
+    attempt(Schedule("late", (full, full, full, StepPlan(branches=branches), reused)))

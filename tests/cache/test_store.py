@@ -10,6 +10,7 @@ import torch
 from hgc_video.cache.offload import MappedHost
 from hgc_video.cache.store import Key, Store, Value
 from hgc_video.errors import CacheStateError
+from hgc_video.plan.schedule import linear
 
 CPU = torch.device("cpu")
 
@@ -69,7 +70,7 @@ def test_only_what_is_asked_for_is_fetched():
     store.fetch(0, {"a": 2})
     assert store.to_device == 2 * 240 == store.device.now
     torch.testing.assert_close(
-        store.get(key(0), branches=2, frames=3, slope=1.0),
+        store.get(key(0), branches=2, frames=3, coefficients=linear(1.0)),
         2 * value(2, 6, 10).tensor - value(1, 6, 10).tensor,
     )
     assert store.to_device == 480  # nothing more came
@@ -144,3 +145,30 @@ def test_pinned_copies_wait_for_nobody_and_are_exact():
             assert torch.equal(read(store, key(window)), expected[window])
             store.park(window, device)
     assert store.host.now == 4 * 2**24
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_combination_of_the_last_values_has_its_coefficients(dtype):
+    store, values = Store(), [value(seed, 6, 10, dtype=dtype) for seed in range(3)]
+    for one in values:
+        store.put(key(0), one, depth=3)
+    options = {"branches": 2, "frames": 3, "coefficients": (30.0, -45.0, 16.0)}
+    found = store.get(key(0), **options)
+    third, second, newest = (one.tensor.double() for one in values)
+    expected = 30 * newest - 45 * second + 16 * third
+    torch.testing.assert_close(found, expected.to(dtype))  # in bfloat16 too, though they cancel
+    for progress in (1.0, 0.5):
+        told = store.get(key(0), **options, progress=torch.tensor([progress]))
+        rule = newest + progress * (expected - newest)
+        torch.testing.assert_close(told, rule.to(dtype), rtol=2e-2, atol=0.5)
+    with pytest.raises(CacheStateError, match=r"3 values are stored .* 4 are read"):
+        store.get(key(0), branches=2, frames=3, coefficients=(1.0,) * 4)
+
+
+def test_two_coefficients_of_a_slope_are_that_slope_to_the_bit():
+    store, (older, newest) = Store(), [value(seed, 6, 10) for seed in range(2)]
+    store.put(key(0), older, depth=2)
+    store.put(key(0), newest, depth=2)
+    for slope in (0.5, 0.123457, 1.2):
+        found = store.get(key(0), branches=2, frames=3, coefficients=linear(slope))
+        assert torch.equal(found, newest.tensor + slope * (newest.tensor - older.tensor))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hgc_video.plan.graph import PREDICTION
 from hgc_video.plan.liveness import CFG_DELTA, delta, kept, latents_at, live, made, reads
-from hgc_video.plan.schedule import Schedule, StepPlan
+from hgc_video.plan.schedule import Schedule, StepPlan, linear
 from hgc_video.plan.validate import check
 from tests.plan.test_graph import ladder
 
@@ -89,7 +89,7 @@ def test_what_a_step_makes_and_for_which_branches():
 
 
 def test_an_extrapolated_value_needs_the_one_before_it():
-    step = StepPlan(DEEP, extrapolate=DEEP, slope=0.5)
+    step = StepPlan(DEEP, extrapolate=DEEP, coefficients=linear(0.5))
     schedule = Schedule("x", (StepPlan(), StepPlan(), step))
     assert [dict(keep) for keep in kept(ladder(), schedule)] == [
         {"unet.deep": 1}, {"unet.deep": 2}, {},
@@ -98,12 +98,12 @@ def test_an_extrapolated_value_needs_the_one_before_it():
 
 NAMES = ["unet.deep", "unet.in", "unet.up", "controlnet.hint", "controlnet.zero", "unet.deep.attn2"]
 steps = st.builds(
-    lambda reuse, deltas, slope: StepPlan(
-        frozenset(reuse), frozenset(deltas), extrapolate=frozenset(reuse), slope=slope
+    lambda reuse, deltas, coefficients: StepPlan(
+        frozenset(reuse), frozenset(deltas), extrapolate=frozenset(reuse), coefficients=coefficients
     ),
     st.sets(st.sampled_from(NAMES)),
     st.sets(st.sampled_from(["unet.deep"])),
-    st.sampled_from([0.0, 0.5]),
+    st.sampled_from([(), (1.5, -0.5), (2.0, -1.5, 0.5)]),
 )
 
 
@@ -111,7 +111,7 @@ steps = st.builds(
 def test_kept_is_exactly_what_makes_every_read_possible(later, lossless):
     """Plays the schedule with lists as the store: every read is there, and nothing is kept in vain."""
     graph = ladder()
-    schedule = check(Schedule("x", (StepPlan(), StepPlan(), *later), lossless), graph)
+    schedule = check(Schedule("x", (StepPlan(),) * 3 + tuple(later), lossless), graph)
     stored: dict[str, int] = {}
     wanted = [reads(s, live(graph, s, lossless=lossless)) for s in schedule.steps]
     for i, (step, keep) in enumerate(zip(schedule.steps, kept(graph, schedule), strict=True)):

@@ -10,7 +10,7 @@ from hgc_video.plan.cost import cost, full_cost
 from hgc_video.plan.explain import explain, summaries
 from hgc_video.plan.graph import PREDICTION
 from hgc_video.plan.policies.lossless import add_lossless
-from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
+from hgc_video.plan.schedule import Anchors, Schedule, StepPlan, linear, slope_of
 from hgc_video.plan.validate import check
 from tests.plan.test_graph import ladder
 
@@ -41,8 +41,8 @@ def test_what_was_made_for_one_branch_does_not_do_for_both():
 
 
 def test_extrapolation_needs_two_values():
-    sloped = StepPlan(DEEP, extrapolate=DEEP, slope=0.5)
-    refused(StepPlan(), sloped, says="only one was computed")
+    sloped = StepPlan(DEEP, extrapolate=DEEP, coefficients=linear(0.5))
+    refused(StepPlan(), sloped, says="from 2 values, but only 1 was computed")
     check(Schedule("x", (StepPlan(), StepPlan(), sloped)), ladder())
 
 
@@ -135,9 +135,11 @@ def test_contradictions_are_refused():
     one = Schedule("one", (StepPlan(),))
     with pytest.raises(PlanError, match="one length"):
         compose([one, Schedule("two", (StepPlan(),) * 2)])
-    held = Schedule("a", (StepPlan(DEEP, extrapolate=DEEP, slope=0.5),))
+    held = Schedule("a", (StepPlan(DEEP, extrapolate=DEEP, coefficients=linear(0.5)),))
     with pytest.raises(PlanError, match="extrapolate differently"):
-        compose([held, Schedule("b", (StepPlan(CROSS, extrapolate=CROSS, slope=1.0),))])
+        compose(
+            [held, Schedule("b", (StepPlan(CROSS, extrapolate=CROSS, coefficients=linear(1.0)),))]
+        )
     dropped = Schedule("a", (StepPlan(branches=1),))
     with pytest.raises(PlanError, match="treat guidance differently"):
         compose([dropped, Schedule("b", (StepPlan(branches=1, cfg_delta=(1.0, 1.0)),))])
@@ -148,7 +150,17 @@ def test_the_text_forms():
     schedule = Schedule("x", (StepPlan(), StepPlan(DEEP, label="cut 1")))
     assert Schedule.from_yaml(schedule.to_yaml()) == schedule
     rich = StepPlan(
-        DEEP, DEEP, CROSS, 1, (1.0, 1.2), DEEP, 0.25, (3, 5), frozenset({"controlnet"}), DEEP, "x"
+        DEEP,
+        DEEP,
+        CROSS,
+        1,
+        (1.0, 1.2),
+        DEEP,
+        (1.1, 0.2, -0.3),
+        (3, 5),
+        frozenset({"controlnet"}),
+        DEEP,
+        "x",
     )
     full = Schedule("y", (rich, StepPlan()), lossless=False, anchors=Anchors(2))
     assert Schedule.from_yaml(full.to_yaml()) == full
@@ -166,3 +178,16 @@ def test_the_text_forms():
 def test_what_is_no_schedule_is_refused(text):
     with pytest.raises(PlanError, match="no schedule"):
         Schedule.from_yaml(text)
+
+
+def test_a_slope_is_two_coefficients_and_read_from_older_files():
+    assert linear(0.0) == () and slope_of(()) is None
+    for slope in (0.5, -0.25, 1 / 3, 0.123457, 1.2):
+        assert slope_of(linear(slope)) == slope  # to the bit, so that what was planned before stays
+    assert slope_of((1.0, 0.5)) is None and slope_of((1.5, -0.5, 0.0)) is None
+    old = {"reuse": list(DEEP), "extrapolate": list(DEEP), "slope": 0.5}
+    (step,) = Schedule.from_dict({"name": "x", "steps": [old]}).steps
+    assert step == StepPlan(DEEP, extrapolate=DEEP, coefficients=(1.5, -0.5))
+    with pytest.raises(PlanError, match="slope"):
+        Schedule.from_dict({"name": "x", "steps": [{"slope": 0.5, "coefficients": [1.0]}]})
+    refused(StepPlan(coefficients=(float("nan"),)), says="only finite numbers")

@@ -63,7 +63,7 @@ def recomputed(schedule: Schedule) -> Schedule:
 def _computed(step: StepPlan) -> StepPlan:
     nothing: frozenset[str] = frozenset()
     return replace(
-        step, reuse=nothing, deltas=nothing, average_branches=nothing, extrapolate=nothing, slope=0.0,
+        step, reuse=nothing, deltas=nothing, average_branches=nothing, extrapolate=nothing, coefficients=(),
         latent_progress=None, cfg_delta=None, branches=2 if step.cfg_delta is not None else step.branches,
         label="recomputed" if step.reuse or step.deltas else step.label,
     ).because("idle caches are recomputed")  # fmt: skip

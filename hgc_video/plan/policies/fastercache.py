@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from ..graph import BlockGraph
-from ..schedule import Schedule, StepPlan
+from ..schedule import Schedule, StepPlan, linear
 from .base import SchedulePolicy
 
 
@@ -53,13 +53,13 @@ class FasterCache(SchedulePolicy):
         slope = self.slope * (i - begun) / max(1, num_inference_steps - begun) if reusing else 0.0
         if both or graph.branches != 2:
             return StepPlan(
-                names, branches=graph.branches, extrapolate=names, slope=slope,
+                names, branches=graph.branches, extrapolate=names, coefficients=linear(slope),
                 label=_label(reusing, False), reason=_reason(reusing, False),
             )  # fmt: skip
         late = i > self.turn * num_inference_steps
         weights = (1 + self.boost * late, 1 + self.boost * (not late))
         return StepPlan(
-            names, branches=1, cfg_delta=weights, extrapolate=names, slope=slope,
+            names, branches=1, cfg_delta=weights, extrapolate=names, coefficients=linear(slope),
             label=_label(reusing, True), reason=_reason(reusing, True),
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from ...errors import PresetError
 from ..calibration import load_changes, refresh_steps
 from ..graph import BlockGraph
-from ..schedule import Anchors, Schedule, StepPlan
+from ..schedule import Anchors, Schedule, StepPlan, linear
 from .base import SchedulePolicy
 from .lossless import add_lossless
 
@@ -209,8 +209,8 @@ class HGC(SchedulePolicy):
             follow = (older, newer) if self.online else None
             slope = round(self.slope * ahead, 6)
             sloped_steps.append(
-                replace(step, extrapolate=sloped, slope=slope, latent_progress=follow).because(
-                    f"extrapolated from steps {older} and {newer} with weight {slope:g}"
-                )
+                replace(
+                    step, extrapolate=sloped, coefficients=linear(slope), latent_progress=follow
+                ).because(f"extrapolated from steps {older} and {newer} with weight {slope:g}")
             )
         return sloped_steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...errors import PresetError, nearest
 from .base import Policy
 from .block_caching import BlockCaching
+from .calibrated_spectrum import CalibratedSpectrum
 from .clockwork import Clockwork
 from .deepcache import DeepCache
 from .easycache import EasyCache
@@ -15,16 +16,22 @@ from .full import Full, Off
 from .guidance_gate import GuidanceGate
 from .hgc import HGC
 from .hgc_online import HGCOnline
+from .hicache import HiCache
 from .lossless import Lossless
 from .pab import PAB
+from .resilphase import ResilPhase
 from .searched import Searched
+from .spectrum import Spectrum
+from .taylorseer import TaylorSeer
 from .tgate import TGate
+from .ucache import UCache
 
 POLICIES: dict[str, type[Policy]] = {
     policy.spelling: policy
     for policy in (
         HGC, Searched, HGCOnline, DeepCache, BlockCaching, TGate, FasterDiffusion, Clockwork, PAB,
-        EasyCache, FasterCache, GuidanceGate, Lossless, FewerSteps, Full, Off,
+        EasyCache, UCache, FasterCache, Spectrum, CalibratedSpectrum, TaylorSeer, HiCache, ResilPhase,
+        GuidanceGate, Lossless, FewerSteps, Full, Off,
     )
 }  # fmt: skip
 

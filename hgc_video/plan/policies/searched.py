@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ...errors import PlanError, one_line
 from ...files import write_text
 from ..graph import BlockGraph
-from ..schedule import Schedule, StepPlan
+from ..schedule import Schedule, StepPlan, linear
 from .base import SchedulePolicy
 from .lossless import add_lossless
 
@@ -169,7 +169,7 @@ class CodedSchedule:
             reuse,
             branches=1 if gated else graph.branches,
             extrapolate=reuse if slope else frozenset(),
-            slope=slope,
+            coefficients=linear(slope),
             latent_progress=(older, newer) if slope and self.online else None,
             label=_label(action) + (" gated" if gated else ""),
             reason=self._reason(index, slope, gated),

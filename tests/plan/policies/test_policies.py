@@ -18,6 +18,7 @@ from hgc_video.plan.policies.pab import PAB
 from hgc_video.plan.policies.registry import POLICIES
 from hgc_video.plan.policies.tgate import TGate
 from hgc_video.plan.presets import resolve
+from hgc_video.plan.schedule import slope_of
 
 
 def attentions(name, *kinds):
@@ -95,7 +96,7 @@ def test_every_policy_makes_a_valid_plan(name, calibration):
     assert len(plan) == 25
     assert plan.lossless == name.startswith(("hgc", "lossless", "searched"))
     assert plan.is_stock == (name in ("off", "fewer-steps"))
-    assert plan.is_adaptive == (name in ("easycache", "hgc-online"))
+    assert plan.is_adaptive == (name in ("easycache", "ucache", "hgc-online"))
     if not plan.is_adaptive:
         assert all(step.reason for step in plan.steps)
 
@@ -105,7 +106,7 @@ def test_every_policy_makes_a_valid_plan(name, calibration):
     [
         n
         for n in POLICIES
-        if "hgc" not in n and n not in ("easycache", "searched", "lossless", "off")
+        if "hgc" not in n and n not in ("easycache", "ucache", "searched", "lossless", "off")
     ],
 )
 def test_lossless_can_be_added_to_any_published_policy(name, calibration):
@@ -195,7 +196,7 @@ def test_fastercache_computes_attention_wherever_both_branches_run():
     steps = FasterCache()(tower(), 30).steps
     assert [i for i, s in enumerate(steps) if i >= 10 and s.branches == 2] == [10, 15, 20, 25]
     assert all(not s.reuse for i, s in enumerate(steps) if i >= 10 and s.branches == 2)
-    slopes = [s.slope for s in steps if s.reuse]
+    slopes = [slope_of(s.coefficients) for s in steps if s.coefficients]
     assert slopes == sorted(slopes) and slopes[-1] < 1
     assert steps[12].cfg_delta == (1.0, 1.2) and steps[29].cfg_delta == (1.2, 1.0)
 
@@ -254,7 +255,7 @@ def test_hgc_controlnet_moments_cross_interval_and_slope():
     assert [i for i, s in enumerate(steps) if not residuals & s.reuse] == [0, 2, 6]
     cross = tower().attention_names("cross")
     assert [i for i, s in enumerate(steps) if not cross & s.reuse] == [0, 2, 4, 6, 8]
-    assert [s.slope for s in steps[3:7]] == [0.5, 0, 0.25, 0]
+    assert [slope_of(s.coefficients) for s in steps[3:7]] == [0.5, None, 0.25, None]
 
 
 def test_hgc_guidance_difference():
