@@ -8,11 +8,13 @@ Knows nothing about what files hold.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,40 @@ def numbered(path: str | os.PathLike[str], number: int | None) -> Path:
     if number is None:
         return whole
     return whole.with_name(f"{whole.stem}-{number}{whole.suffix}")
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file's bytes, or of the names and files of a folder and of folders in it."""
+    return _sha256_of(path, _read_sha256)
+
+
+def kept_sha256_of(path: Path) -> str:
+    """As `sha256_of`; a file that keeps its size and its time of change is read once in a process."""
+    return _sha256_of(path, _kept_sha256)
+
+
+def _sha256_of(path: Path, of_file: Callable[[Path], str]) -> str:
+    if not path.is_dir():
+        return of_file(path)
+    found = hashlib.sha256()
+    for inner in sorted(p for p in path.rglob("*") if p.is_file()):
+        found.update(f"{inner.relative_to(path)}\0{of_file(inner)}\n".encode())
+    return found.hexdigest()
+
+
+def _read_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _kept_sha256(path: Path) -> str:
+    facts = path.stat()
+    return _sha256_once(path.resolve(), facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(4096)
+def _sha256_once(path: Path, nbytes: int, changed_ns: int) -> str:
+    return _read_sha256(path)
 
 
 def check_distinct(outputs: Mapping[str, Any], inputs: Iterable[tuple[str, Any]]) -> None:

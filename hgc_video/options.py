@@ -414,6 +414,18 @@ class GenerateOptions(_Options):
                 raise InputError(f"the scale {scale!r} of {file} is not possible; give a number")
 
     @property
+    def inputs(self) -> dict[str, Any]:
+        """What a run reads beside its model, by name ("control.pose", "image", ...): files, or clips and
+        images in memory."""
+        given = {f"control.{kind}": clip for kind, clip in self.control_clips.items()}
+        given |= {
+            name: getattr(self, name) for name in ("image", "video", "ip_adapter", "scenes_of")
+        }
+        if not isinstance(self.audio, bool):
+            given["audio"] = self.audio
+        return {name: one for name, one in given.items() if one is not None}
+
+    @property
     def loras(self) -> dict[str, float]:
         """The LoRA files with their scales; 1 where none is given."""
         given = self.lora

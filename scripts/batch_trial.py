@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 
-from hgc_video.jobs.fingerprint import file_digest
+from hgc_video.files import sha256_of
 
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
 CLIP = Path(__file__).resolve().parent.parent / "examples" / "dance_pose.mp4"
@@ -104,7 +104,7 @@ def examine(folder: Path) -> dict[str, Any]:
     table = sqlite3.connect(folder / "queue.sqlite")
     per_job = "SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM history WHERE state = ? GROUP BY job)"
     rows = table.execute("SELECT name, digest FROM jobs WHERE state = 'done'").fetchall()
-    right = sum(file_digest(folder / name) == digest for name, digest in rows)
+    right = sum(sha256_of(folder / name) == digest for name, digest in rows)
     told = {
         "states": dict(table.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state").fetchall()),
         "begun_at_most": table.execute(per_job, ("running",)).fetchone()[0],

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import HGCVideoError, InputError, nearest
 from ..plan.presets import resolve
 from .add_jobs import NewJob
-from .fingerprint import Fingerprints, loading_of
+from .fingerprint import fingerprint_of, loading_of
 from .result_names import check_pattern, default_pattern, result_name
 from .shot import Shot, check_keys, parse_value, read_shot, shot_of
 from .yaml_file import parse_yaml, read_yaml
@@ -40,7 +40,6 @@ class JobList:
         varied = [*self.matrix, *(["seed"] if self.seeds > 1 else [])]
         pattern = check_pattern(self.pattern or default_pattern(varied))
         taken: dict[str, str] = {}
-        prints = Fingerprints()
         variants = list(self._variants())
         if len(variants) > MOST_JOBS:
             raise InputError(
@@ -54,7 +53,7 @@ class JobList:
                     "them otherwise with --name, as {name}-{number}"
                 )
             taken[name.casefold()] = shot.name
-            yield _job(shot, name, prints)
+            yield _job(shot, name)
 
     def _variants(self) -> Iterator[Shot]:
         for shot in self.shots:
@@ -73,17 +72,17 @@ def _seed(shot: Shot, offset: int) -> dict[str, int]:
     return {"seed": seed + offset}
 
 
-def _job(shot: Shot, name: str, prints: Fingerprints) -> NewJob:
+def _job(shot: Shot, name: str) -> NewJob:
     options = {key: value for key, value in shot.options.items() if key != "out"}
     checked = replace(shot, options=options).checked()
     try:
         resolve(checked.preset, checked.model)
     except HGCVideoError as error:
         raise type(error)(f"{shot.path or shot.name}: {error}") from error
-    for clip in [*checked.control_clips.values(), checked.image]:
-        if clip is not None and not Path(clip).exists():
+    for clip in checked.inputs.values():
+        if not Path(clip).exists():
             raise InputError(f'{shot.path or shot.name}: no file "{clip}"; check the path')
-    return NewJob(name, options, prints.of(checked), loading_of(checked))
+    return NewJob(name, options, fingerprint_of(checked), loading_of(checked))
 
 
 def read_jobs(source: Path, *, allow_outside: bool = False) -> JobList:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
-from .fingerprint import file_digest
+from ..files import sha256_of
 from .loaded_model import LoadedModel
 from .queue import Result
 from .task import Outcome, Task
@@ -70,4 +70,4 @@ class Worker:
         if self._device is not None and options.get("device") is None:
             options["device"] = self._device
         report = self._model.make(options, task.name, callback).report
-        return Result(file_digest(part), report.seconds["total"], report.macs_saved)
+        return Result(sha256_of(part), report.seconds["total"], report.macs_saved)

@@ -7,10 +7,9 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 
-from ..files import user_path
+from ..files import kept_sha256_of, user_path
 from .catalog import model_preset, model_presets
 from .load import model_folder
 from .parts import ModelParts, controlnet_folders
@@ -54,21 +53,12 @@ def _of_named(named: str) -> str:
         return hashlib.sha256(named.encode()).hexdigest()
     if path.is_dir():
         return _checksum(path)
-    facts = path.stat()
-    return _file_checksum(path.resolve(), facts.st_size, facts.st_mtime_ns)
+    return kept_sha256_of(path)
 
 
 def _checksum(part: Path) -> str:
     found = hashlib.sha256()
     for path in sorted(p for p in part.rglob("*") if p.suffix in _READ):
-        facts = path.stat()
-        told = _file_checksum(path.resolve(), facts.st_size, facts.st_mtime_ns)
+        told = kept_sha256_of(path)
         found.update(f"{path.relative_to(part)}\0{told}\n".encode())
     return found.hexdigest()
-
-
-@cache
-def _file_checksum(path: Path, nbytes: int, mtime_ns: int) -> str:
-    """Read once a process, unless the file changes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from ..files import kept_sha256_of
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -41,7 +42,9 @@ def _of_model(model: Any) -> str:
         return _of_tensors(model)
     # A snapshot of the hub links to files that are named by their hash.
     each = [_SHA256.fullmatch(file.resolve().name) for file in files]
-    told = [found[0] if found else file_hash(file) for file, found in zip(files, each, strict=True)]
+    told = [
+        found[0] if found else kept_sha256_of(file) for file, found in zip(files, each, strict=True)
+    ]
     return told[0] if len(told) == 1 else hashlib.sha256("".join(told).encode()).hexdigest()
 
 
@@ -54,15 +57,3 @@ def _of_tensors(model: Any) -> str:
         total.update(name.encode())
         total.update(flat.view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file; kept while the program runs, for as long as the file stays as it is."""
-    stat = path.stat()
-    return _file_hash(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _file_hash(path: Path, size: int, changed_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,12 +16,12 @@ from PIL import Image
 from pydantic import Field
 
 from ..errors import ModelError
+from ..files import kept_sha256_of
 from ..media.control import Placement
 from ..media.frames import Frame
 from ..models.device import choose_device
 from ..models.hub import Part, fetch, loading_options
 from .base import Drawn, Estimates, Preprocessor, drawn_field, padded
-from .content import path_content
 
 EMBEDDED = "puppet"
 _EMBEDDED_FOLDER = Path(__file__).parent.parent / "puppet" / "depth_estimator"
@@ -58,7 +58,7 @@ class Depth(Preprocessor):
             )
 
     def made_by(self) -> dict[str, str]:
-        return {"weights": path_content(self._folder(offline=True))}
+        return {"weights": kept_sha256_of(self._folder(offline=True))}
 
     def estimates(self, frames: Iterable[Frame], fps: float) -> Iterator[NDArray[Any]]:
         device = choose_device(None)

@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..errors import HGCVideoWarning
+from ..media.content import content_of
 from ..media.control import (
     HELD_NBYTES,
     ControlClip,
@@ -24,7 +25,6 @@ from ..media.frame_size import plan_size
 from ..media.frames import Frame, LazyFrames, VideoSource
 from ..media.video import VideoLike
 from .base import Estimates, Preprocessor
-from .content import content_of
 from .kept import HeldEstimates, keep, kept
 from .registry import make_preprocessor
 

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..errors import InputError, ModelError
-from ..files import user_path
+from ..files import kept_sha256_of, user_path
 from ..media.frames import Frame
 from ..media.skeleton import BODY, FACE, LEFT_HAND, NUM_POINTS, RIGHT_HAND
-from .content import path_content
 from .pose import PosePreprocessor
 
 _BODY_ALONE, _WHOLE = 18, 134  # points that rtmlib gives in OpenPose's order
@@ -51,7 +50,7 @@ class RTMPose(PosePreprocessor):
         self._files()
 
     def made_by(self) -> dict[str, str]:
-        return {name: path_content(file) for name, file in self._files().items()}
+        return {name: kept_sha256_of(file) for name, file in self._files().items()}
 
     def estimates(self, frames: Iterable[Frame], fps: float) -> Iterator[NDArray[Any]]:
         detector, network = self._tools()

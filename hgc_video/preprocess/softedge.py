@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ..files import kept_sha256_of
 from ..media.frames import Frame
 from ..models.device import choose_device
 from .base import LinePreprocessor
-from .content import path_content
 
 if TYPE_CHECKING:
     from .hed import HED
@@ -36,7 +36,7 @@ class SoftEdge(LinePreprocessor):
     def made_by(self) -> dict[str, str]:
         from .hed import weights_file
 
-        return {"weights": path_content(weights_file(self.weights))}
+        return {"weights": kept_sha256_of(weights_file(self.weights))}
 
     def estimates(self, frames: Iterable[Frame], fps: float) -> Iterator[NDArray[Any]]:
         import torch

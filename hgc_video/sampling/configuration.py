@@ -6,20 +6,17 @@ environment, and no path but a file's name as seen from the clip.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import InputError
-from ..files import user_path
+from ..files import kept_sha256_of, user_path
+from ..media.content import content_of
 from ..media.metadata import read_text
-from ..models.hashes import file_hash
 from ..options import GenerateOptions
 
 FORMAT = 1  # of what is written; a greater number is of a later version
@@ -27,7 +24,7 @@ FORMAT = 1  # of what is written; a greater number is of a later version
 _DROPPED = ("calibration_dir", "checkpoint_every_s", "offline", "out", "work")
 _TEXTS = ("prompt", "negative_prompt")
 _SNAPSHOT = re.compile(r"models--(.+?)--(.+?)/snapshots/")
-_INPUTS = ("control", "image", "audio")
+_INPUTS = ("control", "image", "video", "ip_adapter", "scenes_of", "audio")
 
 
 def configuration(
@@ -52,8 +49,8 @@ def configuration(
         if _is_path(value):
             files[name] = _file(name, value, folder)
             _put(plain, name, files[name]["name"])
-        elif name.startswith("control."):
-            files[name] = {"name": "in memory", "sha256": _hash_of_frames(value)}
+        elif name in options.inputs:
+            files[name] = {"name": "in memory", "sha256": content_of(value)}
             _put(plain, name, "in memory")
     return {"format": FORMAT, "options": plain, "files": files, **told}
 
@@ -134,10 +131,8 @@ def _file(name: str, value: str | os.PathLike[str], folder: Path | None) -> dict
         return {"name": "/".join(repository.groups())}
     path = user_path(value).absolute()
     told = {"name": _seen_from(folder, path)}
-    if path.is_file():
-        told["sha256"] = file_hash(path)
-    elif path.is_dir() and name.split(".")[0] in _INPUTS:
-        told["sha256"] = _hash_of_folder(path)
+    if path.is_file() or (path.is_dir() and name.split(".")[0] in _INPUTS):
+        told["sha256"] = kept_sha256_of(path)
     return told
 
 
@@ -158,27 +153,9 @@ def _found(name: str, file: Mapping[str, str], folder: Path) -> str:
         near = folder / told
         return str(near) if near.exists() else told
     for path in (folder / told, folder / Path(told).name, Path(told), Path(Path(told).name)):
-        if path.exists():
-            found = _hash_of_folder(path) if path.is_dir() else file_hash(path)
-            if found == file["sha256"]:
-                return str(path)
+        if path.exists() and kept_sha256_of(path) == file["sha256"]:
+            return str(path)
     raise InputError(
         f'the file of {name}, "{told}", with the content that the clip was made of (SHA-256 '
         f"{file['sha256'][:12]}...) is not beside the clip; put it there, or name it"
     )
-
-
-def _hash_of_folder(folder: Path) -> str:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    each = (f"{path.name}:{file_hash(path)}\n" for path in files)
-    return hashlib.sha256("".join(each).encode()).hexdigest()
-
-
-def _hash_of_frames(frames: Any) -> str:
-    total = hashlib.sha256()
-    each: Sequence[Any] = frames
-    for frame in each:
-        array = np.ascontiguousarray(np.asarray(frame))
-        total.update(f"{array.shape} {array.dtype}".encode())
-        total.update(array.data)
-    return total.hexdigest()

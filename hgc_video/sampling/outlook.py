@@ -23,7 +23,7 @@ def outlook(run: Run) -> str:
     peak = run.memory_plan.peak.nbytes
     memory = f" and {peak / GIB:.1f} GiB of memory" if peak else ""
     return (
-        f"{_frames(run.controls[0])} {_windows(run)}, {run.num_inference_steps} steps: about "
+        f"{_frames(run.lead)} {_windows(run)}, {run.num_inference_steps} steps: about "
         f"{_span(seconds)}{memory}"
     )
 

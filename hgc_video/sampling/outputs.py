@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import HGCVideoWarning, InputError
 from ..files import check_distinct, user_path
@@ -41,8 +41,7 @@ def check_out(options: GenerateOptions) -> None:
         sound_of_file(options.audio, 1.0)
     if options.out is None:
         return
-    inputs = [("control clip", video) for video in options.control_clips.values()]
-    inputs += [("image", options.image), ("file of audio", options.audio)]
+    inputs = [(_called(name), given) for name, given in options.inputs.items()]
     check_distinct({"out": options.out}, inputs)
     check_output(options.out, encoding_of(options))
     if _names_a_file(options.audio) and not can_hold_sound(options.out):
@@ -51,12 +50,18 @@ def check_out(options: GenerateOptions) -> None:
         )
 
 
+def _called(name: str) -> str:
+    """An input as messages name it."""
+    names = {"audio": "file of audio", "ip_adapter": "picture", "scenes_of": "film of scenes_of"}
+    return "control clip" if name.startswith("control.") else names.get(name, name)
+
+
 def tell_left_out(
     options: GenerateOptions, facts: ModelFacts, clips: Sequence[ControlClip]
 ) -> None:
     """Warns of what the run does not take of its control clips: frames of the first one, which decides the
     others', and sound that the file cannot hold."""
-    video = next(iter(options.control_clips.values()))
+    video = next(iter(_sources(options)))
     most = facts.max_frames if facts.from_image and options.num_frames is None else None
     mute = options.out is not None and not can_hold_sound(options.out)
     sound = mute and _carried(options, clips) is not None
@@ -78,7 +83,9 @@ def extras_of(run: Run) -> Extras:
     options = run.options
     text = configuration_text(run) if options.metadata else None
     holds = options.out is None or can_hold_sound(options.out)
-    sound = sound_of(options, run.controls) if holds else None
+    source = run.beside.source
+    clips = [*([source] if source else []), *run.controls]
+    sound = sound_of(options, clips) if holds else None
     return Extras(text, encoding_of(options), sound)
 
 
@@ -88,11 +95,17 @@ def configuration_text(run: Run) -> str:
         run.options, run.options.out, versions=versions(), models=model_hashes(run.pipe),
         clip={
             "num_frames": run.num_frames, "height": run.height, "width": run.width,
-            "fps": run.controls[0].fps,
+            "fps": run.lead.fps,
         },
         steps=[asdict(step) for step in run.executed_steps()],
     )  # fmt: skip
     return json.dumps(made, ensure_ascii=True, separators=(",", ":"))
+
+
+def _sources(options: GenerateOptions) -> list[Any]:
+    """The video that is restyled, if there is one, and the control clips, as `read_controls` reads them."""
+    restyled = [] if options.video is None else [options.video]
+    return [*restyled, *options.control_clips.values()]
 
 
 def _names_a_file(audio: object) -> bool:
@@ -103,7 +116,7 @@ def _carried(options: GenerateOptions, clips: Sequence[ControlClip]) -> Sound | 
     """The sound of the first control clip that has one, cut to the frames taken."""
     if options.audio is not True:
         return None
-    for video, clip in zip(options.control_clips.values(), clips, strict=True):
+    for video, clip in zip(_sources(options), clips, strict=True):
         if not isinstance(video, str | os.PathLike) or clip.source is None:
             continue
         path, source = user_path(video), clip.source

@@ -15,18 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError, StateError
-from ...files import user_path
+from ...files import kept_sha256_of, user_path
 from ...models.fingerprint import fingerprint
 from ...models.parts import ModelParts
-from ...options import GenerateOptions
-from .durable import sha256_of
+from ...options import LOADING, GenerateOptions
 
 # Options that do not change what is made, and clips, which are compared by what is in them.
+_IMAGES = ("image", "ip_adapter")
+_CLIPS = ("image", "video", "ip_adapter", "scenes_of")
+_PARTS = (*(name for name in LOADING if name not in ("device", "dtype", "offline")),)
 _ASIDE = frozenset(
-    ("out", "work", "checkpoint_every_s", "offline", "calibration_dir", "model", "control_video",
-     "control", "image")
+    ("out", "work", "checkpoint_every_s", "offline", "calibration_dir", "control_video", "control",
+     *_CLIPS, *_PARTS)
 )  # fmt: skip
-_PATHS = ("out", "calibration_dir")
 _MADE_BY = ("hgc-video", "torch", "diffusers", "transformers")
 
 
@@ -91,7 +92,8 @@ class Description:
         """The options as `generate` takes them, of a work folder."""
         options = dict(self.options)
         control = {kind: _restored(told, folder) for kind, told in options.pop("control").items()}
-        options["image"] = _restored(options["image"], folder)
+        for name in _CLIPS:
+            options[name] = _restored(options[name], folder)
         if isinstance(options["prompt"], list):
             options["prompt"] = dict(options["prompt"])
         return {**options, "control": control}
@@ -105,27 +107,46 @@ def keep_inputs(options: GenerateOptions, folder: Path) -> None:
 
 
 def _inputs(options: GenerateOptions) -> Iterator[tuple[str, Any]]:
-    yield from options.control_clips.items()
-    if options.image is not None:
-        yield "image", options.image
+    for name, given in options.inputs.items():
+        yield name.removeprefix("control."), given
 
 
 def _told(options: GenerateOptions) -> dict[str, Any]:
     """Every option as JSON has it, paths in full."""
-    told = {name: getattr(options, name) for name in type(options).model_fields}
-    del told["control_video"], told["work"]
+    told = {name: _plain(getattr(options, name)) for name in type(options).model_fields
+            if name not in ("control_video", "control", "work", *_CLIPS)}  # fmt: skip
     told["control"] = {kind: _reference(kind, c) for kind, c in options.control_clips.items()}
-    told["image"] = None if options.image is None else _reference("image", options.image)
-    for name in _PATHS:
-        told[name] = None if told[name] is None else _absolute(told[name])
-    if user_path(options.model).is_dir():
-        told["model"] = _absolute(options.model)
+    for name in _CLIPS:
+        given = getattr(options, name)
+        told[name] = None if given is None else _reference(name, given)
+    for name in _PARTS:
+        told[name] = _placed(told[name])
+    told["lora"] = {_placed(file): float(scale) for file, scale in options.loras.items()} or None
+    for name in ("out", "calibration_dir", "audio"):
+        if isinstance(told[name], str):
+            told[name] = _absolute(told[name])
     if isinstance(options.prompt, Mapping):
         told["prompt"] = [[frame, text] for frame, text in sorted(options.prompt.items())]
-    for name in ("conditioning_scale", "motion"):
-        if isinstance(told[name], Mapping):
-            told[name] = {str(key): float(value) for key, value in told[name].items()}
     return told
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, os.PathLike):
+        return str(value)
+    return float(value) if isinstance(value, np.floating) else value
+
+
+def _placed(value: Any) -> Any:
+    """What names files or folders that are there with their paths in full; repositories stay as they are."""
+    if isinstance(value, Mapping):
+        return {key: _placed(inner) for key, inner in value.items()}
+    if isinstance(value, str) and user_path(value).exists():
+        return _absolute(value)
+    return value
 
 
 def _reference(kind: str, given: Any) -> dict[str, str]:
@@ -151,20 +172,21 @@ def _absolute(path: str | os.PathLike[str]) -> str:
 
 
 def _input_checksum(kind: str, given: Any) -> str:
+    """As of a clip in a file, so that its bytes count and not its name."""
     if isinstance(given, str | os.PathLike):
-        return sha256_of(user_path(given))
+        return kept_sha256_of(user_path(given))
     frames = _frames(kind, given)
     return hashlib.sha256(f"{frames.shape}".encode() + frames.tobytes()).hexdigest()
 
 
 def _frames(kind: str, given: Any) -> NDArray[np.uint8]:
     """An input in memory as one array; InputError where it is no plain frames."""
+    one = kind in _IMAGES
     try:
-        one = kind == "image"
         frames = np.asarray(given if one else np.stack([np.asarray(frame) for frame in given]))
     except (TypeError, ValueError):
         frames = np.empty(0)
-    if frames.dtype != np.uint8 or frames.ndim != (3 if kind == "image" else 4):
+    if frames.dtype != np.uint8 or frames.ndim != (3 if one else 4):
         raise InputError(
             f"work cannot keep this {kind} clip, which is in memory; give a file, or frames (f H W 3) uint8"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...files import unwritable
+from ...files import sha256_of, unwritable
 
 COMPLETE = "COMPLETE"  # the file that is written last: every other file's bytes and checksum
 
@@ -74,17 +73,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def sha256_of(path: Path) -> str:
-    """The checksum of a file's bytes, or of a folder's names and files."""
-    found = hashlib.sha256()
-    if not path.is_dir():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    for inner in sorted(p for p in path.rglob("*") if p.is_file()):
-        found.update(f"{inner.relative_to(path)}\0{sha256_of(inner)}\n".encode())
-    return found.hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import HGCVideoWarning, StateError
-from .durable import durable_folder, fault_of, read_json, sha256_of, write_json
+from ...files import sha256_of
+from .durable import durable_folder, fault_of, read_json, write_json
 from .tensors import read_state, write_state
 
 _KEPT = 2  # checkpoints: the newest, and the one before it, should the disk spoil that
