@@ -64,7 +64,8 @@ class Worker:
 
     def _make(self, task: Task, callback: Callable[[int, int, Any], bool]) -> Result:
         part = Path(task.part)
-        part.parent.mkdir(parents=True, exist_ok=True)
+        for place in (part, Path(task.work)):
+            place.parent.mkdir(parents=True, exist_ok=True)
         # A job that was begun goes on from what its folder keeps.
         options = {**task.options, "out": task.part, "work": task.work}
         if self._device is not None and options.get("device") is None:
