@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ class ControlClip:
     num_empty: int = 0
     taken: tuple[int, ...] = ()  # which frames of the source these are
     cuts: tuple[int, ...] = ()  # at which of these frames a new scene begins
+    file: Path | None = None  # or folder that it was read from
 
     @property
     def frames(self) -> Frame:

@@ -28,9 +28,10 @@ _DROPPED = (
     "calibration_dir",
     "offline",
 )  # where things lie on this machine, not what was made
+_IN_MEMORY = "in memory"
 _TEXTS = ("prompt", "negative_prompt")
 _SNAPSHOT = re.compile(r"models--(.+?)--(.+?)/snapshots/")
-_INPUTS = ("control", "image", "audio")
+_INPUTS = ("control", "video", "image", "audio")
 
 
 def configuration(
@@ -48,17 +49,33 @@ def configuration(
     folder = None if out is None else user_path(out).absolute().parent
     plain = options.to_dict() | {name: None for name in _DROPPED if name in given}
     plain |= {"control": {}, "control_video": None, "offline": False}
-    files = {}
+    files: dict[str, dict[str, Any]] = {}
     for name, value in _leaves(given):
         if name.split(".")[0] in (*_DROPPED, *_TEXTS):
             continue
         if _is_path(value):
             files[name] = _file(name, value, folder)
             _put(plain, name, files[name]["name"])
-        elif name.startswith("control."):
-            files[name] = {"name": "in memory", "sha256": _hash_of_frames(value)}
-            _put(plain, name, "in memory")
+        elif name.split(".")[0] in ("control", "video") and value is not None:
+            files[name] = {"name": _IN_MEMORY, "sha256": _hash_of_frames(value)}
+            _put(plain, name, _IN_MEMORY)
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            files |= _file_keys(name, value, plain, folder)
     return {"format": FORMAT, "options": plain, "files": files, **told}
+
+
+def _file_keys(
+    name: str, value: Mapping[Any, Any], plain: dict[str, Any], folder: Path | None
+) -> dict[str, dict[str, Any]]:
+    """The files that are keys of a mapping, as of LoRA files to their scales; `plain` names them anew."""
+    files = {}
+    for number, key in enumerate(value):
+        if name not in _TEXTS and _is_path(key):
+            told = _file(name, key, folder)
+            files[f"{name}.{number}"] = {**told, "key": True}
+            plain[name] = {told["name"] if k == str(key) else k: v for k, v in plain[name].items()}
+    return files
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -95,7 +112,12 @@ def options_of(found: Mapping[str, Any], beside: str | os.PathLike[str]) -> dict
         options["prompt"] = {int(frame): text for frame, text in options["prompt"].items()}
     folder = user_path(beside).absolute().parent
     for name, file in found.get("files", {}).items():
-        _put(options, name, _found(name, file, folder))
+        found_at = _found(name, file, folder)
+        if file.get("key"):
+            option, told = name.partition(".")[0], file["name"]
+            options[option] = {found_at if k == told else k: v for k, v in options[option].items()}
+        else:
+            _put(options, name, found_at)
     return options
 
 
@@ -148,15 +170,20 @@ def _seen_from(folder: Path | None, path: Path) -> str:
     """The path from a folder to a file; the name alone where it would lead through the user's home."""
     if folder is None:
         return path.name
-    shared = Path(os.path.commonpath([folder, path]))
+    try:
+        shared = Path(os.path.commonpath([folder, path]))
+    except ValueError:  # on another drive
+        return path.name
     home = user_path("~").absolute()
     if shared == Path(shared.anchor) or (shared != home and home.is_relative_to(shared)):
         return path.name
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def _found(name: str, file: Mapping[str, str], folder: Path) -> str:
-    told = file["name"]
+def _found(name: str, file: Mapping[str, Any], folder: Path) -> str:
+    told: str = file["name"]
+    if told == _IN_MEMORY:
+        raise InputError(f"{name} was in memory and lies in no file; give it again")
     if "sha256" not in file:
         near = folder / told
         return str(near) if near.exists() else told

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError
+from ..files import user_path
 from ..media.control import ControlClip, Placement, load_control, name_of, source_rates
 from ..media.frame_choice import FrameChoice
 from ..media.frames import Frame
@@ -66,6 +68,16 @@ def read_first_frame(options: GenerateOptions, clip: ControlClip) -> Frame | Non
 
 
 def _read_control(
+    options: GenerateOptions, facts: ModelFacts, kind: str, video: VideoLike, rate: float | None,
+    choice: FrameChoice,
+) -> ControlClip:  # fmt: skip
+    clip = _opened(options, facts, kind, video, rate, choice)
+    if not isinstance(video, str | os.PathLike):
+        return clip
+    return replace(clip, file=user_path(video))
+
+
+def _opened(
     options: GenerateOptions, facts: ModelFacts, kind: str, video: VideoLike, rate: float | None,
     choice: FrameChoice,
 ) -> ControlClip:  # fmt: skip

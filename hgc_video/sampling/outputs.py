@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..errors import HGCVideoWarning, InputError
-from ..files import check_distinct, user_path
+from ..files import check_distinct
 from ..media.control import ControlClip
 from ..media.encoding import Encoding
 from ..media.left_out import left_out
@@ -56,11 +56,10 @@ def tell_left_out(
 ) -> None:
     """Warns of what the run does not take of its control clips: frames of the first one, which decides the
     others', and sound that the file cannot hold."""
-    video = next(iter(options.control_clips.values()))
     most = facts.max_frames if facts.from_image and options.num_frames is None else None
     mute = options.out is not None and not can_hold_sound(options.out)
     sound = mute and _carried(options, clips) is not None
-    told = left_out(clips[0], video, most=most, sound=str(options.out) if sound else None)
+    told = left_out(clips[0], most=most, sound=str(options.out) if sound else None)
     if told:
         warnings.warn(told, HGCVideoWarning, stacklevel=3)
 
@@ -103,13 +102,13 @@ def _carried(options: GenerateOptions, clips: Sequence[ControlClip]) -> Sound | 
     """The sound of the first control clip that has one, cut to the frames taken."""
     if options.audio is not True:
         return None
-    for video, clip in zip(options.control_clips.values(), clips, strict=True):
-        if not isinstance(video, str | os.PathLike) or clip.source is None:
+    for clip in clips:
+        file, source = clip.file, clip.source
+        if file is None or source is None or not clip.taken:
             continue
-        path, source = user_path(video), clip.source
-        is_movie = path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES
-        if is_movie and has_sound(path):
+        is_movie = file.is_file() and file.suffix.lower() not in IMAGE_SUFFIXES
+        if is_movie and has_sound(file):
             return sound_of_frames(
-                path, clip.taken, source_fps=source.fps, fps=clip.fps, begins_s=source.begins_s
+                file, clip.taken, source_fps=source.fps, fps=clip.fps, begins_s=source.begins_s
             )
     return None
