@@ -122,7 +122,7 @@ def test_frames_in_memory_are_told_by_their_hash(place):
     )
     assert one == same != other
     found = made(place, out, control={"pose": FRAMES})
-    with pytest.raises(InputError, match="control.pose was in memory"):
+    with pytest.raises(InputError, match=r"control\.pose was in memory"):
         options_of(found, out)
 
 
