@@ -162,7 +162,9 @@ def load_control(
     top, left, shown_height, shown_width = place.box
     looked_at = np.stack([stream[at] for at in _spread(len(indices))])
     inside = looked_at[:, top : top + shown_height, left : left + shown_width]
-    tell_of_looks(inside, kind, name_of(control_video), whole=stream, force=force)
+    tell_of_looks(
+        inside, kind, name_of(control_video), whole=stream, force=force, turned=invert_depth
+    )
     return ControlClip(stream, rate, kind, info.height, info.width, info, taken=tuple(indices))
 
 
