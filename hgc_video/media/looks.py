@@ -57,8 +57,8 @@ def tell_of_looks(
 ) -> None:  # fmt: skip
     """Warns where frames (f H W 3), without padding, do not look like a control of this kind.
 
-    `whole` are all frames of the clip, which are read only where those looked at are black; `turned` says that
-    a depth clip was turned round.
+    `whole` are all frames of the clip, which are read only where those looked at are black; `turned` says
+    that a depth clip was turned round.
 
     Raises:
         InputError: the clip would surely be worthless, and `force` is not set.
