@@ -377,7 +377,7 @@ class GenerateOptions(_Options):
         for kind in self.control_kinds:
             if kind not in CONTROL_KINDS:
                 raise InputError(f'unknown control "{kind}": {nearest(str(kind), CONTROL_KINDS)}')
-        if self.scenes and not self.extract and self.control_kinds[0] == "pose":
+        if self.scenes and not self.extract and "pose" in self.control_kinds[:1]:
             raise InputError(
                 "scene cuts are not seen in a ready pose clip; name the film that it was made of with "
                 "scenes_of=FILE (--scenes-of FILE), in place of scenes"

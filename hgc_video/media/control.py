@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ class ControlClip:
         None  # (t f n 4): x, y in pixels of the frame, z, visibility
     )
     cuts: tuple[int, ...] = ()  # at which of these frames a new scene begins
+    file: Path | None = None  # or folder that it was read from
 
     @property
     def frames(self) -> Frame:
@@ -164,7 +166,9 @@ def load_control(
     top, left, shown_height, shown_width = place.box
     looked_at = np.stack([stream[at] for at in _spread(len(indices))])
     inside = looked_at[:, top : top + shown_height, left : left + shown_width]
-    tell_of_looks(inside, kind, name_of(control_video), whole=stream, force=force)
+    tell_of_looks(
+        inside, kind, name_of(control_video), whole=stream, force=force, turned=invert_depth
+    )
     return ControlClip(stream, rate, kind, info.height, info.width, info, taken=tuple(indices))
 
 

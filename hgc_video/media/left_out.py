@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from hgc_video.media.control import ControlClip
-from hgc_video.media.video import VideoLike
 
 
-def left_out(
-    clip: ControlClip, video: VideoLike, *, most: int | None = None, sound: str | None = None
-) -> str:
-    """The frames and the sound of `video` that a run leaves out; nothing where it is all there.
+def left_out(clip: ControlClip, *, most: int | None = None, sound: str | None = None) -> str:
+    """The frames and the sound of a clip's source that a run leaves out; nothing where it is all there.
 
     Args:
         most: frames that the model makes of any clip; None where it makes as many as are asked for.
@@ -20,7 +15,7 @@ def left_out(
     parts = [_frames_left(clip, most)] if most is not None else []
     if sound is not None:
         parts.append(f'its sound is left out, as "{sound}" cannot hold any; write .mp4 or .webm')
-    name = f'"{video}"' if isinstance(video, str | os.PathLike) else "the control clip"
+    name = "the control clip" if clip.file is None else f'"{clip.file}"'
     told = "; ".join(part for part in parts if part)
     return f"{name}: {told}" if told else ""
 

@@ -55,16 +55,18 @@ class _Doubt:
 
 
 def tell_of_looks(
-    frames: Frame, kind: str, name: str, *, whole: Iterable[Frame] = (), force: bool = False
-) -> None:
+    frames: Frame, kind: str, name: str, *, whole: Iterable[Frame] = (), force: bool = False,
+    turned: bool = False,
+) -> None:  # fmt: skip
     """Warns where frames (f H W 3), without padding, do not look like a control of this kind.
 
-    `whole` are all frames of the clip, which are read only where those looked at are black.
+    `whole` are all frames of the clip, which are read only where those looked at are black; `turned` says
+    that a depth clip was turned round.
 
     Raises:
         InputError: the clip would surely be worthless, and `force` is not set.
     """
-    doubt = None if kind == SOURCE else _doubt(frames, kind, whole)
+    doubt = None if kind == SOURCE else _doubt(frames, kind, whole, turned)
     if doubt is None:
         return
     told = f"{name}, given as {kind}, {doubt.says}"
@@ -73,7 +75,7 @@ def tell_of_looks(
     warnings.warn(told, HGCVideoWarning, stacklevel=2)
 
 
-def _doubt(frames: Frame, kind: str, whole: Iterable[Frame]) -> _Doubt | None:
+def _doubt(frames: Frame, kind: str, whole: Iterable[Frame], turned: bool) -> _Doubt | None:
     look = look_of(frames)
     if look == "black":
         sure = all(frame.max() < _BLACK for frame in whole)
@@ -81,7 +83,7 @@ def _doubt(frames: Frame, kind: str, whole: Iterable[Frame]) -> _Doubt | None:
         return _Doubt(f"is black in {every}, so it steers nothing; check the clip", sure)
     if kind == "pose":
         return _of_pose(look)
-    return _of_depth(look, frames) if kind == "depth" else _of_lines(look, frames, kind)
+    return _of_depth(look, frames, turned) if kind == "depth" else _of_lines(look, frames, kind)
 
 
 def _of_pose(look: Look) -> _Doubt | None:
@@ -94,7 +96,7 @@ def _of_pose(look: Look) -> _Doubt | None:
     return None
 
 
-def _of_depth(look: Look, frames: Frame) -> _Doubt | None:
+def _of_depth(look: Look, frames: Frame, turned: bool) -> _Doubt | None:
     if look == "skeleton":
         return _Doubt("looks like a pose clip; give it as pose (--pose)")
     if look == "coloured":
@@ -108,10 +110,10 @@ def _of_depth(look: Look, frames: Frame) -> _Doubt | None:
         return _Doubt(f"is at most {brightest} of 255 bright; scale it so that near is about 255")
     by = inversion(frames)
     if by > _INVERTED:
-        return _Doubt(
-            "looks inverted, near is dark; turn it round with invert_depth=True (--invert-depth)",
-            sure=by > _SURELY_INVERTED,
-        )
+        how = "turn it round with invert_depth=True (--invert-depth)"
+        if turned:
+            how = "leave invert_depth (--invert-depth) out"
+        return _Doubt(f"looks inverted, near is dark; {how}", sure=by > _SURELY_INVERTED)
     return None
 
 

@@ -22,6 +22,7 @@ from ..options import GenerateOptions
 FORMAT = 1  # of what is written; a greater number is of a later version
 # Where things lie on this machine and how a run was kept: the same clip is made without them.
 _DROPPED = ("calibration_dir", "checkpoint_every_s", "offline", "out", "work")
+_IN_MEMORY = "in memory"
 _TEXTS = ("prompt", "negative_prompt")
 _SNAPSHOT = re.compile(r"models--(.+?)--(.+?)/snapshots/")
 _INPUTS = ("control", "image", "video", "ip_adapter", "scenes_of", "audio")
@@ -42,7 +43,7 @@ def configuration(
     folder = None if out is None else user_path(out).absolute().parent
     plain = options.to_dict() | {n: type(options).model_fields[n].default for n in _DROPPED}
     plain |= {"control": {}, "control_video": None}
-    files = {}
+    files: dict[str, dict[str, Any]] = {}
     for name, value in _leaves(given):
         if name.split(".")[0] in (*_DROPPED, *_TEXTS):
             continue
@@ -50,9 +51,25 @@ def configuration(
             files[name] = _file(name, value, folder)
             _put(plain, name, files[name]["name"])
         elif name in options.inputs:
-            files[name] = {"name": "in memory", "sha256": content_of(value)}
-            _put(plain, name, "in memory")
+            files[name] = {"name": _IN_MEMORY, "sha256": content_of(value)}
+            _put(plain, name, _IN_MEMORY)
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            files |= _file_keys(name, value, plain, folder)
     return {"format": FORMAT, "options": plain, "files": files, **told}
+
+
+def _file_keys(
+    name: str, value: Mapping[Any, Any], plain: dict[str, Any], folder: Path | None
+) -> dict[str, dict[str, Any]]:
+    """The files that are keys of a mapping, as of LoRA files to their scales; `plain` names them anew."""
+    files = {}
+    for number, key in enumerate(value):
+        if name not in _TEXTS and _is_path(key):
+            told = _file(name, key, folder)
+            files[f"{name}.{number}"] = {**told, "key": True}
+            plain[name] = {told["name"] if k == str(key) else k: v for k, v in plain[name].items()}
+    return files
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -89,7 +106,12 @@ def options_of(found: Mapping[str, Any], beside: str | os.PathLike[str]) -> dict
         options["prompt"] = {int(frame): text for frame, text in options["prompt"].items()}
     folder = user_path(beside).absolute().parent
     for name, file in found.get("files", {}).items():
-        _put(options, name, _found(name, file, folder))
+        found_at = _found(name, file, folder)
+        if file.get("key"):
+            option, told = name.partition(".")[0], file["name"]
+            options[option] = {found_at if k == told else k: v for k, v in options[option].items()}
+        else:
+            _put(options, name, found_at)
     return options
 
 
@@ -140,15 +162,20 @@ def _seen_from(folder: Path | None, path: Path) -> str:
     """The path from a folder to a file; the name alone where it would lead through the user's home."""
     if folder is None:
         return path.name
-    shared = Path(os.path.commonpath([folder, path]))
+    try:
+        shared = Path(os.path.commonpath([folder, path]))
+    except ValueError:  # on another drive
+        return path.name
     home = user_path("~").absolute()
     if shared == Path(shared.anchor) or (shared != home and home.is_relative_to(shared)):
         return path.name
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def _found(name: str, file: Mapping[str, str], folder: Path) -> str:
-    told = file["name"]
+def _found(name: str, file: Mapping[str, Any], folder: Path) -> str:
+    told: str = file["name"]
+    if told == _IN_MEMORY:
+        raise InputError(f"{name} was in memory and lies in no file; give it again")
     if "sha256" not in file:
         near = folder / told
         return str(near) if near.exists() else told

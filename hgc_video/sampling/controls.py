@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError
+from ..files import user_path
 from ..media.control import ControlClip, Placement, load_control, name_of, source_rates
 from ..media.frame_choice import FrameChoice
 from ..media.frames import Frame
@@ -111,6 +113,16 @@ def _read_control(
     choice: FrameChoice, preprocessor: Preprocessor | None, progress: bool,
 ) -> ControlClip:  # fmt: skip
     """A ready control clip, or what a preprocessor takes from a raw film."""
+    clip = _opened(options, facts, kind, video, rate, choice, preprocessor, progress)
+    if not isinstance(video, str | os.PathLike):
+        return clip
+    return replace(clip, file=user_path(video))
+
+
+def _opened(
+    options: GenerateOptions, facts: ModelFacts, kind: str, video: VideoLike, rate: float | None,
+    choice: FrameChoice, preprocessor: Preprocessor | None, progress: bool,
+) -> ControlClip:  # fmt: skip
     given: dict[str, Any] = {
         "num_frames": options.num_frames, "height": options.height, "width": options.width,
         "fps": options.fps, "multiple": facts.multiple, "default_area": facts.default_area,

@@ -30,7 +30,7 @@ def outlook(run: Run) -> str:
 
 def _frames(clip: ControlClip) -> str:
     num_frames, source = clip.shape[0], clip.source
-    of = f" of {source.num_frames}" if source and source.num_frames != num_frames else ""
+    of = f" of {source.num_frames}" if source and source.num_frames > num_frames else ""
     return f"{num_frames}{of} frames at {clip.fps:g} fps ({num_frames / clip.fps:.1f} s)"
 
 

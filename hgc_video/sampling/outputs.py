@@ -9,10 +9,10 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import HGCVideoWarning, InputError
-from ..files import check_distinct, user_path
+from ..files import check_distinct
 from ..media.control import ControlClip
 from ..media.encoding import Encoding
 from ..media.left_out import left_out
@@ -61,11 +61,10 @@ def tell_left_out(
 ) -> None:
     """Warns of what the run does not take of its control clips: frames of the first one, which decides the
     others', and sound that the file cannot hold."""
-    video = next(iter(_sources(options)))
     most = facts.max_frames if facts.from_image and options.num_frames is None else None
     mute = options.out is not None and not can_hold_sound(options.out)
     sound = mute and _carried(options, clips) is not None
-    told = left_out(clips[0], video, most=most, sound=str(options.out) if sound else None)
+    told = left_out(clips[0], most=most, sound=str(options.out) if sound else None)
     if told:
         warnings.warn(told, HGCVideoWarning, stacklevel=5)  # who called generate
 
@@ -102,12 +101,6 @@ def configuration_text(run: Run) -> str:
     return json.dumps(made, ensure_ascii=True, separators=(",", ":"))
 
 
-def _sources(options: GenerateOptions) -> list[Any]:
-    """The video that is restyled, if there is one, and the control clips, as `read_controls` reads them."""
-    restyled = [] if options.video is None else [options.video]
-    return [*restyled, *options.control_clips.values()]
-
-
 def _names_a_file(audio: object) -> bool:
     return isinstance(audio, str | os.PathLike)
 
@@ -116,13 +109,13 @@ def _carried(options: GenerateOptions, clips: Sequence[ControlClip]) -> Sound | 
     """The sound of the first control clip that has one, cut to the frames taken."""
     if options.audio is not True:
         return None
-    for video, clip in zip(_sources(options), clips, strict=True):
-        if not isinstance(video, str | os.PathLike) or clip.source is None:
+    for clip in clips:
+        file, source = clip.file, clip.source
+        if file is None or source is None or not clip.taken:
             continue
-        path, source = user_path(video), clip.source
-        is_movie = path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES
-        if is_movie and has_sound(path):
+        is_movie = file.is_file() and file.suffix.lower() not in IMAGE_SUFFIXES
+        if is_movie and has_sound(file):
             return sound_of_frames(
-                path, clip.taken, source_fps=source.fps, fps=clip.fps, begins_s=source.begins_s
+                file, clip.taken, source_fps=source.fps, fps=clip.fps, begins_s=source.begins_s
             )
     return None

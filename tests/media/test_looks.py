@@ -69,6 +69,11 @@ def test_what_would_surely_be_worthless_is_refused(request, film, depth, clip, k
     assert len(said_of(clips[clip], kind)) == 1, "and a warning where it is forced"
 
 
+def test_a_good_depth_clip_that_is_turned_round_is_told_to_be_left(depth):
+    (said,) = said_of(depth, "depth", invert_depth=True)
+    assert said.endswith("looks inverted, near is dark; leave invert_depth (--invert-depth) out")
+
+
 def test_a_clip_that_is_black_for_the_most_part_is_taken(pose):
     clip = np.zeros((200, *pose.shape[1:]), np.uint8)
     clip[3] = pose[0]

@@ -99,13 +99,31 @@ def test_options_come_back_and_files_are_found_beside_the_clip(place):
         options_of(read_configuration(moved), moved)
 
 
+def test_files_that_are_keys_are_named_as_the_others(place):
+    """As LoRA files with their scales; a mapping that is there stands for such an option."""
+    home = place / "home" / "ann"
+    out, file = home / "out" / "b.mp4", home / "song.mp3"
+    options = GenerateOptions(control={"pose": FRAMES}, prompt="a dancer")
+    options = options.model_copy(update={"motion": {str(file): 0.8}})
+    found = configuration(options, out)
+    assert found["options"]["motion"] == {"../song.mp3": 0.8} and str(place) not in json.dumps(
+        found
+    )
+    del found["files"]["control.pose"]
+    again = options_of(found, out)["motion"]
+    assert [Path(name).resolve() for name in again] == [file] and list(again.values()) == [0.8]
+
+
 def test_frames_in_memory_are_told_by_their_hash(place):
     out = place / "srv" / "b.mp4"
     one, same, other = (
         made(place, out, control={"pose": clip})["files"]["control.pose"]
         for clip in (FRAMES, FRAMES.copy(), FRAMES + 1)
     )
-    assert one == same != other and one["name"] == "in memory"
+    assert one == same != other
+    found = made(place, out, control={"pose": FRAMES})
+    with pytest.raises(InputError, match=r"control\.pose was in memory"):
+        options_of(found, out)
 
 
 @pytest.mark.parametrize("text", [None, "a comment", '{"a": 1}', "[1]", '{"options": {}}'])
