@@ -134,7 +134,8 @@ def _stamp(
     x1, y1 = min(high[0], width), min(high[1], height)
     if x0 >= x1 or y0 >= y1:
         return
-    ys, xs = np.mgrid[y0:y1, x0:x1].astype(np.float32) + 0.5
+    ys = np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5
+    xs = np.arange(x0, x1, dtype=np.float32)[None] + 0.5
     bone = (end - start).astype(np.float32)
     along = (xs - start[0]) * bone[0] + (ys - start[1]) * bone[1]
     along = np.clip(along / max(float(bone @ bone), 1e-6), 0, 1)

@@ -123,7 +123,7 @@ def _estimates(
     bar = tqdm(
         frames if box is None else (_resized(frame, box) for frame in frames),
         total=len(taken.indices), desc=f"extracting {preprocessor.name}", unit="frame",
-        disable=not progress,
+        disable=not progress, leave=False,
     )  # fmt: skip
     with bar:
         arrays = preprocessor.estimates(_each(bar), taken.fps)
