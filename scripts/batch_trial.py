@@ -110,7 +110,7 @@ def examine(folder: Path) -> dict[str, Any]:
         "begun_at_most": table.execute(per_job, ("running",)).fetchone()[0],
         "done_at_most": table.execute(per_job, ("done",)).fetchone()[0],
         "clips": len(list(folder.glob("*.mp4"))), "right": right,
-        "left_over": len(list((folder / "parts").glob("*"))),
+        "left_over": len(list(folder.glob(".*part-*"))),
     }  # fmt: skip
     table.close()
     return told

@@ -106,7 +106,8 @@ class Drive:
 
     def _task(self, job: Job) -> Task:
         suffix = Path(job.name).suffix
-        part = self._queue.folder.absolute() / "parts" / f"{job.id}-{job.claim}{suffix}"
+        # Beside its result, so that what the clip says of where its inputs lie stays true.
+        part = self._queue.folder.absolute() / f"{_PART}{job.id}-{job.claim}{suffix}"
         work = f"{self._storage}/{self._queue.folder.absolute().name}-{job.id}-{job.key[:8]}"
         return Task(job.name, job.options, str(part), work)
 
@@ -181,7 +182,7 @@ class Drive:
 
     def _recover(self) -> None:
         for job in self._queue.recover():
-            self._sweep(f"{job}-")
+            self._sweep(f"{_PART}{job}-")
             self._tell({"event": "recovered", "job": job})
 
     def _told(self, event: str, running: _Running, **more: Any) -> None:
@@ -195,11 +196,12 @@ class Drive:
 
     def _sweep(self, stem: str) -> None:
         """Removes the files of a task, or of a job's tasks; those of a worker that died half-way too."""
-        for path in (self._queue.folder / "parts").glob("*"):
-            if path.name.lstrip(".").startswith(stem):
-                path.unlink(missing_ok=True)
+        for path in self._queue.folder.glob(f".*{stem.lstrip('.')}*"):
+            if path.name.lstrip(".").startswith(stem.lstrip(".")):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+_PART = ".part-"  # what the names of files begin with that are being written
 _ANY_QUEUED = "SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1"
 
 

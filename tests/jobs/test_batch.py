@@ -74,10 +74,10 @@ def test_a_batch_whose_worker_is_killed(listed, tmp_path):
     assert [event["loaded"] for event in done.values()] == [True, False]
     assert set(done) == {"a.mp4", "b.mp4"} == {path.name for path in folder.glob("*.mp4")}
     hgc_video.generate(
-        tmp_path / "pose.mp4", PROMPT, num_frames=1, num_inference_steps=1, out=tmp_path / "own.mp4",
+        tmp_path / "pose.mp4", PROMPT, num_frames=1, num_inference_steps=1, out=folder / "own.mp4",
         progress=False,
     )  # fmt: skip
-    own = hashlib.sha256((tmp_path / "own.mp4").read_bytes()).hexdigest()
+    own = hashlib.sha256((folder / "own.mp4").read_bytes()).hexdigest()
     assert {event["digest"] for event in done.values()} == {own}
     shown = invoke("batch", source, "--status")
     assert shown.exit_code == 0 and "2 done, 1 set aside" in shown.stdout, shown.output

@@ -60,7 +60,7 @@ def batch(tmp_path, monkeypatch):
         told = []
         Drive(queue, engine, seen or told.append).run(stop or Stop())
         states = dict(queue.table.execute("SELECT name, state FROM jobs").fetchall())
-        assert engine.closed and not list((queue.folder / "parts").glob("*"))
+        assert engine.closed and not list(queue.folder.glob(".*part-*"))
         return [(e["event"], e.get("name", "")[:1]) for e in told if e["event"] != "step"], states
 
     run.queue = queue
