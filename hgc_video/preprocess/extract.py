@@ -24,7 +24,7 @@ from ..media.frame_choice import ALL, FrameChoice, plan_frames
 from ..media.frame_size import plan_size
 from ..media.frames import Frame, LazyFrames, VideoSource
 from ..media.video import VideoLike
-from .base import Estimates, Preprocessor
+from .base import Drawn, Estimates, Preprocessor
 from .kept import HeldEstimates, keep, kept
 from .registry import make_preprocessor
 
@@ -79,13 +79,7 @@ def extract_control(
     frames = _Frames(video, source, indices, rate, place)
     found = _estimates(preprocessor, frames, keep_found, progress)
     drawn = preprocessor.drawn(found, place, rate)
-    if drawn.num_empty > (1 - _RARE) * len(indices):
-        warnings.warn(
-            f"a person is found in {len(indices) - drawn.num_empty} of the {len(indices)} frames taken from "
-            f"{name_of(video)}; the others are black and steer nothing",
-            HGCVideoWarning,
-            stacklevel=2,
-        )
+    _tell_of_few(drawn, len(indices), name_of(video))
     held = len(indices) * size[0] * size[1] * 3 <= HELD_NBYTES
     return ControlClip(
         LazyFrames(drawn.frames, len(indices), *size, hold=held), rate, preprocessor.control,
@@ -93,6 +87,17 @@ def extract_control(
         num_bridged=drawn.num_bridged, num_empty=drawn.num_empty, num_people=drawn.num_people,
         keypoints=drawn.keypoints, taken=tuple(indices),
     )  # fmt: skip
+
+
+def _tell_of_few(drawn: Drawn, num_frames: int, name: str) -> None:
+    """Warns where a person is found in few of the frames."""
+    if drawn.num_empty > (1 - _RARE) * num_frames:
+        warnings.warn(
+            f"a person is found in {num_frames - drawn.num_empty} of the {num_frames} frames taken from "
+            f"{name}; the others are black and steer nothing",
+            HGCVideoWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from ..media.control import Placement
 from ..media.frames import Frame
 from ..media.skeleton import BODY, draw_people
 from .base import Drawn, Estimates, Preprocessor, drawn_field
-from .landmarks import PeopleFinder, mediapipe_version
+from .landmarks import PeopleFinder
+from .mediapipe_graphs import mediapipe_version
 from .people import Points, bridged, smoothed, tracks
 
 MAX_GAP_S = 0.5  # a detector misses a person for so long; longer, and nobody is there
