@@ -36,7 +36,7 @@ from tests import original_files as files
 from tests import tiny_pipelines as tiny
 from tests.cache.test_adapters import ip_adapter_weights
 
-PROMPT, STEPS, FRAMES, SIDE = "a dancer in a red shirt on a beach", 6, 3, 32
+PROMPT, STEPS, FRAMES, SIDE = "a dancer in a red shirt on a beach", 4, 2, 32
 KINDS = ("pose", "depth")
 
 
@@ -243,7 +243,7 @@ def test_a_folder_of_images_is_a_base(own, clips, tmp_path):
         ))  # fmt: skip
 
 
-LONG = "a dancer in a (red)1.4 shirt and blue trousers on a beach, " * 5
+LONG = "a dancer in a (red)1.4 shirt and blue trousers on a beach, " * 3
 
 
 def test_weights_and_long_prompts_are_read_by_compel_and_costed(own, clips, monkeypatch):
