@@ -6,7 +6,7 @@ Composes models and plan; knows nothing about tensors that hold numbers.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from .models.configurations import Configurations, known_model, known_models
 from .models.graph_store import GraphShape, graph_of
 from .models.load import controlnet_folder, read_facts
 from .options import CONTROL_KINDS
+from .plan.checkpoints import plan_checkpoints
 from .plan.memory.budget import MemoryPlan, choose_memory_plan, parse_nbytes
 from .plan.memory.windows import Windows
 from .plan.presets import Preset, resolve
@@ -40,6 +41,7 @@ def forecast(
     dtype_nbytes: int = 4,
     memory: str | int | None = None,
     throughput: str | None = None,
+    checkpoint_every_s: float | None = None,
 ) -> RunPlan:
     """The forecast for one clip; what is None is the model's own.
 
@@ -51,13 +53,17 @@ def forecast(
         throughput: what copies to host memory are weighed with against computing again: "40,20" for 40 T
             MACs and 20 GB a second, or "measured" to time this machine's GPU as a run does. None assumes a
             desktop GPU, so that the plan is the same on every machine.
+        checkpoint_every_s: also plan after which steps a run with a work folder is kept; `throughput` tells
+            how long its steps take.
 
     Raises:
         InputError: an unknown preset or control, a count or size that is not possible.
         ModelError: the model's configuration cannot be read.
     """
-    if throughput is not None and memory is None:
-        raise InputError("throughput weighs memory plans; give memory too")
+    if throughput is not None and memory is None and checkpoint_every_s is None:
+        raise InputError("throughput weighs memory plans and checkpoints; give one of these too")
+    if checkpoint_every_s is not None and not checkpoint_every_s >= 0:
+        raise InputError(f"checkpoint_every_s={checkpoint_every_s} is not possible; give 0 or more")
     counts = {"num_inference_steps": num_inference_steps, "num_frames": num_frames}
     for name, count in counts.items():
         if count is not None and count < 1:
@@ -81,10 +87,14 @@ def forecast(
         DTYPE_NBYTES if memory is not None else dtype_nbytes, convention,
     )  # fmt: skip
     graph = graph_of(scene.models, shape)
-    return plan_run(
+    planned = plan_run(
         chosen, graph, windows, evaluations=chosen.num_steps(num_inference_steps),
         asked=num_inference_steps, memory_plan=memory_plan,
     )  # fmt: skip
+    if checkpoint_every_s is None:
+        return planned
+    rate = planning_rates(throughput).macs_per_s
+    return replace(planned, checkpoints=plan_checkpoints(planned, rate, checkpoint_every_s))
 
 
 def _cut(

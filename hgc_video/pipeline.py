@@ -188,6 +188,8 @@ def generate(
 
         setup = RunSetup(options, chosen, tuple(clips), pipe, clock, facts, memory, context, first)
         run, frames = make_frames(setup, callback, progress, kept.keeper)
+        if kept.write_s:
+            clock.seconds["checkpoint"] = kept.write_s
         report = run.report()
         kept.finish(report)
     return Clip(frames=frames, fps=clips[0].fps, report=report, control=_shown(clips[0]))

@@ -1,5 +1,5 @@
-"""The command line: `hgc-video generate | resume | plan | policies | models | doctor`, and `calibrate | search |
-compare` for schedules.
+"""The command line: `hgc-video generate | resume | plan | policies | models | doctor`, and `calibrate |
+search | compare` for schedules.
 
 The edge of the package: reads options, prints, and turns errors into one line and an exit code: 2
 for what the user can mend, 1 for what we must, 130 for cancelled. Nobody imports it.

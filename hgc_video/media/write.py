@@ -107,7 +107,10 @@ def _write_mp4(path: Path, frames: Iterator[Frame], fps: float) -> None:
         # "h264" is this build's H.264 encoder: libx264 in the wheels, others elsewhere.
         stream = container.add_stream("h264", rate=Fraction(fps).limit_denominator(1001))
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "17", "preset": "medium"}
+        # x264's macroblock tree reads memory that was never written, at sizes up to 128 pixels at least, so
+        # that the same frames give other bytes in another process.
+        steady = {"x264-params": "mbtree=0"} if stream.codec_context.codec.name == "libx264" else {}
+        stream.options = {"crf": "17", "preset": "medium", **steady}
         context = stream.codec_context
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
