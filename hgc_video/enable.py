@@ -24,12 +24,13 @@ from .models.layout import Layout, read_layout
 from .models.rebuilt import probe_rebuilt
 from .models.state import ModelState
 from .models.supported_pipelines import (
-    Shape,
+    Batch,
     known_calls,
     num_evaluations,
     probe_pipeline,
-    read_shape,
+    read_batch,
 )
+from .plan.clip_shape import ClipShape
 from .plan.cost import full_cost
 from .plan.explain import StepSummary, summaries
 from .plan.graph import BlockGraph
@@ -138,8 +139,8 @@ class CacheHandle:
         self._outer: list[
             tuple[SchedulerListener, _Run | None]
         ] = []  # loops in whose callbacks it runs
-        self._graphs: dict[Shape, BlockGraph] = {}
-        self._plans: dict[tuple[Shape, int], Plan] = {}
+        self._graphs: dict[ClipShape, BlockGraph] = {}
+        self._plans: dict[tuple[ClipShape, int], Plan] = {}
         self._run: _Run | None = None
         self._models: tuple[Any, Any] = (None, None)
         self._seen: tuple[Layout, Any] | None = None
@@ -225,10 +226,10 @@ class CacheHandle:
         changed = self._state.changed(*_models(self.pipe))
         if changed:
             self._look()
-        shape = read_shape(self.pipe, latents, self._frames_axis, self._loop.num_tokens)
+        batch = read_batch(self.pipe, latents, self._frames_axis, self._loop.num_tokens)
         run = self._run
-        if step_index == 0 or run is None or run.ended or changed or run.shape != shape:
-            run = self._run = self._plan(shape, step_index)
+        if step_index == 0 or run is None or run.ended or changed or run.batch != batch:
+            run = self._run = self._plan(batch, step_index)
         run.at(step_index)
 
     def _step_ends(self) -> None:
@@ -240,23 +241,24 @@ class CacheHandle:
         the engine that carries it out returned."""
         assert self._run is not None and self._clock is not None
         self._loop.num_tokens = num_tokens
-        shape = replace(self._run.shape, num_tokens=num_tokens)
-        self._run = self._plan(shape, self._clock.index)
+        batch = self._run.batch
+        batch = replace(batch, clip=replace(batch.clip, num_tokens=num_tokens))
+        self._run = self._plan(batch, self._clock.index)
         self._run.at(self._clock.index)
         return self._run.engine
 
-    def _plan(self, shape: Shape, step_index: int) -> _Run:
+    def _plan(self, batch: Batch, step_index: int) -> _Run:
         left = num_evaluations(self.pipe) - step_index
         before = self._run
         earlier: tuple[Segment, ...] = ()
         if before is not None and not before.ended:
-            earlier = before.told()
+            earlier = before.segments()
             before.end()
-        graph = self._graph(shape)
-        engine = self._engine(before, graph, self._planned(shape, left))
-        return _Run(self._models, shape, graph, engine, step_index, left, earlier)
+        graph = self._graph(batch.clip)
+        engine = self._engine(before, graph, self._planned(batch.clip, left))
+        return _Run(self._models, batch, graph, engine, step_index, left, earlier)
 
-    def _planned(self, shape: Shape, length: int) -> Plan:
+    def _planned(self, shape: ClipShape, length: int) -> Plan:
         key = (shape, length)
         if key not in self._plans:
             self._plans[key] = self.preset.schedule(self._graph(shape), length)
@@ -276,13 +278,11 @@ class CacheHandle:
         engine.enable(*self._models)
         return engine
 
-    def _graph(self, shape: Shape) -> BlockGraph:
+    def _graph(self, shape: ClipShape) -> BlockGraph:
         if shape not in self._graphs:
             self._graphs[shape] = build_graph(
-                *self._models, num_frames=shape.num_frames, height=shape.height, width=shape.width,
-                num_tokens=shape.num_tokens, branches=shape.branches,
-                dtype_nbytes=self.pipe.unet.dtype.itemsize,
-            )  # fmt: skip
+                *self._models, shape, dtype_nbytes=self.pipe.unet.dtype.itemsize
+            )
         return self._graphs[shape]
 
 
@@ -290,10 +290,10 @@ class _Run:
     """One run of the pipeline's loop, or what was left of it when guidance was dropped."""
 
     def __init__(
-        self, models: tuple[Any, Any], shape: Shape, graph: BlockGraph, engine: Engine | None, first: int,
+        self, models: tuple[Any, Any], batch: Batch, graph: BlockGraph, engine: Engine | None, first: int,
         length: int, earlier: tuple[Segment, ...],
     ) -> None:  # fmt: skip
-        self.models, self.shape, self.graph, self.engine = models, shape, graph, engine
+        self.models, self.batch, self.graph, self.engine = models, batch, graph, engine
         self.first, self.length, self.ended = first, length, False
         self._begun = 0
         self._earlier, self._parts = earlier, earlier
@@ -319,13 +319,13 @@ class _Run:
     def end(self) -> None:
         """The loop is done: takes the wrappers off and frees the tensors; the report keeps what was done."""
         if not self.ended:
-            self._parts, self.ended = self.told(), True
+            self._parts, self.ended = self.segments(), True
             if self.engine is not None:
                 self.engine.disable()
 
     def report(self, pipeline: str, preset: str) -> CacheReport:
         """What was done so far."""
-        parts = self._parts if self.ended else self.told()
+        parts = self._parts if self.ended else self.segments()
         uncached: dict[str, int] = {}
         spent: dict[str, int] = {}
         rows: list[StepSummary] = []
@@ -334,7 +334,7 @@ class _Run:
                 for name, macs in added.items():
                     totals[name] = totals.get(name, 0) + macs
             rows += [replace(row, step=part.first + row.step) for row in part.steps]
-        shape = self.shape
+        shape = self.batch.clip
         return CacheReport(
             schedules=tuple(part.schedule for part in parts), pipeline=pipeline, preset=preset,
             num_inference_steps=self.first + self.length,
@@ -343,11 +343,12 @@ class _Run:
             steps=tuple(rows),
         )  # fmt: skip
 
-    def told(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[Segment, ...]:
         """What this and what went before it in the same loop did."""
         done = self._begun if self.engine is None else len(self.engine.log.executed)
-        clips = self.shape.rows // self.shape.num_frames
-        full = {k: v * clips for k, v in full_cost(self.graph, done).by_part().items()}
+        full = {
+            k: v * self.batch.num_clips for k, v in full_cost(self.graph, done).by_part().items()
+        }
         if self.engine is None:
             stock = Off()(self.graph, done)
             rows = summaries(self.graph, stock)

@@ -130,8 +130,8 @@ def _wanted(fault: ErrorDetails) -> str:
     """What a validation error says is allowed, as half a sentence."""
     kind = fault["type"]
     if kind in _BOUNDS:
-        bound, told = _BOUNDS[kind]
-        return told.format(fault["ctx"][bound])
+        bound, message = _BOUNDS[kind]
+        return message.format(fault["ctx"][bound])
     if kind == "string_too_short":
         return "a text that is not empty"
     if kind.partition("_")[0] in _KINDS:

@@ -76,11 +76,11 @@ def _same_file(one: Path, other: Path) -> bool:
         return False
 
 
-def own_folder(told: str | os.PathLike[str] | None = None) -> Path:
-    """Where the package keeps what it measures: as told, or $HGC_VIDEO_HOME, or `hgc_video` in
+def own_folder(given_folder: str | os.PathLike[str] | None = None) -> Path:
+    """Where the package keeps what it measures: the folder given, or $HGC_VIDEO_HOME, or `hgc_video` in
     $XDG_CACHE_HOME, which is ~/.cache unless it is set."""
-    if told is not None:
-        return user_path(told)
+    if given_folder is not None:
+        return user_path(given_folder)
     if own := os.environ.get("HGC_VIDEO_HOME"):
         return user_path(own)
     caches = Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -14,16 +14,17 @@ from .errors import InputError, ModelError, nearest
 from .measure.device_speed import planning_rates
 from .media.frame_size import plan_size
 from .models.configurations import Configurations, known_model, known_models
-from .models.graph_store import GraphShape, graph_of
+from .models.graph_store import graph_of
 from .models.load import controlnet_folder, read_facts
 from .options import CONTROL_KINDS
 from .plan.checkpoints import plan_checkpoints
+from .plan.clip_shape import ClipShape
 from .plan.memory.budget import MemoryPlan, choose_memory_plan, parse_nbytes
 from .plan.memory.windows import Windows
 from .plan.presets import Preset, resolve
 from .plan.run_plan import RunPlan, plan_run
 from .sampling.kept_numbers import DTYPE_NBYTES, KeptNumbers
-from .sampling.predict_peak import PeakModel, Scale
+from .sampling.predict_peak import PeakModel, RunScale
 
 
 def forecast(
@@ -70,7 +71,7 @@ def forecast(
             raise InputError(f"{name}={count} is not possible; give at least 1")
     chosen = resolve(preset, model)
     scene = _scene(model, control, height, width, num_controlnets)
-    frames, branches = num_frames or scene.num_frames, 2 if guided else 1
+    frames, branches = num_frames or scene.clip.num_frames, 2 if guided else 1
     if scene.models.temporal and frames > scene.max_frames:
         raise InputError(
             f"num_frames={frames} is beyond the {scene.max_frames} that {model} makes; ask for less"
@@ -78,15 +79,13 @@ def forecast(
     memory_plan = (
         None
         if memory is None
-        else _cut(scene, chosen, frames, branches, num_inference_steps, memory, throughput)
+        else _memory_plan(scene, chosen, frames, branches, num_inference_steps, memory, throughput)
     )
     length = memory_plan.context if memory_plan else min(frames, scene.max_frames)
     windows = Windows(frames, length, length // 4)
-    shape = GraphShape(
-        windows.plain[0].length, scene.height, scene.width, scene.num_tokens, branches,
-        DTYPE_NBYTES if memory is not None else dtype_nbytes, convention,
-    )  # fmt: skip
-    graph = graph_of(scene.models, shape)
+    shape = replace(scene.clip, num_frames=windows.plain[0].length, branches=branches)
+    nbytes = DTYPE_NBYTES if memory is not None else dtype_nbytes
+    graph = graph_of(scene.models, shape, nbytes, convention)
     planned = plan_run(
         chosen, graph, windows, evaluations=chosen.num_steps(num_inference_steps),
         asked=num_inference_steps, memory_plan=memory_plan,
@@ -97,35 +96,30 @@ def forecast(
     return replace(planned, checkpoints=plan_checkpoints(planned, rate, checkpoint_every_s))
 
 
-def _cut(
+def _memory_plan(
     scene: _Scene, preset: Preset, num_frames: int, branches: int, steps: int, memory: str | int,
     throughput: str | None,
 ) -> MemoryPlan:  # fmt: skip
     whole = scene.models.temporal  # it makes a clip in no windows, decoded together
     if not whole and scene.models.unet_class != "UNetMotionModel":
         raise InputError("memory is planned for video models only; leave --memory out")
-    measures = Scale(
-        num_frames, scene.height, scene.width, scene.num_tokens, branches, preset.num_steps(steps),
-        scene.factor,
-    )  # fmt: skip
-    trials = KeptNumbers(scene.models, measures)
-    predict = PeakModel(trials, scene.text_encoder_params * DTYPE_NBYTES, measures, preset)
+    clip = replace(scene.clip, num_frames=num_frames, branches=branches)
+    scale = RunScale(clip, preset.num_steps(steps), scene.factor)
+    trials = KeptNumbers(scene.models, scale)
+    predict = PeakModel(trials, scene.text_encoder_params * DTYPE_NBYTES, scale, preset)
     return choose_memory_plan(
         predict, num_frames=num_frames, max_frames=scene.max_frames,
-        num_positions=measures.num_positions, rates=planning_rates(throughput), budget=parse_nbytes(memory),
+        num_positions=clip.num_positions, rates=planning_rates(throughput), budget=parse_nbytes(memory),
         **({"context": num_frames, "decoded": num_frames} if whole else {}),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """The models' configurations, and a clip's measures: frames, latent height and width, tokens."""
+    """The models' configurations, and the clip that they make unless told otherwise."""
 
     models: Configurations
-    num_frames: int
-    height: int
-    width: int
-    num_tokens: int
+    clip: ClipShape
     max_frames: int
     factor: int
     text_encoder_params: int
@@ -150,10 +144,8 @@ def _known_scene(
         if pixels < 64 or pixels % 64:
             raise InputError(f"{name}={pixels} is not possible; give a multiple of 64")
     factor = known.latent_factor
-    return _Scene(
-        models, known.num_frames, rows // factor, columns // factor, known.num_tokens,
-        known.num_frames, factor, known.text_encoder_params,
-    )  # fmt: skip
+    clip = ClipShape(known.num_frames, rows // factor, columns // factor, known.num_tokens)
+    return _Scene(models, clip, known.num_frames, factor, known.text_encoder_params)
 
 
 def _folder_scene(
@@ -172,9 +164,8 @@ def _folder_scene(
     reader = _config(facts.folder / ("image_encoder" if facts.from_image else "text_encoder"))
     tokens = 1 if facts.from_image else reader["max_position_embeddings"]
     frames = facts.max_frames
-    return _Scene(
-        models, frames, rows // factor, columns // factor, tokens, frames, factor, _params(reader)
-    )
+    clip = ClipShape(frames, rows // factor, columns // factor, tokens)
+    return _Scene(models, clip, frames, factor, _params(reader))
 
 
 def _params(reader: dict[str, Any]) -> int:

@@ -20,6 +20,7 @@ import torch
 from hgc_video.cache.engine import Engine
 from hgc_video.models.graph_builder import build_graph
 from hgc_video.models.load import default_guidance_scale, load_pipeline
+from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.cost import full_cost
 from hgc_video.plan.presets import resolve
 from hgc_video.sampling.conditioning import TextConditioning
@@ -60,9 +61,8 @@ class Bench:
         channels = self.pipe.unet.config.in_channels
         self.noise = torch.randn(1, channels, num_frames, height, width, **options)
         self.graph = build_graph(
-            self.pipe.unet, self.pipe.controlnet, num_frames=num_frames, height=height, width=width,
-            num_tokens=tokens,
-        )  # fmt: skip
+            self.pipe.unet, self.pipe.controlnet, ClipShape(num_frames, height, width, tokens)
+        )
 
     def row(self, method: str, pairs: int) -> Row:
         """The ratios of a method."""

@@ -33,13 +33,14 @@ from hgc_video.measure.peak_memory import PeakMemory
 from hgc_video.models.configurations import KnownModel, known_model, model_class
 from hgc_video.models.dry_run import added_inputs
 from hgc_video.models.graph_builder import build_graph
+from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.cost import full_cost
 from hgc_video.plan.memory.budget import Chunks
 from hgc_video.plan.memory.windows import Windows, windowed
 from hgc_video.plan.presets import Preset, resolve
 from hgc_video.sampling.conditioning import Conditioning, ImageConditioning, TextConditioning
 from hgc_video.sampling.loop import ControlledUNet, denoise
-from hgc_video.sampling.predict_peak import PeakModel, Scale
+from hgc_video.sampling.predict_peak import PeakModel, RunScale
 from hgc_video.sampling.trial_step import TrialRuns
 
 METHODS = (
@@ -158,9 +159,9 @@ class Bench:
 
     def predicted(self, preset: Preset, windows: Windows) -> int:
         """The planner's peak of the loop for the whole clip or its windows, VAE and text encoder left out."""
-        scale = Scale(
-            windows.num_frames, self.height, self.width, self.known.num_tokens, 2,
-            preset.num_steps(self.steps), self.known.latent_factor, windows.overlap,
+        scale = RunScale(
+            self.shape(windows.num_frames), preset.num_steps(self.steps), self.known.latent_factor,
+            windows.overlap,
         )  # fmt: skip
         vae = self.known.build_vae()
         parts = (self.unet, self.controlnet, vae)
@@ -171,10 +172,12 @@ class Bench:
 
     def graph(self, windows: Windows) -> Any:
         """The block graph of a window."""
-        return build_graph(
-            self.unet, self.controlnet, num_frames=windows.plain[0].length, height=self.height,
-            width=self.width, num_tokens=self.known.num_tokens, dtype_nbytes=self.dtype.itemsize,
-        )  # fmt: skip
+        shape = self.shape(windows.plain[0].length)
+        return build_graph(self.unet, self.controlnet, shape, dtype_nbytes=self.dtype.itemsize)
+
+    def shape(self, num_frames: int) -> ClipShape:
+        """The shape of a clip of so many frames."""
+        return ClipShape(num_frames, self.height, self.width, self.known.num_tokens)
 
     def inputs(self, num_frames: int) -> tuple[Conditioning, torch.Tensor]:
         """Text or image, control and noise of random numbers, always the same."""

@@ -3,8 +3,9 @@
     python scripts/ship_graphs.py                                  # everything: many minutes
     python scripts/ship_graphs.py --only puppet --only sd15        # the files of other models stay
 
-Graphs that are shipped are built anew. Then it plans what is to be answered at once, with nothing shipped, and ships what the plans had to make. What it
-made before with the same code, in --work, is not made again, so that a run that broke off goes on.
+Graphs that are shipped are built anew. Then it plans what is to be answered at once, with nothing shipped,
+and ships what the plans had to make. What it made before with the same code, in --work, is not made again, so
+that a run that broke off goes on.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from hgc_video.errors import InputError
 from hgc_video.files import package_data
 from hgc_video.forecast import forecast
 from hgc_video.models import kept_data
-from hgc_video.models.configurations import Configurations, known_model, known_models
-from hgc_video.models.graph_store import GraphShape, graph_of
+from hgc_video.models.configurations import known_model, known_models
+from hgc_video.models.graph_store import graph_of, of_request
 from hgc_video.plan.presets import PRESETS
 
 PUPPET = "puppet"
@@ -51,8 +52,7 @@ def build_shipped_graphs(shipped: list[tuple[dict[str, Any], Any]]) -> None:
     """Builds every graph that is shipped from its models as they are now."""
     for request, _ in shipped:
         if request["kind"] == "graph":
-            models = Configurations(request["unet"], tuple(request["controlnets"]), {})
-            graph_of(models, GraphShape(**request["shape"]))
+            graph_of(*of_request(request))
 
 
 def main() -> None:

@@ -277,6 +277,16 @@ def test_what_goes_in_is_never_overwritten_nor_the_clip_by_its_report(pose_clip,
     assert list(folder.iterdir()) == []
 
 
+def test_lengths_that_are_no_numbers_are_one_line(tmp_path):
+    calibration = Path("configs/puppet-calibration.yaml").absolute()
+    out = tmp_path / "out.yaml"
+    done = invoke(
+        "search", "--calibration", calibration, "--budget", 0.5, "--out", out, "--lengths", "1,x"
+    )
+    assert done.exit_code == 2
+    assert '--lengths has "x"' in done.output and not list(tmp_path.iterdir())
+
+
 def test_what_compare_and_search_write_is_not_what_they_read(tmp_path):
     listed = tmp_path / "samples.yaml"
     listed.write_text("[]")

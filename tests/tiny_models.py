@@ -15,6 +15,7 @@ from diffusers import (
 
 from hgc_video.cache.residual_inputs import residual_inputs
 from hgc_video.models.svd_controlnet import SpatioTemporalControlNetModel
+from hgc_video.plan.clip_shape import ClipShape
 
 TOKENS, TEXT_WIDTH, FRAMES, SIZE = 7, 16, 3, 8
 
@@ -207,9 +208,8 @@ def graph_of(clip: Clip):
     from hgc_video.models.graph_builder import build_graph
 
     return build_graph(
-        clip.unet, clip.controlnet, num_frames=FRAMES, height=SIZE, width=SIZE, num_tokens=clip.tokens,
-        branches=clip.branches,
-    )  # fmt: skip
+        clip.unet, clip.controlnet, ClipShape(FRAMES, SIZE, SIZE, clip.tokens, clip.branches)
+    )
 
 
 CLIPS = {

@@ -35,17 +35,17 @@ class Inputs:
         The same tensor of the same version is not read: that would wait for the device. One that was put
         in its place is, as it may be an equal one.
         """
-        told = {
+        given = {
             n: v
             for name, value in call.items()
             if name not in _OF_A_STEP
             for n, v in _leaves(name, value)
         }
         before = self._seen.get(model)
-        same = before is not None and before.keys() == told.keys()
-        if same and before is not None and all(before[n].still(v) for n, v in told.items()):
+        same = before is not None and before.keys() == given.keys()
+        if same and before is not None and all(before[n].still(v) for n, v in given.items()):
             return False
-        self._seen[model] = {name: _Seen(value) for name, value in told.items()}
+        self._seen[model] = {name: _Seen(value) for name, value in given.items()}
         return before is not None
 
 

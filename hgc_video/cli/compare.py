@@ -90,12 +90,15 @@ def compare(
                 shown = {word: frames_of(task, word, 0, 0) for word in ["off", *words]}
         found = rows(figures)
         typer.echo(markdown(found))
-        told = f"{clips} clips of {num_frames} frames, {seeds} noises, {num_inference_steps} steps, {model}"
-        told += f", {scheduler}" * bool(scheduler)
+        setting = f"{clips} clips of {num_frames} frames, {seeds} noises, "
+        setting += f"{num_inference_steps} steps, {model}"
+        setting += f", {scheduler}" * bool(scheduler)
         if out_json is not None:
-            write_text(out_json, json.dumps({"task": told, "figures": figures}, indent=1) + "\n")
+            write_text(out_json, json.dumps({"task": setting, "figures": figures}, indent=1) + "\n")
         if out_html is not None:
             from ..evaluate.page import page
 
-            caption = f"{told}. Error bars: spread over clips and noises. Bold: nothing beats it."
+            caption = (
+                f"{setting}. Error bars: spread over clips and noises. Bold: nothing beats it."
+            )
             write_text(out_html, page(found, shown, title="hgc_video compare", caption=caption))

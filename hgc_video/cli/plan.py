@@ -73,7 +73,7 @@ def plan(
         from ..forecast import forecast
 
         chosen = policy or ["balanced"]
-        told = [
+        made = [
             forecast(
                 model=model, control=control, preset=preset, num_controlnets=controlnet,
                 num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
@@ -83,10 +83,10 @@ def plan(
             for preset in chosen
         ]  # fmt: skip
         if as_json:
-            texts = [one.to_json() for one in told]
+            texts = [one.to_json() for one in made]
             typer.echo(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
             return
-        for preset, one in zip(chosen, told, strict=True):
+        for preset, one in zip(chosen, made, strict=True):
             if len(chosen) > 1:
                 typer.secho(preset, bold=True)
             typer.echo(str(one if step is None else one.explain(step)))
@@ -132,9 +132,9 @@ def models(context: typer.Context) -> None:
         facts = read_facts(EMBEDDED)
         side = round(facts.default_area**0.5)
         downloads = "".join(
-            f"{told.name:<22} {told.about}: {', '.join(told.controlnets)}; {told.num_inference_steps} steps, "
-            f"guidance {told.guidance_scale:g} (downloaded at first use)\n"
-            for told in map(model_preset, model_presets())
+            f"{made.name:<22} {made.about}: {', '.join(made.controlnets)}; {made.num_inference_steps} steps, "
+            f"guidance {made.guidance_scale:g} (downloaded at first use)\n"
+            for made in map(model_preset, model_presets())
         )
         typer.echo(
             f"{EMBEDDED}    embedded, nothing to download: {side}x{side}, up to "

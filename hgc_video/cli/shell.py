@@ -72,9 +72,9 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
     except Exception as error:
         if context.obj:
             raise
-        told = " ".join(str(error).split())[:300]
+        text = " ".join(str(error).split())[:300]
         typer.echo(
-            f"internal error: {type(error).__name__}: {told} (hgc-video --debug shows where)",
+            f"internal error: {type(error).__name__}: {text} (hgc-video --debug shows where)",
             err=True,
         )
         raise typer.Exit(1) from None

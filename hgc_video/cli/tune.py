@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError
 from .shell import app, errors_in_one_line, quiet_libraries
 
 _FIRST_SAMPLE = 6000  # of the embedded model's clips: far from those of any evaluation
@@ -126,7 +127,7 @@ def search(
         from ..evaluate.trials import SampleSet
         from ..plan.policies.searched import load_coded_schedule
         from ..plan.search.hill_climb import Space
-        from ..tune.search import SearchConfig, told
+        from ..tune.search import SearchConfig, with_origin
         from ..tune.search import search as find
 
         measured = load_calibration(calibration)
@@ -134,13 +135,26 @@ def search(
         source = SampleSet(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
         task = SearchConfig(
             source, steps, budget, converged_steps,
-            tuple(float(length) for length in lengths.split(",")),
+            _numbers("--lengths", lengths),
             Space(letters, slopes, gates, online), judgements, jobs, seed,
             (load_coded_schedule(start),) if start is not None else (),
         )  # fmt: skip
         found = find(task, measured, memory=memory, log=typer.echo)
-        told(found, task, measured, name).save(out)
+        with_origin(found, task, measured, name).save(out)
         typer.echo(
             f"schedule      {out}: {100 * (1 - found.share):.1f} % saved at {found.closeness_db:.1f} dB "
             f"(planned {found.planned_db:.1f}, uniform {found.uniform_db:.1f})"
         )
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    """The numbers of a list with commas; InputError names the part that is none."""
+    found = []
+    for part in text.split(","):
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise InputError(
+                f'{option} has "{part}", which is no number; give numbers with commas between, as 1,1.6'
+            ) from None
+    return tuple(found)

@@ -107,8 +107,8 @@ def _table(text: str) -> str:
 
 def _line(line: str, tag: str) -> str:
     cells = [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
-    told = [
+    columns = [
         f"<b>{html.escape(c.strip('*'))}</b>" if c.startswith("**") else html.escape(c)
         for c in cells
     ]
-    return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in told) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in columns) + "</tr>"

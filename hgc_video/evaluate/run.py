@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from .jobs import workers
 from .measure import CompareConfig, Networks, measure
 from .methods import controls, make_method
+from .results_file import ResultsFile
 from .trials import kept_trials, trials
 
 
@@ -46,7 +46,6 @@ def _compared(
     log(
         f"{len(words)} methods on {task.source.count} clips with {task.seeds} noises: {len(todo)} to run"
     )
-    memory.parent.mkdir(parents=True, exist_ok=True)
     with workers(jobs) as each:
         each(partial(_job, task, memory), todo)
     known = _known(memory, task)
@@ -56,29 +55,27 @@ def _compared(
 def _job(task: CompareConfig, memory: Path, job: tuple[list[str], int, int]) -> None:
     words, clip, seed = job
     found = measure(task, words, clip, seed)
-    lines = [json.dumps({"task": _setting(task), **figures}) + "\n" for figures in found]
-    with memory.open("a") as file:  # one write of whole lines: jobs append beside each other
-        file.write("".join(lines))
+    ResultsFile(memory).add(_setting(task), found)
 
 
 def _known(memory: Path, task: CompareConfig) -> dict[tuple[str, int, int], dict[str, Any]]:
-    if not memory.is_file():
-        return {}
-    known = {}
-    for line in memory.read_text().splitlines():
-        told = json.loads(line)
-        wanted = told["clip"] < task.source.count and told["seed"] < task.seeds
-        if told.pop("task") == _setting(task) and wanted:
-            known[told["method"], told["clip"], told["seed"]] = told
-    return known
+    return {
+        (figures["method"], figures["clip"], figures["seed"]): figures
+        for figures in ResultsFile(memory).read(_setting(task))
+        if figures["clip"] < task.source.count and figures["seed"] < task.seeds
+    }
 
 
 def _setting(task: CompareConfig) -> str:
     source = task.source
     return (
-        f"{source.model} {source.listed} {source.first} {source.num_frames} "
-        f"{task.num_inference_steps} {task.converged_steps} {source.scheduler}"
-    ).rstrip() + _judged_by(task.networks)
+        "compare "
+        + (
+            f"{source.model} {source.listed} {source.first} {source.num_frames} "
+            f"{task.num_inference_steps} {task.converged_steps} {source.scheduler}"
+        ).rstrip()
+        + _judged_by(task.networks)
+    )
 
 
 def _judged_by(networks: Networks) -> str:

@@ -71,12 +71,12 @@ def read_samples(path: Path) -> list[Sample]:
         listed = yaml.safe_load(user_path(path).read_text())
         return [
             Sample(
-                str(path.parent / told["control"]),
-                str(told.get("kind", "pose")),
-                str(told["prompt"]),
-                int(told.get("seed", 0)),
+                str(path.parent / entry["control"]),
+                str(entry.get("kind", "pose")),
+                str(entry["prompt"]),
+                int(entry.get("seed", 0)),
             )
-            for told in listed
+            for entry in listed
         ]
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -178,7 +178,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SampleSet:
-    """Where trials come from, in plain values that a worker process can be told: a model, a file of
+    """Where trials come from, as plain values that a worker process can be given: a model, a file of
     samples or the number of the embedded model's first one, how many, frames of each, a scheduler of
     diffusers by its class name ("": the model's own), and where and in which precision the model is loaded,
     as `load_pipeline` takes it (device None: the fastest here)."""

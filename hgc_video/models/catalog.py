@@ -64,19 +64,19 @@ def preset_file(name: str) -> Path:
 
 def model_preset(name: str) -> ModelPreset:
     """The preset of a name that `model_presets` lists."""
-    told = yaml.safe_load(preset_file(name).read_text())
-    lora = told.pop("lora", None)
+    fields = yaml.safe_load(preset_file(name).read_text())
+    lora = fields.pop("lora", None)
     scale = float(lora.pop("scale", 1.0)) if lora else 1.0
-    adapter = told.pop("motion_adapter", None)
+    adapter = fields.pop("motion_adapter", None)
     return ModelPreset(
-        name=name, base=_part(told.pop("base")), motion_adapter=_part(adapter) if adapter else None,
-        controlnets={kind: _part(part) for kind, part in told.pop("controlnets").items()},
-        lora=_part(lora) if lora else None, lora_scale=scale, **{"scheduler": {}, **told},
+        name=name, base=_part(fields.pop("base")), motion_adapter=_part(adapter) if adapter else None,
+        controlnets={kind: _part(part) for kind, part in fields.pop("controlnets").items()},
+        lora=_part(lora) if lora else None, lora_scale=scale, **{"scheduler": {}, **fields},
     )  # fmt: skip
 
 
-def _part(told: dict[str, Any]) -> Part:
-    return Part(**{**told, "folders": tuple(told.get("folders", ()))})
+def _part(fields: dict[str, Any]) -> Part:
+    return Part(**{**fields, "folders": tuple(fields.get("folders", ()))})
 
 
 def load_preset(
@@ -100,12 +100,12 @@ def load_preset(
     lora = fetch(preset.lora, offline=offline) if preset.lora else None
     options = loading_options(device, dtype)
     controlnets = [diffusers.ControlNetModel.from_pretrained(net, **options) for net in nets]
-    told = dict(preset.scheduler)
-    scheduler = getattr(diffusers, told.pop("_class_name"))
+    fields = dict(preset.scheduler)
+    scheduler = getattr(diffusers, fields.pop("_class_name"))
     pipe = diffusers.AnimateDiffControlNetPipeline.from_pretrained(
         base, motion_adapter=_adapter(adapter, options),
         controlnet=controlnets[0] if len(controlnets) == 1 else controlnets,
-        scheduler=scheduler.from_pretrained(base, subfolder="scheduler", local_files_only=True, **told),
+        scheduler=scheduler.from_pretrained(base, subfolder="scheduler", local_files_only=True, **fields),
         **options,
     )  # fmt: skip
     if lora is not None:

@@ -1,18 +1,26 @@
-"""Runs a model once on the meta device and notes what every module of it costs; no weights."""
+"""Runs a model once on the meta device and notes what every module of it costs; no weights.
+
+That depends on the model's configuration and the clip's size alone, and is done once for each in a process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..measure.macs import MacCounter
+from ..plan.clip_shape import ClipShape
 from .probe import TEMPORAL_CONTROLNET, TEMPORAL_UNET, is_a
-from .windowed import window_like
+from .windowed import inner_calls, window_like
+
+_MAX_SEEN = 64  # models of a size; a graph of a large one is a few hundred KiB
 
 
 @dataclass
@@ -24,72 +32,93 @@ class Seen:
     shapes: dict[str, torch.Size] = field(default_factory=dict)
 
 
+_DryRun = Callable[[Any, ClipShape], Seen]
+
+
 @dataclass(frozen=True)
-class Size:
-    """One clip of one guidance branch: frames, latent height and width, tokens of the prompt."""
+class _Asked:
+    """What a dry run depends on. The model is any of that class and configuration; it is not kept alive."""
 
-    num_frames: int
-    height: int
-    width: int
-    num_tokens: int
+    kind: type
+    config: str
+    inner_calls: tuple[Any, ...]
+    shape: ClipShape
+    model: Callable[[], Any] = field(compare=False)
 
 
+def _once(dry_run: _DryRun) -> _DryRun:
+    """Runs for models of one configuration and shape once; nobody changes what was seen."""
+
+    @lru_cache(_MAX_SEEN)
+    def seen(asked: _Asked) -> Seen:
+        return dry_run(asked.model(), asked.shape)
+
+    def kept(model: Any, shape: ClipShape) -> Seen:
+        inner = getattr(model, "_orig_mod", model)
+        config = repr(sorted(item for item in inner.config.items() if not item[0].startswith("_")))
+        return seen(_Asked(type(inner), config, inner_calls(inner), shape, weakref.ref(model)))
+
+    return kept
+
+
+@_once
 @torch.no_grad()
-def dry_run_unet(unet: Any, size: Size) -> Seen:
-    """What a UNet does for one clip."""
-    copy, f = on_meta(unet), size.num_frames
+def dry_run_unet(unet: Any, shape: ClipShape) -> Seen:
+    """What a UNet does for one clip of one guidance branch."""
+    copy, f = on_meta(unet), shape.num_frames
     channels = unet.config.in_channels
-    frame = (size.height, size.width)
+    frame = (shape.height, shape.width)
     with _watching(copy) as seen:
         if is_a(unet, TEMPORAL_UNET):
-            copy(*_temporal_inputs(unet, size))
+            copy(*_temporal_inputs(unet, shape))
         elif is_a(unet, "UNetMotionModel"):
             added = added_inputs(unet, 1)
-            copy(_meta(1, channels, f, *frame), _meta().long(), _text(unet, f, size), **added)
+            copy(_meta(1, channels, f, *frame), _meta().long(), _text(unet, f, shape), **added)
         else:
             copy(
                 _meta(f, channels, *frame),
                 _meta().long(),
-                _text(unet, f, size),
+                _text(unet, f, shape),
                 **added_inputs(unet, f),
             )
     return seen
 
 
+@_once
 @torch.no_grad()
-def dry_run_controlnet(net: Any, size: Size) -> Seen:
-    """What a ControlNet does for one clip."""
+def dry_run_controlnet(net: Any, shape: ClipShape) -> Seen:
+    """What a ControlNet does for one clip of one guidance branch."""
     if is_a(net, "SparseControlNetModel"):
-        return _dry_run_sparse(net, size)
-    copy, f = on_meta(net), size.num_frames
+        return _dry_run_sparse(net, shape)
+    copy, f = on_meta(net), shape.num_frames
     factor = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
-    hint = _meta(f, net.config.conditioning_channels, size.height * factor, size.width * factor)
-    latents = _meta(f, net.config.in_channels, size.height, size.width)
+    hint = _meta(f, net.config.conditioning_channels, shape.height * factor, shape.width * factor)
+    latents = _meta(f, net.config.in_channels, shape.height, shape.width)
     with _watching(copy) as seen:
         if is_a(net, TEMPORAL_CONTROLNET):
-            copy(*_temporal_inputs(net, size), hint[None])
+            copy(*_temporal_inputs(net, shape), hint[None])
         else:
-            copy(latents, _meta().long(), _text(net, f, size), hint, **added_inputs(net, f))
+            copy(latents, _meta().long(), _text(net, f, shape), hint, **added_inputs(net, f))
     return seen
 
 
-def _temporal_inputs(model: Any, size: Size) -> tuple[torch.Tensor, ...]:
+def _temporal_inputs(model: Any, shape: ClipShape) -> tuple[torch.Tensor, ...]:
     """Latents (1 f c h w), timestep, context and added ids of a spatio-temporal model."""
-    latents = _meta(1, size.num_frames, model.config.in_channels, size.height, size.width)
-    return latents, _meta().long(), _text(model, 1, size), _meta(1, 3)
+    latents = _meta(1, shape.num_frames, model.config.in_channels, shape.height, shape.width)
+    return latents, _meta().long(), _text(model, 1, shape), _meta(1, 3)
 
 
-def _dry_run_sparse(net: Any, size: Size) -> Seen:
+def _dry_run_sparse(net: Any, shape: ClipShape) -> Seen:
     """What a SparseCtrl does for one clip: its control comes as a clip too, at the latents' size where
     it is encoded by the VAE, and with a mask of the frames that are given."""
-    copy, f = on_meta(net), size.num_frames
+    copy, f = on_meta(net), shape.num_frames
     simple = isinstance(copy.controlnet_cond_embedding, nn.Conv2d)
     factor = 1 if simple else 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
-    frame = (size.height * factor, size.width * factor)
-    latents = _meta(1, net.config.in_channels, f, size.height, size.width)
+    frame = (shape.height * factor, shape.width * factor)
+    latents = _meta(1, net.config.in_channels, f, shape.height, shape.width)
     hint, mask = _meta(1, net.config.conditioning_channels, f, *frame), _meta(1, 1, f, *frame)
     with _watching(copy) as seen:
-        copy(latents, _meta().long(), _text(net, f, size), hint, conditioning_mask=mask)
+        copy(latents, _meta().long(), _text(net, f, shape), hint, conditioning_mask=mask)
     return seen
 
 
@@ -149,9 +178,9 @@ def _watching(model: nn.Module) -> Iterator[Seen]:
                 handle.remove()
 
 
-def _text(model: Any, rows: int, size: Size) -> torch.Tensor:
+def _text(model: Any, rows: int, shape: ClipShape) -> torch.Tensor:
     width = model.config.cross_attention_dim
-    return _meta(rows, size.num_tokens, width if isinstance(width, int) else width[0])
+    return _meta(rows, shape.num_tokens, width if isinstance(width, int) else width[0])
 
 
 def _meta(*shape: int) -> torch.Tensor:

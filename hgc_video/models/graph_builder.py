@@ -12,8 +12,9 @@ from typing import Any
 from torch import nn
 
 from ..errors import PlanError
+from ..plan.clip_shape import ClipShape
 from ..plan.graph import Attention, BlockGraph, Layer
-from .dry_run import Seen, Size, dry_run_controlnet, dry_run_unet
+from .dry_run import Seen, dry_run_controlnet, dry_run_unet
 from .layout import Node, controlnets, read_layout
 
 ALL, NO_PRODUCTS = "all", "no-attention-products"
@@ -21,27 +22,30 @@ CONVENTIONS = (ALL, NO_PRODUCTS)
 
 
 def build_graph(
-    unet: Any, controlnet: Any = None, *, num_frames: int, height: int, width: int, num_tokens: int,
-    branches: int = 2, dtype_nbytes: int = 4, convention: str = ALL,
-) -> BlockGraph:  # fmt: skip
-    """The graph for clips of `num_frames` latents of `height` x `width` and prompts of `num_tokens`.
+    unet: Any,
+    controlnet: Any,
+    shape: ClipShape,
+    *,
+    dtype_nbytes: int = 4,
+    convention: str = ALL,
+) -> BlockGraph:
+    """The graph of a UNet and its ControlNets (or None) for clips of a shape.
 
-    `branches` is 2 with classifier-free guidance. `convention` "no-attention-products" leaves out
-    what older counters miss: the products of queries with keys and of weights with values. Raises
-    AdapterError for an unknown layout, PlanError for an unknown convention.
+    `dtype_nbytes` are the bytes of a number in the tensors that are kept. `convention`
+    "no-attention-products" leaves out what older counters miss: the products of queries with keys and of
+    weights with values. Raises AdapterError for an unknown layout, PlanError for an unknown convention.
     """
     if convention not in CONVENTIONS:
         raise PlanError(f'unknown convention "{convention}"; choose {" or ".join(CONVENTIONS)}')
     layout = read_layout(unet, controlnet)
-    size = Size(num_frames, height, width, num_tokens)
     nets = controlnets(controlnet)
-    seen = {"unet": dry_run_unet(unet, size)}
-    seen |= {prefix: dry_run_controlnet(net, size) for prefix, net in nets.items()}
+    seen = {"unet": dry_run_unet(unet, shape)}
+    seen |= {prefix: dry_run_controlnet(net, shape) for prefix, net in nets.items()}
     models = {"unet": unet, **nets}
-    read = _Reader(convention, dtype_nbytes, num_tokens)
+    read = _Reader(convention, dtype_nbytes, shape.num_tokens)
     layers = tuple(read.layer(node, models[node.model], seen[node.model]) for node in layout.nodes)
     return BlockGraph(
-        layers, layout.depths, branches, num_frames, layout.blocks, layout.frames_axis
+        layers, layout.depths, shape.branches, shape.num_frames, layout.blocks, layout.frames_axis
     )
 
 

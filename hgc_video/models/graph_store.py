@@ -7,56 +7,58 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from ..errors import PlanError
+from ..plan.clip_shape import ClipShape
 from ..plan.graph import BlockGraph
 from .configurations import Configurations
 from .kept_data import keep, read_own, read_shipped
 
 
-@dataclass(frozen=True)
-class GraphShape:
-    """What a graph depends on beside its models: frames, latent height and width, tokens of the prompt,
-    guidance branches, bytes of a number, and how MACs are counted (see `build_graph`)."""
-
-    num_frames: int
-    height: int
-    width: int
-    num_tokens: int
-    branches: int = 2
-    dtype_nbytes: int = 4
-    convention: str = "all"
-
-
-def graph_of(models: Configurations, shape: GraphShape) -> BlockGraph:
-    """The graph of a UNet and its ControlNets for clips of this shape.
+def graph_of(
+    models: Configurations, shape: ClipShape, dtype_nbytes: int = 4, convention: str = "all"
+) -> BlockGraph:
+    """The graph of a UNet and its ControlNets for clips of a shape; see `build_graph`.
 
     Raises:
         AdapterError: an unknown layout.
         PlanError: an unknown convention.
     """
-    request = graph_request(models, shape)
+    request = graph_request(models, shape, dtype_nbytes, convention)
     for read in (read_shipped, read_own):
         if (kept := read(request)) is not None:
             with suppress(PlanError):  # spoilt: it is built anew
                 return BlockGraph.from_dict(kept)
-    graph = build(models, shape)
+    graph = build(models, shape, dtype_nbytes, convention)
     keep(request, graph.to_dict())
     return graph
 
 
-def build(models: Configurations, shape: GraphShape) -> BlockGraph:
+def build(
+    models: Configurations, shape: ClipShape, dtype_nbytes: int = 4, convention: str = "all"
+) -> BlockGraph:
     """The graph from the models themselves, on the meta device."""
     from .graph_builder import build_graph
 
-    return build_graph(*models.build(), **asdict(shape))
+    return build_graph(*models.build(), shape, dtype_nbytes=dtype_nbytes, convention=convention)
 
 
-def graph_request(models: Configurations, shape: GraphShape) -> dict[str, Any]:
+def graph_request(
+    models: Configurations, shape: ClipShape, dtype_nbytes: int = 4, convention: str = "all"
+) -> dict[str, Any]:
     """What a graph is kept under."""
-    return {"kind": "graph", **described(models), "shape": asdict(shape)}
+    asked = {**asdict(shape), "dtype_nbytes": dtype_nbytes, "convention": convention}
+    return {"kind": "graph", **described(models), "shape": asked}
+
+
+def of_request(request: Mapping[str, Any]) -> tuple[Configurations, ClipShape, int, str]:
+    """The arguments of `graph_of` that a graph is kept under."""
+    asked = dict(request["shape"])
+    counted = asked.pop("dtype_nbytes"), asked.pop("convention")
+    models = Configurations(request["unet"], tuple(request["controlnets"]), {})
+    return models, ClipShape(**asked), *counted
 
 
 def described(models: Configurations) -> dict[str, Any]:

@@ -74,10 +74,10 @@ def _pipeline_class(folder: Path) -> str:
 def read_facts(model: str) -> ModelFacts:
     """The facts of a model, from its configuration files alone. ModelError where one is spoilt."""
     if model in model_presets():
-        told = model_preset(model)
+        known = model_preset(model)
         return ModelFacts(
-            Path(model), told.max_frames, told.multiple, told.height * told.width, told.guidance_scale,
-            told.num_inference_steps, told.from_image,
+            Path(model), known.max_frames, known.multiple, known.height * known.width, known.guidance_scale,
+            known.num_inference_steps, known.from_image,
         )  # fmt: skip
     folder = model_folder(model)
     from_image = _pipeline_class(folder) == _IMAGE_PIPELINE
@@ -218,13 +218,13 @@ def _text_encoders(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     made = {}
     for name, of in index.items():
         if name.startswith("text_encoder") and of[0] == "transformers":
-            made[name], told = getattr(transformers, of[1]).from_pretrained(
+            made[name], report = getattr(transformers, of[1]).from_pretrained(
                 folder / name,
                 output_loading_info=True,
                 variant=weights_variant(folder / name),
                 **options,
             )
-            missing = sorted(told["missing_keys"])
+            missing = sorted(report["missing_keys"])
             if missing:
                 raise ModelError(
                     f"{name} in {folder} does not fit the {of[1]} of transformers "

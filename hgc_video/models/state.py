@@ -24,40 +24,40 @@ class ModelState:
 
     def forget(self) -> None:
         """Forgets what was seen."""
-        self._told: list[Any] = []
+        self._found: list[Any] = []
         self._held: list[Any] = []
 
     def changed(self, *models: Any) -> bool:
         """Whether the models' state is another one than when this was asked last; False the first time."""
-        told: list[Any] = []
+        found: list[Any] = []
         held: list[Any] = []
         for model in models:
             if model is not None:
-                _read(model, told, held)
-        before = self._told
+                _read(model, found, held)
+        before = self._found
         if not before:
-            self._told, self._held = told, held
+            self._found, self._held = found, held
             return False
-        if told == before or (len(told) == len(before) and all(map(_close, told, before))):
+        if found == before or (len(found) == len(before) and all(map(_close, found, before))):
             return False
-        self._told, self._held = told, held
+        self._found, self._held = found, held
         return True
 
 
-def _read(model: Any, told: list[Any], held: list[Any]) -> None:
+def _read(model: Any, found: list[Any], held: list[Any]) -> None:
     waiting = [model]
     while waiting:
         module = waiting.pop()
-        told.append(id(module))
+        found.append(id(module))
         held.append(module)
         for tensor in module._parameters.values():
             # Sequential offloading makes new meta tensors at every call.
             if tensor is not None and not tensor.is_meta:
-                told += (id(tensor), 0 if tensor.is_inference() else tensor._version)
+                found += (id(tensor), 0 if tensor.is_inference() else tensor._version)
                 held.append(tensor)
         for name, value in module.__dict__.items():
             if name not in _TORCHS:
-                told += _plain(value, held)
+                found += _plain(value, held)
         waiting += [child for child in module._modules.values() if child is not None]
 
 

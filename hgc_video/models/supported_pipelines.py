@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import AdapterError, nearest
+from ..plan.clip_shape import ClipShape
 from .probe import foreign_method
 
 PIPELINES = (
@@ -30,16 +31,12 @@ _SCHEDULER = ("scale_model_input", "step")
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What a step's latents say of a run: guidance branches, frames (or images) of all clips together,
-    frames of one clip, latent height and width; and the tokens of its prompt."""
+class Batch:
+    """What a step's latents say of a run: the shape of one clip, and how many clips there are. Images of
+    one prompt count as the frames of one clip."""
 
-    branches: int
-    rows: int
-    num_frames: int
-    height: int
-    width: int
-    num_tokens: int
+    clip: ClipShape
+    num_clips: int = 1
 
 
 def probe_pipeline(pipe: Any) -> None:
@@ -76,7 +73,7 @@ def guidance_branches(pipe: Any) -> int:
     return 1 + guided + perturbed
 
 
-def read_shape(pipe: Any, sample: Any, frames_axis: int, num_tokens: int) -> Shape:
+def read_batch(pipe: Any, sample: Any, frames_axis: int, num_tokens: int) -> Batch:
     """What the scaled latents (branches·b …) of a step say; AdapterError where they do not fit."""
     branches = guidance_branches(pipe)
     copies, height, width = (int(sample.shape[i]) for i in (0, -2, -1))
@@ -85,12 +82,13 @@ def read_shape(pipe: Any, sample: Any, frames_axis: int, num_tokens: int) -> Sha
             f"{type(pipe).__name__} has {branches} guidance branches but {copies} rows of latents"
         )
     clips = copies // branches
-    num_frames = int(sample.shape[frames_axis]) if sample.ndim == 5 else clips
-    rows = clips * num_frames if sample.ndim == 5 else clips
-    return Shape(branches, rows, num_frames, height, width, num_tokens)
+    if sample.ndim != 5:
+        return Batch(ClipShape(clips, height, width, num_tokens, branches))
+    num_frames = int(sample.shape[frames_axis])
+    return Batch(ClipShape(num_frames, height, width, num_tokens, branches), clips)
 
 
 def num_evaluations(pipe: Any) -> int:
     """How often the loop that begins will run the models; strength and FreeInit shorten it."""
-    told = getattr(pipe, "num_timesteps", None) or getattr(pipe, "_num_timesteps", None)
-    return int(told or len(pipe.scheduler.timesteps))
+    evaluations = getattr(pipe, "num_timesteps", None) or getattr(pipe, "_num_timesteps", None)
+    return int(evaluations or len(pipe.scheduler.timesteps))

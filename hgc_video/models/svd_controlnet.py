@@ -108,9 +108,9 @@ class SpatioTemporalControlNetModel(ModelMixin, AttentionMixin, ConfigMixin):  #
         conditioning_channels: int = 3,
     ) -> Self:  # fmt: skip
         """A ControlNet to train, with the UNet's weights and zero convolutions, so that it adds nothing."""
-        told = {name: unet.config[name] for name in _SHARED if name in unet.config}
+        shared = {name: unet.config[name] for name in _SHARED if name in unet.config}
         made: Self = cls(
-            **told, conditioning_channels=conditioning_channels,
+            **shared, conditioning_channels=conditioning_channels,
             conditioning_embedding_out_channels=conditioning_embedding_out_channels,
         )  # fmt: skip
         for name in _COPIED:

@@ -17,13 +17,13 @@ _WINDOWS = ("context_length", "context_stride")
 def inner_calls(module: Any) -> tuple[Any, ...]:
     """How a layer runs what lies inside it more than once: lengths and strides of FreeNoise's windows,
     sizes of split inference; empty where everything in it runs once."""
-    told: list[Any] = []
+    calls: list[Any] = []
     for part in module.modules():
         if is_windowed(part):
-            told.append(tuple(getattr(part, name) for name in _WINDOWS))
+            calls.append(tuple(getattr(part, name) for name in _WINDOWS))
         elif is_split(part):
-            told.append((part.split_size, part.split_dim))
-    return tuple(told)
+            calls.append((part.split_size, part.split_dim))
+    return tuple(calls)
 
 
 def is_windowed(module: nn.Module) -> bool:

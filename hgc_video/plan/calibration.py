@@ -11,6 +11,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import PlanError, one_line
+from ..files import write_text
 
 Segment = tuple[int, int, int]  # older key, newer key, step at which what they made is reused
 
@@ -43,7 +44,7 @@ class Calibration:
     sensitivity: the error of the final latents for an error of 1 in a step's prediction, by finite
         differences on real runs: what holding one step does in the end.
     cfg_drop_error: error of dropping the unconditional branch at a step.
-    reused: per cut (0 is the whole prediction), for older and newer key and the step: (a, b, q), the
+    reused: per depth (0 is the whole prediction), for older and newer key and the step: (a, b, q), the
         error a + 2 b c + q c^2 of reuse that adds c times the linear extrapolation. An older key of -1
         is none: only a.
     changes: relative L1 change of every layer from step to step (Block Caching eq. 6, 2312.03209).
@@ -57,20 +58,24 @@ class Calibration:
     reused: dict[int, dict[Segment, tuple[float, float, float]]]
     changes: dict[str, tuple[float, ...]]
 
-    def save(self, path: Path) -> None:
-        """Writes the YAML file."""
+    def to_dict(self) -> dict[str, Any]:
+        """The calibration as plain data, with four digits of every number."""
         reused = {
-            cut: {" ".join(map(str, at)): _short(values) for at, values in table.items()}
-            for cut, table in self.reused.items()
+            depth: {" ".join(map(str, at)): _short(values) for at, values in table.items()}
+            for depth, table in self.reused.items()
         }
-        data = {
+        return {
             **asdict(self.setting), "clips": self.clips, "num_frames": self.num_frames,
             "sensitivity": _short(self.sensitivity),
             "cfg_drop_error": _short(self.cfg_drop_error), "reused": reused,
             "changes": {name: _short(values) for name, values in self.changes.items()},
         }  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Writes the YAML file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None))
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, width=120, default_flow_style=None)
+        write_text(path, text)
 
 
 def _short(values: tuple[float, ...]) -> list[float]:
@@ -123,8 +128,13 @@ def load_changes(path: Path, num_inference_steps: int) -> Changes:
 
 def load_calibration(path: Path) -> Calibration:
     """The file's content; PlanError says why it cannot be used."""
-    data = _read(path)
-    setting = {f.name: data.pop(f.name) for f in fields(Setting) if f.name in data}
+    return calibration_of(_read(path), path)
+
+
+def calibration_of(data: dict[str, Any], path: Path) -> Calibration:
+    """The calibration that plain data hold, read from a file; PlanError says why they do not."""
+    setting = {f.name: data[f.name] for f in fields(Setting) if f.name in data}
+    data = {name: value for name, value in data.items() if name not in setting}
     named = {field.name: data[field.name] for field in fields(Calibration) if field.name in data}
     named["reused"] = _segments(path, data.get("reused"))
     found: Calibration = _validated(path, Calibration, {**named, "setting": setting})
@@ -148,8 +158,8 @@ def _segments(path: Path, tables: Any) -> dict[int, dict[Segment, Any]]:
     """The file writes a segment as a text of three numbers, which no YAML key can be otherwise."""
     try:
         return {
-            int(cut): {_segment(at): values for at, values in table.items()}
-            for cut, table in tables.items()
+            int(depth): {_segment(at): values for at, values in table.items()}
+            for depth, table in tables.items()
         }
     except (AttributeError, TypeError, ValueError) as error:
         raise _unusable(path, f"its segments cannot be read ({error})") from error
@@ -188,9 +198,9 @@ def mean(parts: list[Calibration]) -> Calibration:
 
     first = parts[0]
     reused: dict[int, dict[Segment, tuple[float, float, float]]] = {}
-    for cut, table in first.reused.items():
-        rows = {at: over([part.reused[cut][at] for part in parts]) for at in table}
-        reused[cut] = {at: (a, b, q) for at, (a, b, q) in rows.items()}
+    for depth, table in first.reused.items():
+        rows = {at: over([part.reused[depth][at] for part in parts]) for at in table}
+        reused[depth] = {at: (a, b, q) for at, (a, b, q) in rows.items()}
     return Calibration(
         first.setting, sum(p.clips for p in parts), first.num_frames, reused=reused,
         changes={name: over([p.changes[name] for p in parts]) for name in first.changes},

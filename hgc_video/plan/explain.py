@@ -136,8 +136,8 @@ def _folded(title: str, names: Iterable[str]) -> list[str]:
         return [f"  {title:<9} nothing"]
     rows: list[str] = []
     for block, kinds in blocks.items():
-        told = ", ".join(f"{n} {kind}" if n > 1 else kind for kind, n in kinds.items())
-        rows.append(f"  {title if not rows else '':<9} {block + ':' if block else ''} {told}")
+        listed = ", ".join(f"{n} {kind}" if n > 1 else kind for kind, n in kinds.items())
+        rows.append(f"  {title if not rows else '':<9} {block + ':' if block else ''} {listed}")
     return rows
 
 

@@ -90,8 +90,8 @@ class BlockGraph:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and words; `from_dict` reads them back. Defaults are left out."""
-        told: dict[str, Any] = _adapter().dump_python(self, mode="json", exclude_defaults=True)
-        return told
+        fields: dict[str, Any] = _adapter().dump_python(self, mode="json", exclude_defaults=True)
+        return fields
 
     @classmethod
     def from_dict(cls, data: Any) -> BlockGraph:

@@ -82,7 +82,7 @@ class RunPlan:
 
     def to_json(self) -> str:
         """The figures under the names that a report uses."""
-        told = {
+        fields = {
             "preset": self.preset,
             "macs": sum(self.macs_by_part.values()),
             "macs_baseline": sum(self.macs_baseline_by_part.values()),
@@ -94,14 +94,14 @@ class RunPlan:
             "steps": [asdict(step) for step in self.steps],
         }
         if self.memory_plan is not None:
-            told |= {
+            fields |= {
                 "memory": str(self.memory_plan),
                 "predicted_peak_nbytes": self.memory_plan.peak.nbytes,
             }
-            told |= self.memory_plan.to_dict()
+            fields |= self.memory_plan.to_dict()
         if self.checkpoints is not None:
-            told["checkpoints"] = self.checkpoints.to_dict()
-        return json.dumps(told, indent=2)
+            fields["checkpoints"] = self.checkpoints.to_dict()
+        return json.dumps(fields, indent=2)
 
     def _memory_lines(self) -> list[str]:
         if self.memory_plan is None:

@@ -168,9 +168,9 @@ class Schedule(Plan):
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and words; `from_dict` reads them back. Defaults are left out."""
         data: dict[str, Any] = {"name": self.name, "lossless": self.lossless}
-        told = _adapter().dump_python(self, mode="json", exclude_defaults=True)
-        steps = [_sorted(step) for step in told.pop("steps", [])]
-        return {**data, **told, "steps": steps}
+        fields = _adapter().dump_python(self, mode="json", exclude_defaults=True)
+        steps = [_sorted(step) for step in fields.pop("steps", [])]
+        return {**data, **fields, "steps": steps}
 
     def to_yaml(self) -> str:
         """The schedule as YAML."""
@@ -206,9 +206,9 @@ def _adapter() -> TypeAdapter[Schedule]:
 
 def _sorted(step: dict[str, Any]) -> dict[str, Any]:
     """A step with its label first and its sets of names in order."""
-    told = {"label": step.pop("label", "full"), **step}
-    named = {k: sorted(v) for k, v in told.items() if isinstance(v, list) and k not in _ORDERED}
-    return told | named
+    fields = {"label": step.pop("label", "full"), **step}
+    named = {k: sorted(v) for k, v in fields.items() if isinstance(v, list) and k not in _ORDERED}
+    return fields | named
 
 
 _ORDERED = ("cfg_delta", "latent_progress")

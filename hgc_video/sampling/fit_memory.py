@@ -12,7 +12,7 @@ from ..measure.device_speed import rates_of
 from ..measure.peak_memory import free_host_memory
 from ..plan.memory.budget import MemoryPlan, Peak, choose_memory_plan, parse_nbytes
 from ..plan.presets import Preset
-from .predict_peak import PeakModel, Scale
+from .predict_peak import PeakModel, RunScale
 from .stock_pipeline import adapter_of
 from .trial_step import TrialRuns
 
@@ -47,12 +47,12 @@ class Fit:
     """
 
     def __init__(
-        self, pipe: Any, preset: Preset, scale: Scale, *, max_frames: int, context: int | None = None
+        self, pipe: Any, preset: Preset, scale: RunScale, *, max_frames: int, context: int | None = None
     ) -> None:  # fmt: skip
         host, self._scale = adapter_of(pipe), scale
         self._device, self._dtype = str(pipe.unet.device), pipe.unet.dtype
         self._max_frames, self._context = max_frames, context
-        self._decoded = host.decoded_at_once(scale.num_frames)
+        self._decoded = host.decoded_at_once(scale.clip.num_frames)
         weights = (p for encoder in host.encoders for p in encoder.parameters())
         others = sum(p.numel() * p.element_size() for p in weights)
         parts = (pipe.unet, pipe.controlnet, pipe.vae)
@@ -62,8 +62,8 @@ class Fit:
     def plan(self, budget: int | None, *, denoise_budget: int | None = None) -> MemoryPlan:
         """The cheapest memory plan whose predicted peak fits; InputError names the budget that would do."""
         return choose_memory_plan(
-            self._predict, num_frames=self._scale.num_frames, max_frames=self._max_frames,
-            num_positions=self._scale.num_positions, rates=rates_of(self._device, self._dtype),
+            self._predict, num_frames=self._scale.clip.num_frames, max_frames=self._max_frames,
+            num_positions=self._scale.clip.num_positions, rates=rates_of(self._device, self._dtype),
             budget=budget, host_budget=_host_budget(self._device), context=self._context,
             decoded=self._decoded, denoise_budget=denoise_budget,
         )  # fmt: skip
@@ -83,7 +83,7 @@ class Fit:
         the latents are made and stay as they are; InputError where it was a single frame."""
         if failed.chunks.decode == 1:
             raise _no_smaller(failed)
-        frames = min(failed.chunks.decode, self._scale.num_frames) // 2 or 1
+        frames = min(failed.chunks.decode, self._scale.clip.num_frames) // 2 or 1
         peak = Peak(failed.peak.denoise, self._predict.decode(frames), failed.peak.spilled)
         return replace(failed, chunks=replace(failed.chunks, decode=frames), peak=peak)
 

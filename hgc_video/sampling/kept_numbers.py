@@ -8,18 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..models.configurations import Configurations
-from ..models.graph_store import GraphShape, described, graph_of
+from ..models.graph_store import described, graph_of
 from ..models.kept_data import keep, read_own, read_shipped
 from ..plan.graph import BlockGraph
 from ..plan.liveness import kept, live, reads
 from ..plan.memory.budget import Chunks
 from ..plan.memory.windows import Windows
 from ..plan.schedule import Plan, Schedule, StepPlan
-from .predict_peak import Scale
+from .predict_peak import RunScale
 
 if TYPE_CHECKING:
     from .trial_step import TrialRuns
@@ -31,11 +32,11 @@ class KeptNumbers:
     """What models that are given by their configurations take in half precision on a GPU (see `Trials`):
     as kept, or tried and then kept."""
 
-    def __init__(self, models: Configurations, scale: Scale) -> None:
+    def __init__(self, models: Configurations, scale: RunScale) -> None:
         self._models, self._scale = models, scale
         self.request = {
-            "kind": "memory", **described(models), "vae": dict(models.vae), "height": scale.height,
-            "width": scale.width, "num_tokens": scale.num_tokens, "branches": scale.branches,
+            "kind": "memory", **described(models), "vae": dict(models.vae), "height": scale.clip.height,
+            "width": scale.clip.width, "num_tokens": scale.clip.num_tokens, "branches": scale.clip.branches,
             "factor": scale.factor, "dtype": DTYPE,
         }  # fmt: skip
         self._numbers = _read(self.request)
@@ -54,10 +55,8 @@ class KeptNumbers:
     def graph(self, num_frames: int) -> BlockGraph:
         """The graph of so many frames."""
         if num_frames not in self._graphs:
-            scale = self._scale
-            size = (scale.height, scale.width, scale.num_tokens, scale.branches)
-            shape = GraphShape(num_frames, *size, DTYPE_NBYTES)
-            self._graphs[num_frames] = graph_of(self._models, shape)
+            shape = replace(self._scale.clip, num_frames=num_frames)
+            self._graphs[num_frames] = graph_of(self._models, shape, DTYPE_NBYTES)
         return self._graphs[num_frames]
 
     def step_nbytes(self, plan: Plan, graph: BlockGraph, windows: Windows, chunks: Chunks) -> int:

@@ -22,11 +22,12 @@ from ..media.frames import Frame, Frames, LazyFrames, collect_frames
 from ..media.video import open_clip, write_video
 from ..models.load import ModelFacts
 from ..options import GenerateOptions
+from ..plan.clip_shape import ClipShape
 from ..plan.memory.budget import Chunks, MemoryPlan, Peak
 from ..plan.presets import Preset
 from ..report import Stopwatch
 from .fit_memory import Fit, memory_budget
-from .predict_peak import Scale
+from .predict_peak import RunScale
 from .run import Run
 from .run_state import Keeper, KeepNothing
 from .stock_pipeline import adapter_of
@@ -73,10 +74,15 @@ class RunSetup:
         num_frames, height, width = self.clips[0].shape
         length, overlap = self.context
         factor = pipe.vae_scale_factor
-        scale = Scale(
-            num_frames, height // factor, width // factor, adapter_of(pipe).num_tokens,
-            options.branches, self.preset.num_steps(options.num_inference_steps or 0), factor, overlap,
-        )  # fmt: skip
+        clip = ClipShape(
+            num_frames,
+            height // factor,
+            width // factor,
+            adapter_of(pipe).num_tokens,
+            options.branches,
+        )
+        num_steps = self.preset.num_steps(options.num_inference_steps or 0)
+        scale = RunScale(clip, num_steps, factor, overlap)
         # The windows' length is settled where it is given, or where the model makes whole clips only.
         settled = self.facts.from_image or options.context_length is not None
         context = min(length, num_frames) if settled else None

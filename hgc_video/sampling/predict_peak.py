@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..plan.clip_shape import ClipShape
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import Chunks
 from ..plan.memory.placement import (
@@ -29,28 +30,19 @@ from ..plan.schedule import Plan
 
 
 @dataclass(frozen=True)
-class Scale:
-    """A run's measures: frames, latent height and width, tokens, branches, steps, pixels per latent,
-    and the frames that neighbouring windows share (None: a quarter)."""
+class RunScale:
+    """A run's measures: the shape of the whole clip, steps, pixels per latent, and the frames that
+    neighbouring windows share (None: a quarter)."""
 
-    num_frames: int
-    height: int
-    width: int
-    num_tokens: int
-    branches: int
+    clip: ClipShape
     num_inference_steps: int
     factor: int
     overlap: int | None = None
 
-    @property
-    def num_positions(self) -> int:
-        """Rows of the outermost motion module's transformer."""
-        return self.height * self.width * self.branches
-
     def windows(self, context: int) -> Windows:
         """The clip in windows of this length."""
         overlap = context // 4 if self.overlap is None else min(self.overlap, context - 1)
-        return Windows(self.num_frames, context, overlap)
+        return Windows(self.clip.num_frames, context, overlap)
 
 
 class Trials(Protocol):
@@ -79,7 +71,7 @@ class PeakModel:
     """The peak of a run of this scale with a preset, for every memory plan; `others_nbytes` are weights that
     lie beside UNet, ControlNets and VAE, as the text encoder's."""
 
-    def __init__(self, trials: Trials, others_nbytes: int, scale: Scale, preset: Preset) -> None:
+    def __init__(self, trials: Trials, others_nbytes: int, scale: RunScale, preset: Preset) -> None:
         self._trials, self.scale, self.preset = trials, scale, preset
         self.weights = others_nbytes + trials.weights_nbytes
         self._plans: dict[int, Plan] = {}
@@ -105,7 +97,7 @@ class PeakModel:
 
     def decode(self, num_frames: int) -> int:
         """Bytes at the peak of decoding so many frames at once, weights included."""
-        whole = self.scale.num_frames
+        whole = self.scale.clip.num_frames
         decoding = self._trials.decode_nbytes(min(num_frames, whole))
         return self.weights + decoding + whole * self._trials.latent_nbytes
 
@@ -119,7 +111,7 @@ class PeakModel:
         return places(self._plan(context), self.scale.windows(context))
 
     def _graph(self, context: int) -> BlockGraph:
-        return self._trials.graph(min(context, self.scale.num_frames))
+        return self._trials.graph(min(context, self.scale.clip.num_frames))
 
     def _step_nbytes(self, context: int, frames: int, positions: int, idle: str) -> int:
         """Bytes of the first step beside what is kept for other windows: two windows show all there is,

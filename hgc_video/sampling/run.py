@@ -25,6 +25,7 @@ from ..media.control import ControlClip
 from ..media.frames import Frames
 from ..models.graph_builder import build_graph
 from ..options import GenerateOptions
+from ..plan.clip_shape import ClipShape
 from ..plan.explain import summaries
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import MemoryPlan
@@ -198,12 +199,12 @@ class Run:
 
     def _graph(self) -> BlockGraph:
         pipe = self.pipe
-        return build_graph(
-            pipe.unet, pipe.controlnet, num_frames=self.windows.plain[0].length,
-            height=self.height // pipe.vae_scale_factor, width=self.width // pipe.vae_scale_factor,
-            num_tokens=self.adapter.num_tokens, branches=self.options.branches,
-            dtype_nbytes=pipe.unet.dtype.itemsize,
+        factor = pipe.vae_scale_factor
+        shape = ClipShape(
+            self.windows.plain[0].length, self.height // factor, self.width // factor,
+            self.adapter.num_tokens, self.options.branches,
         )  # fmt: skip
+        return build_graph(pipe.unet, pipe.controlnet, shape, dtype_nbytes=pipe.unet.dtype.itemsize)
 
     def _inactive(self) -> dict[int, tuple[str, ...]]:
         """The ControlNets that add nothing, by step; the stock pipeline runs them all the same."""

@@ -6,6 +6,7 @@ are followed; so what is found covers what diffusers keeps alive, not only what 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,14 +26,14 @@ from ..plan.memory.windows import Windows
 from ..plan.schedule import Plan
 from .conditioning import ImageConditioning, TextConditioning
 from .loop import ControlledUNet
-from .predict_peak import Scale
+from .predict_peak import RunScale
 
 
 class TrialRuns:
     """Copies of the models without weights, on which steps are tried."""
 
     def __init__(
-        self, unet: Any, controlnet: Any, vae: Any, scale: Scale, dtype: torch.dtype,
+        self, unet: Any, controlnet: Any, vae: Any, scale: RunScale, dtype: torch.dtype,
         device: str = "cuda",
     ) -> None:  # fmt: skip
         self._scratch = cpu_scratch if device == "cpu" else None
@@ -50,17 +51,17 @@ class TrialRuns:
     @property
     def latent_nbytes(self) -> int:
         """Bytes of a frame's latents."""
-        return self._channels() * self.scale.height * self.scale.width * self.dtype.itemsize
+        return (
+            self._channels() * self.scale.clip.height * self.scale.clip.width * self.dtype.itemsize
+        )
 
     def graph(self, num_frames: int) -> BlockGraph:
         """The graph of so many frames."""
         if num_frames not in self._graphs:
-            scale = self.scale
+            shape = replace(self.scale.clip, num_frames=num_frames)
             self._graphs[num_frames] = build_graph(
-                self.unet, self.controlnet, num_frames=num_frames, height=scale.height,
-                width=scale.width, num_tokens=scale.num_tokens, branches=scale.branches,
-                dtype_nbytes=self.dtype.itemsize,
-            )  # fmt: skip
+                self.unet, self.controlnet, shape, dtype_nbytes=self.dtype.itemsize
+            )
         return self._graphs[num_frames]
 
     @torch.no_grad()
@@ -82,7 +83,7 @@ class TrialRuns:
 
     def _step(self, windows: Windows, engine: Engine | None) -> None:
         scale, f = self.scale, windows.num_frames
-        size = (f, 3, scale.height * scale.factor, scale.width * scale.factor)
+        size = (f, 3, scale.clip.height * scale.factor, scale.clip.width * scale.factor)
         clips = len(controlnets(self.controlnet))
         cond = tuple(torch.empty(size, dtype=torch.uint8, device="meta") for _ in range(clips))
         guidance = self._from_image(f, cond) if self._temporal else self._from_text(f, cond)
@@ -95,23 +96,23 @@ class TrialRuns:
 
     def _from_text(self, f: int, cond: tuple[torch.Tensor, ...]) -> TextConditioning:
         scale = self.scale
-        text = self._empty(scale.branches * f, scale.num_tokens, _width(self.unet))
-        added = added_inputs(self.unet, scale.branches).get("added_cond_kwargs")
-        pull = 2.0 if scale.branches == 2 else 1.0
+        text = self._empty(scale.clip.branches * f, scale.clip.num_tokens, _width(self.unet))
+        added = added_inputs(self.unet, scale.clip.branches).get("added_cond_kwargs")
+        pull = 2.0 if scale.clip.branches == 2 else 1.0
         return TextConditioning(
             text, cond, pull, (1.0,) * len(cond), added=added and self._typed(added)
         )
 
     def _from_image(self, f: int, cond: tuple[torch.Tensor, ...]) -> ImageConditioning:
-        branches = self.scale.branches
-        embeds = self._empty(branches, self.scale.num_tokens, _width(self.unet))
+        branches = self.scale.clip.branches
+        embeds = self._empty(branches, self.scale.clip.num_tokens, _width(self.unet))
         image = self._latents(1).expand(branches, -1, -1, -1, -1)
         ids, pull = self._empty(branches, 3), self._empty(1, f, 1, 1, 1)
         return ImageConditioning(embeds, image, ids, cond, pull, (1.0,) * len(cond))
 
     def _latents(self, f: int) -> torch.Tensor:
         frames = (self._channels(), f) if not self._temporal else (f, self._channels())
-        return self._empty(1, *frames, self.scale.height, self.scale.width)
+        return self._empty(1, *frames, self.scale.clip.height, self.scale.clip.width)
 
     @torch.no_grad()
     def decode_nbytes(self, frames: int) -> int:
@@ -119,7 +120,7 @@ class TrialRuns:
         scale = self.scale
         with FusedAttention(), LiveBytes(self._scratch) as live:
             latents = self._empty(
-                frames, self.vae.config.latent_channels, scale.height, scale.width
+                frames, self.vae.config.latent_channels, scale.clip.height, scale.clip.width
             )
             told = {"num_frames": frames} if self._temporal else {}
             out = self.vae.decode(latents, **told).sample

@@ -15,7 +15,7 @@ from ..files import shipped_schedule, user_path, write_text
 from ..plan.policies.searched import Searched, load_coded_schedule
 from ..plan.presets import SEARCHED, Preset, resolve
 from .calibrate import calibrate
-from .search import SearchConfig, search, told
+from .search import SearchConfig, search, with_origin
 
 _JUDGEMENTS = 24
 _FRAMES = 8
@@ -50,7 +50,7 @@ def own_schedule(
                 source, num_inference_steps, budget, lengths=stretch, judgements=_JUDGEMENTS
             )
             found = search(task, measured, memory=folder / "judgements.jsonl", log=log)
-        told(found, task, measured, preset).save(kept)
+        with_origin(found, task, measured, preset).save(kept)
     # Not by name, as "searched:file=...": a folder's name may hold what divides policies and fields.
     return Preset(f"searched:file={kept}", (Searched(file=str(kept)),))
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..evaluate.jobs import workers
+from ..evaluate.results_file import ResultsFile
 from ..evaluate.trials import SampleSet, kept_trials, model_hash, trials
-from ..plan.calibration import Calibration, load_calibration, mean
+from ..plan.calibration import Calibration, calibration_of, mean
 from .record import record
 
 _GAINS_EVERY = 4  # steps; with four clips and as many offsets every step is measured once
@@ -21,31 +23,33 @@ def calibrate(
     source: SampleSet, num_inference_steps: int, *, folder: Path, jobs: int = 1,
     depths: tuple[int, ...] = (0, 1), log: Callable[[str], None] = print,
 ) -> Calibration:  # fmt: skip
-    """The mean over all samples; each one's is a file in `folder`, so that a stopped run goes on."""
+    """The mean over all samples; each one's is kept in `folder`, so that a stopped run goes on."""
     model = f"{model_hash(source.model)}{source.scheduler}"
-    name = f"{model}-{num_inference_steps}-{source.num_frames}-{'.'.join(map(str, depths))}"
-    todo = [
-        (index, folder / f"{name}-{source.first + index}.yaml") for index in range(source.count)
-    ]
-    missing = [(index, path) for index, path in todo if not path.is_file()]
-    folder.mkdir(parents=True, exist_ok=True)
+    task = f"calibrate {model} {num_inference_steps} {source.num_frames} {depths}"
+    results = ResultsFile(folder / "samples.jsonl")
+    samples = range(source.first, source.first + source.count)
+    known = _known(results, task)
+    missing = [index for index, sample in enumerate(samples) if sample not in known]
     log(f"{source.count - len(missing)} of {source.count} samples are measured already")
     with kept_trials(), workers(jobs) as each:
-        each(partial(_measure, source, num_inference_steps, depths), missing)
-    parts = [load_calibration(path) for _, path in todo]
-    return _with_all_gains(parts)
+        each(partial(_measure, source, num_inference_steps, depths, results, task), missing)
+    known = _known(results, task)
+    return _with_all_gains([calibration_of(known[sample], results.path) for sample in samples])
+
+
+def _known(results: ResultsFile, task: str) -> dict[int, dict[str, Any]]:
+    """What was measured, by sample."""
+    return {one["sample"]: one["measured"] for one in results.read(task)}
 
 
 def _measure(
-    source: SampleSet, num_inference_steps: int, depths: tuple[int, ...], job: tuple[int, Path]
-) -> None:
-    index, path = job
+    source: SampleSet, num_inference_steps: int, depths: tuple[int, ...], results: ResultsFile,
+    task: str, index: int,
+) -> None:  # fmt: skip
     trial = trials(source)(index, num_inference_steps)
     with torch.no_grad():
         found = record(trial, depths, every=_GAINS_EVERY, offset=index)
-    part = path.with_suffix(".part")
-    found.save(part)
-    part.replace(path)
+    results.add(task, [{"sample": source.first + index, "measured": found.to_dict()}])
 
 
 def _with_all_gains(parts: list[Calibration]) -> Calibration:

@@ -46,7 +46,9 @@ def record(
     every, offset: the sensitivity is measured at every so many steps and interpolated between them.
     """
     moments = list(moments_of(trial))
-    reused = {cut: _whole(moments) if cut == 0 else _reused(trial, cut, moments) for cut in depths}
+    reused = {
+        depth: _whole(moments) if depth == 0 else _reused(trial, depth, moments) for depth in depths
+    }
     changes = _changes(trial)
     return Calibration(
         setting(trial.model, trial.num_inference_steps, trial.guidance_scale, trial.pipe.scheduler),
@@ -89,11 +91,11 @@ def _whole(moments: list[Moment]) -> dict[Segment, tuple[float, float, float]]:
 
 
 def _reused(
-    trial: Trial, cut: int, moments: list[Moment]
+    trial: Trial, depth: int, moments: list[Moment]
 ) -> dict[Segment, tuple[float, float, float]]:
-    """Errors of the prediction where the cut's tensor is reused and the rest is fresh."""
-    plan = CodedSchedule(f"F{cut}", 2, (0.0, 0.0))
-    name = trial.graph.depths[cut - 1]
+    """Errors of the prediction where the tensor of that depth is reused and the rest is fresh."""
+    plan = CodedSchedule(f"F{depth}", 2, (0.0, 0.0))
+    name = trial.graph.depths[depth - 1]
     found = {}
     held = moments[0].prediction  # of the segment without an older key, which comes first
     with trial.attached(plan(trial.graph, len(plan.actions))) as engine:

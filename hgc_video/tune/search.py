@@ -6,7 +6,6 @@ Deterministic by its seed; what was judged once is not judged again, also not by
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import torch
 
 from ..errors import InputError
 from ..evaluate.jobs import Map, workers
+from ..evaluate.results_file import ResultsFile
 from ..evaluate.trials import SampleSet, kept_trials, setting, trials
 from ..plan.calibration import Calibration
 from ..plan.graph import BlockGraph
@@ -173,37 +173,41 @@ class PlanEvaluator:
     logarithm of the mean square, as PSNR takes it. Judgements are kept in a file."""
 
     def __init__(self, task: SearchConfig, memory: Path, each: Map) -> None:
-        self.task, self.memory, self._each = task, memory, each
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        lines = memory.read_text().splitlines() if memory.is_file() else []
-        self._known: dict[str, float] = dict(json.loads(line) for line in lines)
+        self.task, self._each = task, each
+        self._results, self._name = ResultsFile(memory), _setting(task)
+        self._known: dict[str, float] = {
+            result["plan"]: result["error_db"] for result in self._results.read(self._name)
+        }
 
     def __call__(self, plans: list[CodedSchedule]) -> list[float]:
         """One error a plan."""
-        new = [plan for plan in plans if self._key(plan) not in self._known]
+        new = [plan for plan in plans if _key(plan) not in self._known]
         indices = range(self.task.source.count)
         jobs = [(plan, index) for plan in new for index in indices]
         errors = self._each(partial(_error, self.task), jobs)
-        with self.memory.open("a") as file:
-            for at, plan in enumerate(new):
-                own = errors[at * len(indices) : (at + 1) * len(indices)]
-                self._known[self._key(plan)] = fmean(10 * math.log10(max(e, 1e-12)) for e in own)
-                file.write(json.dumps([self._key(plan), self._known[self._key(plan)]]) + "\n")
-        return [self._known[self._key(plan)] for plan in plans]
+        for at, plan in enumerate(new):
+            own = errors[at * len(indices) : (at + 1) * len(indices)]
+            self._known[_key(plan)] = fmean(10 * math.log10(max(e, 1e-12)) for e in own)
+        judged = [{"plan": _key(plan), "error_db": self._known[_key(plan)]} for plan in new]
+        self._results.add(self._name, judged)
+        return [self._known[_key(plan)] for plan in plans]
 
     def known(self, plans: Sequence[CodedSchedule]) -> list[float]:
         """The errors of those plans that were judged as they are."""
-        return [self._known[self._key(plan)] for plan in plans if self._key(plan) in self._known]
+        return [self._known[_key(plan)] for plan in plans if _key(plan) in self._known]
 
-    def _key(self, plan: CodedSchedule) -> str:
-        source, extrapolation = self.task.source, " ".join(f"{d:g}" for d in plan.extrapolation)
-        clips = f"{source.model} {source.listed} {source.first} {source.count} {source.num_frames}"
-        clips = f"{clips} {source.scheduler}".rstrip()
-        target = f"{self.task.num_inference_steps} {self.task.converged_steps}"
-        return (
-            f"{clips} | {target} | {plan.actions} {plan.gate} {extrapolation}"
-            + " online" * plan.online
-        )
+
+def _setting(task: SearchConfig) -> str:
+    """All that a judgement depends on beside the plan."""
+    source = task.source
+    clips = f"{source.model} {source.listed} {source.first} {source.count} {source.num_frames}"
+    clips = f"{clips} {source.scheduler}".rstrip()
+    return f"search {clips} | {task.num_inference_steps} {task.converged_steps}"
+
+
+def _key(plan: CodedSchedule) -> str:
+    extrapolation = " ".join(f"{d:g}" for d in plan.extrapolation)
+    return f"{plan.actions} {plan.gate} {extrapolation}" + " online" * plan.online
 
 
 def _error(task: SearchConfig, job: tuple[CodedSchedule, int]) -> float:
@@ -217,7 +221,9 @@ def _error(task: SearchConfig, job: tuple[CodedSchedule, int]) -> float:
         return trial.error(plan(trial.graph, steps), target)
 
 
-def told(found: Found, task: SearchConfig, measured: Calibration, name: str) -> CodedSchedule:
+def with_origin(
+    found: Found, task: SearchConfig, measured: Calibration, name: str
+) -> CodedSchedule:
     """The plan under a name, with what it was found from, as its file tells."""
     origin = {
         "model": measured.setting.model, "model_hash": measured.setting.model_hash,

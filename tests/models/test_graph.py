@@ -11,6 +11,7 @@ from hgc_video.measure.macs import MacCounter
 from hgc_video.models.configurations import known_model, known_models
 from hgc_video.models.graph_builder import build_graph
 from hgc_video.models.layout import read_layout
+from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.cost import full_cost
 from hgc_video.plan.liveness import live
 from hgc_video.plan.schedule import StepPlan
@@ -34,9 +35,7 @@ def full_size(**options):
 def test_animatediff_sd15_with_controlnet_at_full_size():
     """22.28 TMACs a step at 16 frames of 512x512 with guidance; the outermost cut is 6 % of the step."""
     unet, net = full_size()
-    graph = build_graph(
-        unet, net, num_frames=16, height=64, width=64, num_tokens=77, dtype_nbytes=2
-    )
+    graph = build_graph(unet, net, ClipShape(16, 64, 64, 77), dtype_nbytes=2)
     step = full_cost(graph, 1).by_part()
     assert step["unet"] == pytest.approx(17.749e12, rel=1e-4)
     assert step["controlnet"] == pytest.approx(4.533e12, rel=1e-4)
@@ -52,7 +51,7 @@ def test_animatediff_sd15_with_controlnet_at_full_size():
 
 def test_a_mid_block_without_motion():
     unet, net = full_size(use_motion_mid_block=False)
-    graph = build_graph(unet, net, num_frames=16, height=64, width=64, num_tokens=77)
+    graph = build_graph(unet, net, ClipShape(16, 64, 64, 77))
     assert full_cost(graph, 1).total == pytest.approx(22.208e12, rel=1e-3)
     assert len(graph.names("motion")) == 20
 
@@ -62,9 +61,7 @@ def test_shares_of_the_embedded_model():
     from hgc_video.models.load import load_pipeline
 
     pipe = load_pipeline("puppet", "pose")
-    graph = build_graph(
-        pipe.unet, pipe.controlnet, num_frames=16, height=16, width=16, num_tokens=40
-    )
+    graph = build_graph(pipe.unet, pipe.controlnet, ClipShape(16, 16, 16, 40))
     step = full_cost(graph, 1).by_part()
     total = sum(step.values())
     held = StepPlan(frozenset({graph.depths[0], *graph.names("hint")}))
@@ -129,9 +126,7 @@ def test_two_controlnets_feed_every_skip():
 def test_what_is_known_without_files_builds_in_seconds():
     assert {"sd15", "sd21", "sdxl", "svd", "animatediff-sd15"} <= set(known_models())
     svd = known_model("svd")
-    graph = build_graph(
-        *svd.build(), num_frames=25, height=72, width=128, num_tokens=svd.num_tokens
-    )
+    graph = build_graph(*svd.build(), ClipShape(25, 72, 128, svd.num_tokens))
     assert full_cost(graph, 1).total == pytest.approx(79.95e12, rel=5e-3)
     constant = [a for a in graph.attentions.values() if a.constant]
     assert len(constant) == 2 * 16 and all(a.kind == "cross" for a in constant)
@@ -146,9 +141,7 @@ def test_svd_with_a_controlnet_at_full_size():
     """25 frames of 576x1024: the ControlNet costs as much as the UNet's own encoder and a little more, and
     the outermost cut needs 0.2 % of it."""
     svd = known_model("svd")
-    graph = build_graph(
-        *svd.build(1), num_frames=25, height=72, width=128, num_tokens=svd.num_tokens
-    )
+    graph = build_graph(*svd.build(1), ClipShape(25, 72, 128, svd.num_tokens))
     step = full_cost(graph, 1).by_part()
     assert step["unet"] == pytest.approx(79.95e12, rel=5e-3)
     assert step["controlnet"] == pytest.approx(30.13e12, rel=1e-3)
@@ -166,13 +159,13 @@ def test_svd_with_a_controlnet_at_full_size():
 
 def test_conventions():
     clip = Clip(image_unet(), None)
-    sizes = {"num_frames": 1, "height": 8, "width": 8, "num_tokens": 7}
-    whole = build_graph(clip.unet, **sizes)
-    older = build_graph(clip.unet, **sizes, convention="no-attention-products")
+    shape = ClipShape(1, 8, 8, 7)
+    whole = build_graph(clip.unet, None, shape)
+    older = build_graph(clip.unet, None, shape, convention="no-attention-products")
     missing = sum(a.macs for a in whole.layers) - sum(a.macs for a in older.layers)
     # Queries x keys and weights x values: positions see positions, or tokens, in so many channels.
     outer = sum(2 * 64 * n * 32 for n in (64, 7)) * (2 + 3)
     middle = sum(2 * 16 * n * 64 for n in (16, 7))
     assert missing == outer + middle
     with pytest.raises(PlanError, match="no-attention-products"):
-        build_graph(clip.unet, **sizes, convention="thop")
+        build_graph(clip.unet, None, shape, convention="thop")

@@ -11,7 +11,8 @@ from hgc_video.errors import PlanError
 from hgc_video.files import own_folder, package_data
 from hgc_video.models import kept_data
 from hgc_video.models.configurations import Configurations, known_model, known_models
-from hgc_video.models.graph_store import GraphShape, build, graph_of, graph_request
+from hgc_video.models.graph_store import build, graph_of, graph_request, of_request
+from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.graph import BlockGraph
 from tests.plan.test_graph import ladder
 
@@ -25,7 +26,7 @@ TINY = Configurations(
     },
     (), {},
 )  # fmt: skip
-SHAPE = GraphShape(2, 8, 8, 7)
+SHAPE = ClipShape(2, 8, 8, 7)
 
 
 def shipped_graphs():
@@ -42,8 +43,7 @@ def shipped_graphs():
 
 @pytest.mark.parametrize(("request_", "data"), list(shipped_graphs()))
 def test_a_shipped_graph_is_the_one_that_is_built(request_, data):
-    models = Configurations(request_["unet"], tuple(request_["controlnets"]), {})
-    assert BlockGraph.from_dict(data) == build(models, GraphShape(**request_["shape"]))
+    assert BlockGraph.from_dict(data) == build(*of_request(request_))
 
 
 def test_every_known_model_has_a_shipped_graph_of_its_own_size():
@@ -51,7 +51,7 @@ def test_every_known_model_has_a_shipped_graph_of_its_own_size():
         known, factor = known_model(name), known_model(name).latent_factor
         models = known.configurations(1 if known.controlnet else 0)
         size = (known.num_frames, known.height // factor, known.width // factor, known.num_tokens)
-        request = graph_request(models, GraphShape(*size))
+        request = graph_request(models, ClipShape(*size))
         assert kept_data.read_shipped(request) is not None, name
     sizes = [path.stat().st_size for path in package_data("graphs").iterdir()]
     assert sum(sizes) < 2**20
@@ -82,7 +82,7 @@ def test_a_graph_is_built_once_for_each_model_and_shape(builds):
     first = graph_of(TINY, SHAPE)
     assert graph_of(TINY, SHAPE) == first == build(TINY, SHAPE)
     assert len(builds) == 1
-    half = graph_of(TINY, GraphShape(2, 8, 8, 7, dtype_nbytes=2))
+    half = graph_of(TINY, ClipShape(2, 8, 8, 7, dtype_nbytes=2))
     assert half.layers[0].nbytes * 2 == first.layers[0].nbytes
     other = Configurations({**TINY.unet, "cross_attention_dim": 32}, (), {})
     assert graph_of(other, SHAPE) != first
@@ -127,7 +127,7 @@ def test_a_place_that_is_no_folder_keeps_nothing(builds, tmp_path):
 
 def test_an_unknown_convention_is_told():
     with pytest.raises(PlanError, match="unknown convention"):
-        graph_of(TINY, GraphShape(2, 8, 8, 7, convention="thop"))
+        graph_of(TINY, ClipShape(2, 8, 8, 7, convention="thop"))
 
 
 def test_what_is_kept_is_shipped_as_the_same_bytes(builds, tmp_path, monkeypatch):

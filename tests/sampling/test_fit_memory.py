@@ -17,13 +17,14 @@ from hgc_video.measure.live_bytes import LiveBytes
 from hgc_video.media.control import load_control
 from hgc_video.models.load import load_pipeline
 from hgc_video.options import GenerateOptions
+from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.memory.budget import GIB, Chunks, MemoryPlan, Peak
 from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE
 from hgc_video.plan.presets import resolve
 from hgc_video.puppet.evaluation import held_out
 from hgc_video.report import Stopwatch
 from hgc_video.sampling.fit_memory import Fit, memory_budget
-from hgc_video.sampling.predict_peak import PeakModel, Scale
+from hgc_video.sampling.predict_peak import PeakModel, RunScale
 from hgc_video.sampling.run import Run
 from hgc_video.sampling.trial_step import TrialRuns
 from tests.sampling.test_windows import LongClip
@@ -57,7 +58,7 @@ def test_live_bytes_by_hand():
 def test_the_predicted_peak_is_the_measured_one(policy, num_frames):
     """Denoising on real tensors, followed as the prediction follows meta tensors."""
     clip = LongClip(num_frames)
-    scale = Scale(num_frames, 8, 8, 7, 2, 5, 2, overlap=2)
+    scale = RunScale(ClipShape(num_frames, 8, 8, 7), 5, 2, overlap=2)
     vae = load_pipeline("puppet", "pose").vae
     trials = TrialRuns(clip.unet, clip.controlnet, vae, scale, torch.float32)
     predict = PeakModel(trials, 0, scale, resolve(policy or "off"))
@@ -138,7 +139,7 @@ def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
 def test_the_stage_that_ran_out_of_memory_is_the_one_that_is_cut():
     """Decoding has the higher peak here; where denoising failed, decoding may take as much as before."""
     pipe = load_pipeline("puppet", "pose")
-    scale = Scale(16, 16, 16, 32, 2, 25, 8, 4)
+    scale = RunScale(ClipShape(16, 16, 16, 32), 25, 8, 4)
     fit = Fit(pipe, resolve("off"), scale, max_frames=16)
     first = fit.plan(8 * GIB)
     assert first.peak.denoise < first.peak.decode and first.chunks.decode == 16

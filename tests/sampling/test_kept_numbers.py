@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from hgc_video.models import kept_data
 from hgc_video.models.configurations import Configurations, known_model, known_models
+from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.memory.budget import Chunks
 from hgc_video.plan.memory.placement import RECOMPUTE, carried_out
 from hgc_video.plan.presets import resolve
 from hgc_video.sampling.kept_numbers import KeptNumbers, first_step
-from hgc_video.sampling.predict_peak import PeakModel, Scale
+from hgc_video.sampling.predict_peak import PeakModel, RunScale
 from hgc_video.sampling.trial_step import TrialRuns
 from tests.plan.policies.test_policies import tower
 
@@ -35,7 +38,7 @@ TINY = Configurations(UNET, (NET,), VAE)
 
 
 def scale(num_frames=40, steps=25):
-    return Scale(num_frames, 8, 8, 7, 2, steps, 8)
+    return RunScale(ClipShape(num_frames, 8, 8, 7), steps, 8)
 
 
 def tried(models, scale):
@@ -102,21 +105,25 @@ def shipped_models():
     for name in known_models():
         known = known_model(name)
         models = known.configurations(1 if known.controlnet else 0)
-        size = (known.height // 8, known.width // 8, known.num_tokens, 2, 25, 8)
+        clip = ClipShape(1, known.height // 8, known.width // 8, known.num_tokens)
         if (
             not models.temporal
-            and kept_data._file_name(KeptNumbers(models, Scale(1, *size)).request) in held
+            and kept_data._file_name(KeptNumbers(models, RunScale(clip, 25, 8)).request) in held
         ):
-            yield pytest.param(known, models, size, id=name)
+            yield pytest.param(known, models, clip, id=name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("known", "models", "size"), list(shipped_models()))
+@pytest.mark.parametrize(("known", "models", "clip"), list(shipped_models()))
 @pytest.mark.parametrize("preset", ["off", "balanced"])
-def test_shipped_numbers_are_those_of_tries(known, models, size, preset, tmp_path, monkeypatch):
+def test_shipped_numbers_are_those_of_tries(known, models, clip, preset, tmp_path, monkeypatch):
     monkeypatch.setenv("HGC_VIDEO_HOME", str(tmp_path))
-    context, half = known.num_frames, size[0] * size[1]  # half of the positions of both branches
-    asked = Scale(context if models.temporal else 512, *size)
+    context, half = (
+        known.num_frames,
+        clip.height * clip.width,
+    )  # half of the positions of both branches
+    num_frames = context if models.temporal else 512
+    asked = RunScale(replace(clip, num_frames=num_frames), 25, 8)
     kept, trials = KeptNumbers(models, asked), tried(models, asked)
     assert kept.weights_nbytes == trials.weights_nbytes
     chosen = resolve(preset)

@@ -13,6 +13,7 @@ from hgc_video.cache.store import Key
 from hgc_video.errors import InputError, PromptError
 from hgc_video.measure.macs import MacCounter
 from hgc_video.models.graph_builder import build_graph
+from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.cost import cost, full_cost
 from hgc_video.plan.memory.placement import (
     DEVICE,
@@ -50,8 +51,8 @@ class LongClip:
         self.cond = torch.rand(num_frames, 3, 2 * SIZE, 2 * SIZE, generator=generator)
         self.scale = 2.0 if branches == 2 else 1.0
         self.graph = build_graph(
-            self.unet, self.controlnet, num_frames=min(LENGTH, num_frames), height=SIZE, width=SIZE,
-            num_tokens=TOKENS, branches=branches,
+            self.unet, self.controlnet,
+            ClipShape(min(LENGTH, num_frames), SIZE, SIZE, TOKENS, branches),
         )  # fmt: skip
 
     def run(self, windows=None, policy=None, moves=(), idle=DEVICE):

@@ -38,9 +38,9 @@ class Chunks:
     idle: str = DEVICE
 
     def __str__(self) -> str:
-        cut = f"layers in {self.frames} frames and {self.positions} positions"
+        split = f"layers in {self.frames} frames and {self.positions} positions"
         return (
-            f"{cut if self.split else 'whole layers'}, {self.decode} frames decoded at once"
+            f"{split if self.split else 'whole layers'}, {self.decode} frames decoded at once"
             f"{_IDLE[self.idle]}"
         )
 

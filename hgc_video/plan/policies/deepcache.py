@@ -1,7 +1,7 @@
 """DeepCache (2312.00858): the outermost layers every step, everything deeper at key steps.
 
 As the released plug-in (horseee/DeepCache) does, the ControlNet runs whole at every step and the
-motion modules of the block that is cut run again on the tensors kept for them; `+lossless` leaves
+motion modules of the block whose output is reused run again on the tensors kept for them; `+lossless` leaves
 out what nobody reads. With a ControlNet, `controlnet_interval` lets it rest in between.
 """
 
@@ -26,7 +26,7 @@ class DeepCache(SchedulePolicy):
 
     interval: int = Field(3, ge=1, description="every so many steps is a key step (eq. 6)")
     branch: int = Field(
-        0, ge=0, description="skip branch to cut at; 0 keeps only the last up layer"
+        0, ge=0, description="skip branch that is reused; 0 keeps only the last up layer"
     )
     pow: float = Field(
         0.0,
@@ -97,11 +97,11 @@ def _around_center(steps: int, interval: int, center: float, power: float) -> li
 
 
 def _partial(graph: BlockGraph, branch: int) -> StepPlan:
-    cut = graph.by_name[graph.depths[branch]]
-    reuse, also = {cut.name}, set()
-    if cut.kind == "motion":  # the plug-in does not wrap motion modules
-        reuse = {cut.inputs[0]}
-        for layer in (*_before(graph, cut), *_mirrored(graph, branch)):
+    reused = graph.by_name[graph.depths[branch]]
+    reuse, also = {reused.name}, set()
+    if reused.kind == "motion":  # the plug-in does not wrap motion modules
+        reuse = {reused.inputs[0]}
+        for layer in (*_before(graph, reused), *_mirrored(graph, branch)):
             reuse.add(layer.inputs[0])
             also.add(layer.name)
     return StepPlan(
@@ -111,15 +111,15 @@ def _partial(graph: BlockGraph, branch: int) -> StepPlan:
     )  # fmt: skip
 
 
-def _before(graph: BlockGraph, cut: Layer) -> list[Layer]:
-    """The motion modules of the cut's up block that come before it."""
-    block = cut.name.rsplit(".", 2)[0]
-    before = graph.layers[: graph.layers.index(cut)]
+def _before(graph: BlockGraph, layer: Layer) -> list[Layer]:
+    """The motion modules of a layer's up block that come before it."""
+    block = layer.name.rsplit(".", 2)[0]
+    before = graph.layers[: graph.layers.index(layer)]
     return [la for la in before if la.kind == "motion" and la.name.startswith(f"{block}.")]
 
 
 def _mirrored(graph: BlockGraph, branch: int) -> list[Layer]:
-    """The motion modules behind the cut in the down block on the other side, if that block is entered."""
+    """The motion modules behind the branch's skip in the down block on the other side."""
     block, layer = 0, branch
     while layer >= graph.blocks[block]:
         layer -= graph.blocks[block]

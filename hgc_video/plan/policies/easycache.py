@@ -62,8 +62,8 @@ class _Decider:
             self.accumulated = 0.0
             return Decision(0, "" if choices == 1 else "easycache: no rate of change is known yet")
         self.accumulated += self.rate * self.input_change / signals.output_size()
-        told = f"easycache: change {self.accumulated:.3g}"
+        measured = f"easycache: change {self.accumulated:.3g}"
         if self.accumulated < self.threshold:
-            return Decision(1, f"{told} < {self.threshold:g}")
+            return Decision(1, f"{measured} < {self.threshold:g}")
         self.accumulated = 0.0
-        return Decision(0, f"{told} >= {self.threshold:g}")
+        return Decision(0, f"{measured} >= {self.threshold:g}")

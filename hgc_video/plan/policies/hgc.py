@@ -150,20 +150,20 @@ class HGC(SchedulePolicy):
         )  # fmt: skip
         deltas = frozenset() if key else self._sparse(graph)
         cross = graph.attention_names("cross")
-        told: dict[str, Any] = {"label": label, "reason": reason}
+        shared: dict[str, Any] = {"label": label, "reason": reason}
         if not gated:
             if index == gate - 1 and not self.difference_interval:
-                return StepPlan(frozenset(reuse), deltas, average_branches=cross, **told)
+                return StepPlan(frozenset(reuse), deltas, average_branches=cross, **shared)
             if index % self.cross_interval:
                 reuse |= cross
-            return StepPlan(frozenset(reuse), deltas, branches=graph.branches, **told)
+            return StepPlan(frozenset(reuse), deltas, branches=graph.branches, **shared)
         if self.difference_interval and (index - gate) % self.difference_interval == 0:
-            told["label"] = f"{label} guided"
-            return StepPlan(frozenset(reuse), deltas, **told)
+            shared["label"] = f"{label} guided"
+            return StepPlan(frozenset(reuse), deltas, **shared)
         difference = (1.0, 1.0) if self.difference_interval else None
         kept = frozenset(reuse) if self.difference_interval else frozenset(reuse | cross)
-        told["label"] = f"{label} gated"
-        step = StepPlan(kept, deltas, branches=1, cfg_delta=difference, **told)
+        shared["label"] = f"{label} gated"
+        step = StepPlan(kept, deltas, branches=1, cfg_delta=difference, **shared)
         return step.because(f"after the gate at step {gate}: one branch")
 
     def _sparse(self, graph: BlockGraph) -> frozenset[str]:

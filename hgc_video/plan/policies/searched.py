@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ...errors import PlanError, one_line
+from ...files import write_text
 from ..graph import BlockGraph
 from ..schedule import Schedule, StepPlan
 from .base import SchedulePolicy
@@ -199,7 +200,7 @@ class CodedSchedule:
             "extrapolation": [round(d, 3) for d in self.extrapolation], "online": self.online,
             **self.metadata,
         }  # fmt: skip
-        path.write_text(yaml.safe_dump(data, sort_keys=False, width=100, default_flow_style=None))
+        write_text(path, yaml.safe_dump(data, sort_keys=False, width=100, default_flow_style=None))
 
 
 _FEW_STEPS = 20  # of fewer, no plan makes more: there is nothing to save that would pay for them

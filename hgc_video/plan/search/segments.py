@@ -74,7 +74,9 @@ class _Search:
     ) -> None:  # fmt: skip
         self.measured, self.gate, self.coherent = measured, gate, coherent
         self.steps = measured.setting.num_inference_steps
-        depths = {(str(cut) if cut else SKIP): table for cut, table in measured.reused.items()}
+        depths = {
+            (str(depth) if depth else SKIP): table for depth, table in measured.reused.items()
+        }
         self.depths = {letter: table for letter, table in depths.items() if letter in letters}
         self.prices = Prices.of(graph, "".join(self.depths))
         self.bucket = budget * self.steps / _BUCKETS

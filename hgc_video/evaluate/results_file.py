@@ -1,0 +1,54 @@
+"""A file of results that were measured once: one JSON object a line, each under the task that it belongs to.
+
+Calibration, search and comparison keep what they measured in it, so that a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_TASK = "task"  # the key of a line that says what its result was measured for
+
+
+class ResultsFile:
+    """The results of any number of tasks; several processes may append to it.
+
+    A task is a text that names all that its results depend on. A line that a killed process left
+    unfinished is skipped, and measured again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, task: str) -> list[dict[str, Any]]:
+        """A task's results, in the order they were added; none where there is no file yet."""
+        if not self.path.is_file():
+            return []
+        found = map(_parsed, self.path.read_text().splitlines())
+        return [result for name, result in found if name == task]
+
+    def add(self, task: str, results: Iterable[dict[str, Any]]) -> None:
+        """Appends results in one write of whole lines."""
+        lines = "".join(json.dumps({_TASK: task, **result}) + "\n" for result in results)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            file.write((_missing_newline(file) + lines).encode())
+
+
+def _parsed(line: str) -> tuple[str | None, dict[str, Any]]:
+    try:
+        result = json.loads(line)
+        return str(result.pop(_TASK)), result
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None, {}
+
+
+def _missing_newline(file: Any) -> str:
+    """What ends an unfinished last line, so that it does not spoil the next one."""
+    if file.seek(0, 2) == 0:
+        return ""
+    file.seek(-1, 2)
+    return "" if file.read(1) == b"\n" else "\n"

@@ -1,0 +1,48 @@
+"""Results that are kept: by task, past lines that were left unfinished, from several processes."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from hgc_video.evaluate.jobs import workers
+from hgc_video.evaluate.results_file import ResultsFile
+
+
+def test_results_come_back_by_task_in_their_order(tmp_path):
+    results = ResultsFile(tmp_path / "not there yet" / "results.jsonl")
+    assert results.read("a") == []
+    results.add("a", [{"clip": 0, "psnr_db": 31.5}, {"clip": 1, "psnr_db": None}])
+    results.add("b", [{"clip": 0}])
+    results.add("a", [{"clip": 2}])
+    assert results.read("a") == [
+        {"clip": 0, "psnr_db": 31.5},
+        {"clip": 1, "psnr_db": None},
+        {"clip": 2},
+    ]
+    assert results.read("b") == [{"clip": 0}]
+
+
+def test_an_unfinished_line_is_skipped_and_spoils_no_other(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    results.add("a", [{"clip": 0}, {"clip": 1}])
+    whole = results.path.read_bytes()
+    results.path.write_bytes(whole[:-5])
+    assert results.read("a") == [{"clip": 0}]
+    results.add("a", [{"clip": 1}])
+    assert results.read("a") == [{"clip": 0}, {"clip": 1}]
+    results.path.write_text("no JSON\n[1]\n{}\n" + results.path.read_text())
+    assert results.read("a") == [{"clip": 0}, {"clip": 1}]
+
+
+def _add(results: ResultsFile, clip: int) -> None:
+    for part in range(20):
+        results.add("a", [{"clip": clip, "part": part, "text": "x" * 3000}])
+
+
+def test_processes_append_whole_lines_beside_each_other(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    with workers(2) as each:
+        each(partial(_add, results), [0, 1])
+    found = {(one["clip"], one["part"]) for one in results.read("a")}
+    assert found == {(clip, part) for clip in (0, 1) for part in range(20)}
+    assert all(len(one["text"]) == 3000 for one in results.read("a"))
