@@ -13,6 +13,7 @@ from hgc_video.cache.store import Offloaded
 from hgc_video.errors import StateError
 from hgc_video.jobs.checkpoint.tensors import read_state, write_state
 from hgc_video.models.graph_builder import build_graph
+from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.memory.windows import Windows
 from hgc_video.plan.presets import resolve
 from hgc_video.sampling.conditioning import TextConditioning
@@ -57,8 +58,7 @@ class Disk(KeepNothing):
 @pytest.fixture(scope="module")
 def models():
     unet, net = motion_unet(), controlnet()
-    size = {"num_frames": LENGTH, "height": SIZE, "width": SIZE, "num_tokens": TOKENS}
-    return unet, net, build_graph(unet, net, **size)
+    return unet, net, build_graph(unet, net, ClipShape(LENGTH, SIZE, SIZE, TOKENS))
 
 
 def run(models, keeper, scheduler="ddim", policy=None, spill=False):
