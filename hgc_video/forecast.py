@@ -19,6 +19,7 @@ from .models.graph_store import graph_of
 from .models.load import read_facts
 from .models.parts import ModelParts, controlnet_folders, find_base, model_of
 from .options import CONTROL_KINDS
+from .plan.checkpoints import plan_checkpoints
 from .plan.clip_shape import ClipShape
 from .plan.memory.budget import MemoryPlan, choose_memory_plan, parse_nbytes
 from .plan.memory.windows import Windows
@@ -50,6 +51,7 @@ def forecast(
     strength: float = 1.0,
     memory: str | int | None = None,
     throughput: str | None = None,
+    checkpoint_every_s: float | None = None,
 ) -> RunPlan:
     """The forecast for one clip; what is None is the model's own.
 
@@ -65,13 +67,17 @@ def forecast(
         throughput: what copies to host memory are weighed with against computing again: "40,20" for 40 T
             MACs and 20 GB a second, or "measured" to time this machine's GPU as a run does. None assumes a
             desktop GPU, so that the plan is the same on every machine.
+        checkpoint_every_s: also plan after which steps a run with a work folder is kept; `throughput` tells
+            how long its steps take.
 
     Raises:
         InputError: an unknown preset or control, a count or size that is not possible.
         ModelError: the model's configuration cannot be read.
     """
-    if throughput is not None and memory is None:
-        raise InputError("throughput weighs memory plans; give memory too")
+    if throughput is not None and memory is None and checkpoint_every_s is None:
+        raise InputError("throughput weighs memory plans and checkpoints; give one of these too")
+    if checkpoint_every_s is not None and not checkpoint_every_s >= 0:
+        raise InputError(f"checkpoint_every_s={checkpoint_every_s} is not possible; give 0 or more")
     if not 0 < strength <= 1:
         raise InputError(f"strength={strength} is not possible; give more than 0 and at most 1")
     counts = {
@@ -109,10 +115,14 @@ def forecast(
     shape = replace(scene.clip, num_frames=windows.plain[0].length, branches=branches)
     nbytes = DTYPE_NBYTES if memory is not None else dtype_nbytes
     graph = graph_of(scene.models, shape, nbytes, convention)
-    return plan_run(
+    planned = plan_run(
         chosen, graph, windows, evaluations=evaluations,
         asked=_steps_left(num_inference_steps, strength), memory_plan=memory_plan,
     )  # fmt: skip
+    if checkpoint_every_s is None:
+        return planned
+    rate = planning_rates(throughput).macs_per_s
+    return replace(planned, checkpoints=plan_checkpoints(planned, rate, checkpoint_every_s))
 
 
 def _steps_left(steps: int, strength: float) -> int:

@@ -252,6 +252,8 @@ def _made(setup: RunSetup, callback: StepCallback | None, progress: bool, work: 
     if again:
         with setup.stopwatch("fidelity"):
             measured = _fidelity(setup, frames, again)
+    if work.write_s:
+        setup.stopwatch.seconds["checkpoint"] = work.write_s
     report = replace(run.report(), fidelity=measured)
     work.finish(report)
     return Clip(

@@ -73,7 +73,8 @@ class Report(MacTotals):
     """The account of one run; print it, or `save` it as JSON.
 
     `macs_by_part` is what was executed, `macs_baseline_by_part` what the same run without a cache
-    takes; `seconds` is wall-clock time by stage (load, encode, denoise, decode, ...) and `total`;
+    takes; `seconds` is wall-clock time by stage (load, encode, denoise, decode, ...) and `total`, and
+    `checkpoint`, which lies within denoise and decode;
     `peak_nbytes` the memory peak of the run, `cache_nbytes` the most that the cache held at once,
     `cache_device_nbytes` and `cache_host_nbytes` the most of it on the device and in the offload tier
     (pinned host memory; on the CPU a mapped file), `copied_to_host_nbytes` and `copied_to_device_nbytes`

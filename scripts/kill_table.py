@@ -2,8 +2,8 @@
 """Kills a run (-9) at random moments and goes on with it: is the clip the same, and what did each kill cost?
 
 A clip is made twice by `hgc-video generate`, once unbroken. The other one is killed, gone on with by
-`hgc-video resume`, killed again, and so on, and made to its end at last. Lost is what a process had made
-since its newest checkpoint; what a new process needs until it is where it was is told apart.
+`hgc-video resume`, killed again, and so on, and made to its end at last. Lost is what a process made since
+its newest checkpoint; what a new process needs until it is where it was is told apart.
 """
 
 from __future__ import annotations

@@ -128,6 +128,26 @@ def test_batch_trial(script):
     assert "round   1  holds" in out and "'begun_at_most': 1" in out
 
 
+def test_bench_checkpoint(script, tmp_path):
+    out = script(
+        "bench_checkpoint", "--nbytes", "2", "--every-s", 0, "--preset", "lossless", "--num-frames", 2,
+        "--num-inference-steps", 2, "--size", 64, "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    figures = told(tmp_path / "a.json")
+    assert "| 2 MiB |" in out and figures["states"][0]["nbytes"] == 2 * 2**20
+    assert 0 < figures["run"]["write_s"] < figures["run"]["run_s"]
+
+
+def test_kill_table(script, tmp_path):
+    """Killed with -9 in a process of its own, gone on with in another one: the same bytes."""
+    out = script(
+        "kill_table", "--schedulers", "dpm++2m", "--kills", 1, "--every-s", 0, "--num-frames", 2,
+        "--num-inference-steps", 3, "--size", 64, "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    (row,) = told(tmp_path / "a.json")["rows"]
+    assert row["same_bytes"] and "| dpm++2m |" in out
+
+
 def test_bench_seams(script):
     out = script(
         "bench_seams", "--num-frames", 6, "--num-inference-steps", 1, "--presets", "off",

@@ -50,8 +50,15 @@ def plan(
     throughput: Annotated[
         str | None,
         typer.Option(
-            help="For --memory: T MACs and GB to host memory a second, as 40,20; or 'measured', which "
-            "times this machine's GPU. Default: a desktop GPU, assumed."
+            help="For --memory and --checkpoint-every-s: T MACs and GB to host memory a second, as 40,20; "
+            "or 'measured', which times this machine's GPU. Default: a desktop GPU, assumed."
+        ),
+    ] = None,
+    checkpoint_every_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Also show after which steps a run with --work is kept, at least every so many seconds, "
+            "and what that costs."
         ),
     ] = None,
     base: Annotated[
@@ -90,8 +97,8 @@ def plan(
                 model=model, control=control, preset=preset, num_controlnets=controlnet,
                 num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
                 width=width, guided=guidance, convention=convention, memory=memory,
-                throughput=throughput, base=base, base_config=base_config,
-                motion_adapter=motion_adapter, ip_adapter=ip_adapter,
+                throughput=throughput, checkpoint_every_s=checkpoint_every_s, base=base,
+                base_config=base_config,                motion_adapter=motion_adapter, ip_adapter=ip_adapter,
                 ip_adapter_model=ip_adapter_model, prompt_parts=prompt_parts, strength=strength,
             )
             for preset in chosen

@@ -20,7 +20,9 @@ _CRF = {"h264": (17, 51), "hevc": (20, 51), "av1": (25, 63), "vp9": (24, 63)}  #
 _DEFAULT_PIX_FMT = "yuv420p"
 # What an encoder is given beside its crf; one that is not here gets its own defaults.
 _SETTINGS = {
-    "libx264": {"preset": "medium"},
+    # x264's macroblock tree reads memory that was never written, at sizes up to 128 pixels at least, so that
+    # the same frames give other bytes in another process.
+    "libx264": {"preset": "medium", "x264-params": "mbtree=0"},
     "libx265": {"preset": "medium", "x265-params": "log-level=none"},
     "libsvtav1": {"preset": "6"},
     "libvpx-vp9": {"b": "0", "deadline": "good", "cpu-used": "2", "row-mt": "1"},

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .memory.windows import over_windows
-from .run_plan import RunPlan
+
+if TYPE_CHECKING:
+    from .run_plan import RunPlan
 
 EVERY_S = 60.0  # the most seconds between two checkpoints
 # What a write to an SSD that is waited for reaches, checksum included; each begins with some milliseconds.

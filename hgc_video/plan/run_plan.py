@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from .checkpoints import CheckpointPlan
 from .cost import Cost, cost, full_cost
 from .explain import StepExplanation, StepSummary, explain, summaries, tera
 from .graph import BlockGraph
@@ -38,7 +39,7 @@ class RunPlan:
 
     `spent` and `baseline` are the cost of one window of the clip with and without the cache, the MACs are
     those of all windows; `memory_plan` is how the clip fits a memory budget; `moves` says at which steps
-    the windows are shifted.
+    the windows are shifted; `checkpoints` after which of them the run would be kept, where that was asked.
     """
 
     preset: str
@@ -48,6 +49,7 @@ class RunPlan:
     windows: Windows
     memory_plan: MemoryPlan | None = None
     moves: tuple[bool, ...] = ()
+    checkpoints: CheckpointPlan | None = None
 
     @cached_property
     def spent(self) -> Cost:
@@ -97,6 +99,8 @@ class RunPlan:
                 "predicted_peak_nbytes": self.memory_plan.peak.nbytes,
             }
             fields |= self.memory_plan.to_dict()
+        if self.checkpoints is not None:
+            fields["checkpoints"] = self.checkpoints.to_dict()
         return json.dumps(fields, indent=2)
 
     def _memory_lines(self) -> list[str]:
@@ -116,4 +120,5 @@ class RunPlan:
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
             f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most for a window",
             *self._memory_lines(),
+            *([] if self.checkpoints is None else [f"kept   {self.checkpoints}"]),
         ])  # fmt: skip

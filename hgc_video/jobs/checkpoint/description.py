@@ -76,8 +76,8 @@ class Description:
         """What is another in `other`, each in half a sentence."""
         told = [f"{n} was {a}, is {b}" for n, a, b in _differing(self._compared, other._compared)]
         for kind, before, now in _differing(self.inputs, other.inputs):
-            known = {None: "was not given"}
-            told.append(f"the {kind} input {known.get(before) or known.get(now) or 'changed'}")
+            missing = "was not given" if before is None else "is not given" if now is None else None
+            told.append(f"the {kind} input {missing or 'changed'}")
         if list(self.inputs) != list(other.inputs) and set(self.inputs) == set(other.inputs):
             told.append("the controls have another order")
         if self.model != other.model:

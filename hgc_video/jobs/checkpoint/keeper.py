@@ -116,12 +116,9 @@ class FolderKeeper:
             return
         self._waiting.append((start, frames))
         if self.interrupted or time.monotonic() - self._last >= self._every_s:
-            began = time.monotonic()
-            for first, some in self._waiting:
-                self.folder.keep_frames(first, some)
+            folder, waiting = self.folder, tuple(self._waiting)
+            self._write(lambda: sum(folder.keep_frames(*one) for one in waiting))
             self._waiting.clear()
-            self._last = time.monotonic()
-            self.write_s += self._last - began
         if self.interrupted:
             self._stop("all steps, and some frames decoded")
 
@@ -163,12 +160,16 @@ class FolderKeeper:
 
     def _keep(self, state: State) -> None:
         assert self.folder is not None
-        began = time.monotonic()
+        folder = self.folder
+        self._write(lambda: folder.keep(state()))
+
+    def _write(self, write: Callable[[], int]) -> None:
+        """Writes, and notes what that took; where it cannot be done, the run goes on all the same."""
+        began, nbytes = time.monotonic(), 0
         try:
-            nbytes = self.folder.keep(state())
-        except InputError as error:  # the run goes on, with the checkpoint before
+            nbytes = write()
+        except InputError as error:
             warnings.warn(f"no checkpoint is written: {error}", HGCVideoWarning, stacklevel=2)
-            nbytes = 0
         self._last = time.monotonic()
         self.write_s += self._last - began
         self.writes.append((self._last - began, nbytes))

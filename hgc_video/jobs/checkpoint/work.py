@@ -63,6 +63,11 @@ class Work:
             return None
         return Report.from_json((self.folder.path / "report.json").read_text(encoding="utf-8"))
 
+    @property
+    def write_s(self) -> float:
+        """Seconds that checkpoints took."""
+        return 0.0 if self.keeper is None else self.keeper.write_s
+
     def finish(self, report: Report) -> None:
         """The clip is made and written. A folder that nobody asked for is removed."""
         if self.keeper is not None and self.keeper.folder is not None:

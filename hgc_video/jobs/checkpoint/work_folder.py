@@ -94,10 +94,10 @@ class WorkFolder:
             warnings.warn(f"{path} is left out: {fault}", HGCVideoWarning, stacklevel=2)
         return None
 
-    def keep_frames(self, start: int, frames: NDArray[np.uint8]) -> None:
-        """Keeps decoded frames (n H W 3)."""
+    def keep_frames(self, start: int, frames: NDArray[np.uint8]) -> int:
+        """Keeps decoded frames (n H W 3); their bytes."""
         with durable_folder(self._frames(start, len(frames))) as part:
-            write_state(part, {"frames": torch.from_numpy(frames)})
+            return write_state(part, {"frames": torch.from_numpy(frames)})
 
     def frames(self, start: int, count: int) -> NDArray[np.uint8] | None:
         """Decoded frames (count H W 3) that were kept; None where they were not, or are spoilt."""
