@@ -38,7 +38,19 @@ class EngineChoice:
         """The engine; InputError for one that is not possible, MissingExtraError without its extra."""
         if self.name == "local":
             return LocalEngine(local_devices(self.workers, self.devices), folder / "logs")
+        if self.name == "ray":
+            from .engines.ray_cluster import RayEngine
+
+            return RayEngine(self.address, self.workers)
         raise InputError(f'unknown engine "{self.name}"; take {" or ".join(ENGINES)}')
+
+    def work(self, folder: Path) -> str:
+        """Where runs leave what resumes them: as told; on one machine the batch folder."""
+        if self.storage is not None:
+            return (
+                self.storage if "://" in self.storage else str(user_path(self.storage).absolute())
+            )
+        return str(folder.absolute() / "work") if self.name == "local" else ""
 
 
 def batch_folder(source: Path, told: Path | None = None) -> Path:
@@ -87,6 +99,6 @@ def work_off(folder: Path, choice: EngineChoice, tell: Observer, stop: Stop) -> 
     """Makes the jobs of a folder's queue until none is left that can be claimed."""
     queue = Queue(folder)
     try:
-        Drive(queue, choice.make(folder), tell, storage=choice.storage).run(stop)
+        Drive(queue, choice.make(folder), tell, storage=choice.work(folder)).run(stop)
     finally:
         queue.close()

@@ -11,7 +11,9 @@ from ..files import user_path
 from ..options import GenerateOptions
 
 # What does not change a result, or says where it goes.
-_NOT_OF_THE_RESULT = ("out", "device", "offline", "calibration_dir")
+_NOT_OF_THE_RESULT = (
+    "out", "device", "offline", "calibration_dir", "work", "checkpoint_every_s",
+)  # fmt: skip
 
 
 class Fingerprints:
@@ -24,7 +26,7 @@ class Fingerprints:
         """The SHA-256 of checked options and of their control clips and image, as they are now."""
         told: dict[str, Any] = options.to_dict()
         for name in _NOT_OF_THE_RESULT:
-            del told[name]
+            told.pop(name, None)
         clips = [*options.control_clips.values(), options.image]
         files = [self._of_path(user_path(clip)) for clip in clips if clip is not None]
         text = json.dumps([told, files], sort_keys=True, ensure_ascii=False)

@@ -17,7 +17,8 @@ from ..files import user_path
 from ..options import GenerateOptions
 from .yaml_file import parse_yaml, read_yaml
 
-_PATHS = ("control_video", "image", "out", "calibration_dir")
+_READ = ("control_video", "image", "audio")
+_WRITTEN = ("out", "work", "calibration_dir")
 _POLICY_FILE = re.compile(r"(?<=\bfile=)[^,+]+")  # searched:file=schedule.yaml
 
 
@@ -118,11 +119,6 @@ def place_paths(options: Mapping[str, Any], folder: Path, *, allow_outside: bool
     Raises:
         InputError: a path leads out of `folder`, and that is not allowed.
     """
-    placed = dict(options)
-    if isinstance(prompt := placed.get("prompt"), Mapping):  # JSON has no numbers for keys
-        placed["prompt"] = {
-            int(frame) if str(frame).isdigit() else frame: words for frame, words in prompt.items()
-        }
 
     def place(name: str, path: Any) -> Any:
         if not isinstance(path, str | os.PathLike):
@@ -135,20 +131,31 @@ def place_paths(options: Mapping[str, Any], folder: Path, *, allow_outside: bool
             )
         return os.path.normpath(full)
 
-    for name in _PATHS:
+    placed = map_inputs(options, place)
+    for name in _WRITTEN:
         if name in placed:
             placed[name] = place(name, placed[name])
-    if isinstance(control := placed.get("control"), Mapping):
-        placed["control"] = {kind: place(f"control.{kind}", clip) for kind, clip in control.items()}
+    if isinstance(prompt := placed.get("prompt"), Mapping):  # JSON has no numbers for keys
+        placed["prompt"] = {
+            int(frame) if str(frame).isdigit() else frame: words for frame, words in prompt.items()
+        }
     if isinstance(model := placed.get("model"), str) and _is_folder(model, folder):
         placed["model"] = place("model", model)
-    if isinstance(preset := placed.get("preset"), str):
-        placed["preset"] = _place_policy_files(preset, place)
     return placed
 
 
-def _place_policy_files(preset: str, place: Callable[[str, Any], Any]) -> str:
-    return _POLICY_FILE.sub(lambda found: str(place("preset", found[0])), preset)
+def map_inputs(options: Mapping[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """The options with `change(name, value)` in place of every value that may be a file which a run reads:
+    clips, image, sound, and the schedules that a policy names."""
+    changed = dict(options)
+    for name in _READ:
+        if name in changed:
+            changed[name] = change(name, changed[name])
+    if isinstance(control := changed.get("control"), Mapping):
+        changed["control"] = {kind: change(f"control.{kind}", c) for kind, c in control.items()}
+    if isinstance(preset := changed.get("preset"), str):
+        changed["preset"] = _POLICY_FILE.sub(lambda found: str(change("preset", found[0])), preset)
+    return changed
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
+from ..options import GenerateOptions
 from .fingerprint import file_digest
 from .loaded_model import LoadedModel
 from .queue import Result
@@ -68,6 +69,7 @@ class Worker:
         options = {**task.options, "out": task.part}
         if self._device is not None and options.get("device") is None:
             options["device"] = self._device
-        # Where a run can leave checkpoints, its folder is task.work.
+        if task.work and "work" in GenerateOptions.model_fields:
+            options["work"] = task.work  # where the run leaves what resumes it
         report = self._model.make(options, task.name, callback).report
         return Result(file_digest(part), report.seconds["total"], report.macs_saved)

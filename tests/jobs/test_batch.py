@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 
-import psutil
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -44,11 +43,6 @@ def add(source):
     return folder, add_to(folder, jobs)
 
 
-def kill_worker():
-    (worker,) = [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
-    os.kill(worker.pid, signal.SIGKILL)
-
-
 @pytest.mark.slow
 def test_a_batch_whose_worker_is_killed(listed, tmp_path):
     """The killed job is made again, one that kills its worker twice is set aside, the rest is done with one
@@ -63,7 +57,8 @@ def test_a_batch_whose_worker_is_killed(listed, tmp_path):
             name = event["name"].removesuffix(".mp4")
             tries[name] += 1
             if name == "bad":
-                kill_worker()
+                ready = [e for e in told if e["event"] == "ready"][-1]
+                os.kill(int(ready["where"].rpartition(":")[2]), signal.SIGKILL)
 
     work_off(folder, EngineChoice(workers=1), watch, Stop())
     assert tries == {"bad": 2, "a": 1, "b": 1}
