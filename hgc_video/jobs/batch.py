@@ -71,9 +71,9 @@ def listed_jobs(
     listed = read_jobs(source, allow_outside=allow_outside)
     unused = [shot for shot in listed.shots if shot.options.get("out") is not None]
     if unused:
+        names = ", ".join(shot.name for shot in unused[:3]) + (", ..." if unused[3:] else "")
         warnings.warn(
-            f'"out" of {unused[0].name} and of {len(unused) - 1} other shots is not used: results of a batch '
-            "are named by a pattern, see --name",
+            f'"out" is not used ({names}): results of a batch are named by a pattern, see --name',
             HGCVideoWarning,
             stacklevel=2,
         )
