@@ -161,7 +161,12 @@ def generate(
         chosen = _calibrated(options, own_folder(calibration_dir), progress, loading)
     with clock("load"):
         pipe = kept_or_loaded(
-            load_pipeline, model, *options.control_kinds, device=device, dtype=torch_dtype, offline=offline
+            load_pipeline,
+            model,
+            *options.control_kinds,
+            device=device,
+            dtype=torch_dtype,
+            offline=offline,
         )
     for text in options.prompts:
         check_prompt_length(pipe.tokenizer, text)
