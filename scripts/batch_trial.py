@@ -25,8 +25,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from hgc_video.files import sha256_of
 
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
@@ -48,15 +46,6 @@ def write_jobs(folder: Path, jobs: int) -> Path:
     }  # fmt: skip
     (folder / "jobs.yaml").write_text(json.dumps(told))
     return folder / "jobs.yaml"
-
-
-def kill_one(name: str) -> int:
-    """Ends one worker that is at work: a process of this machine whose command holds `name`."""
-    for process in psutil.process_iter(["pid", "cmdline", "cpu_times"]):
-        if name in " ".join(process.info["cmdline"] or []):
-            os.kill(process.pid, signal.SIGKILL)
-            return int(process.pid)
-    return 0
 
 
 def run_round(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -85,14 +74,16 @@ def watch(call: subprocess.Popen[str], given: argparse.Namespace) -> list[dict[s
     events: list[dict[str, Any]] = []
     at = [round((k + 1) * given.jobs / (given.kills + 1)) for k in range(given.kills)]
     assert call.stdout is not None
+    pids: dict[str, int] = {}
     for line in call.stdout:
-        events.append(json.loads(line))
+        event = json.loads(line)
+        events.append(event)
+        if event["event"] == "ready":
+            pids[event["slot"]] = int(event["where"].rpartition(":")[2])
         started = sum(event["event"] == "started" for event in events)
-        if at and started >= at[0] and events[-1]["event"] == "started":
-            print(
-                f"killed worker {kill_one(given.process)} at its job {events[-1]['job']}",
-                flush=True,
-            )
+        if at and started >= at[0] and event["event"] == "started":
+            os.kill(pids[event["slot"]], signal.SIGKILL)
+            print(f"killed worker {pids[event['slot']]} at job {event['job']}", flush=True)
             at.pop(0)
         if not at:
             break
@@ -127,7 +118,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--engine", default="local")
     parser.add_argument("--address", default="auto")
     given = parser.parse_args(arguments)
-    given.process = "spawn_main" if given.engine == "local" else "ray::"
     wrong = 0
     for number in range(1, given.rounds + 1):
         with tempfile.TemporaryDirectory() as folder:

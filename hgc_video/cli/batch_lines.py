@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
 
 import typer
 
@@ -15,20 +15,23 @@ Tell = Callable[[dict[str, Any]], None]
 
 @contextmanager
 def telling(as_json: bool, jobs: int) -> Iterator[Tell]:
-    """The observer of a batch of so many jobs that are left."""
-    if as_json:
-        yield lambda event: typer.echo(json.dumps(event, ensure_ascii=False))
-    elif sys.stdout.isatty():
-        with _Bars(jobs) as bars:
-            yield bars
-    else:
-        yield _plain
+    """The observer of a batch of so many jobs that are left. What libraries print meanwhile goes to stderr,
+    so that stdout holds these lines alone."""
+    out = sys.stdout
+    with redirect_stdout(sys.stderr):
+        if as_json:
+            yield lambda event: typer.echo(json.dumps(event, ensure_ascii=False), file=out)
+        elif out.isatty():
+            with _Bars(jobs, out) as bars:
+                yield bars
+        else:
+            yield lambda event: _plain(event, out)
 
 
-def _plain(event: dict[str, Any]) -> None:
+def _plain(event: dict[str, Any], out: TextIO) -> None:
     line = line_of(event)
     if line:
-        typer.echo(line)
+        typer.echo(line, file=out)
 
 
 def line_of(event: dict[str, Any]) -> str:
@@ -43,7 +46,7 @@ def line_of(event: dict[str, Any]) -> str:
         return f"again    {event['job']:>5}  the process that ran it is gone"
     if what == "worker lost":
         return f"worker {event['slot']} is not started again: {event['why']}"
-    if what == "step":
+    if what in ("step", "ready"):
         return ""
     return f"{what:<9}{job}" + (f": {event['why']}" if "why" in event else "")
 
@@ -52,7 +55,7 @@ class _Bars:
     """A bar for all jobs, with the time left and the share of the MACs saved, and one for each clip that is
     made; what ends stands as a line above them."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, out: TextIO) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -64,7 +67,7 @@ class _Bars:
 
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[more]}"), console=Console(highlight=False),
+            TextColumn("{task.fields[more]}"), console=Console(file=out, highlight=False),
         )  # fmt: skip
         self._all = self._progress.add_task("jobs", total=jobs, more="")
         self._clips: dict[int, Any] = {}
@@ -83,6 +86,8 @@ class _Bars:
             self._clips[job] = self._progress.add_task(
                 event["name"], total=None, more=event["slot"]
             )
+        elif what == "ready":
+            return
         elif what == "step":
             self._progress.update(self._clips[job], completed=event["step"], total=event["steps"])
             return

@@ -38,7 +38,19 @@ class EngineChoice:
         """The engine; InputError for one that is not possible, MissingExtraError without its extra."""
         if self.name == "local":
             return LocalEngine(local_devices(self.workers, self.devices), folder / "logs")
+        if self.name == "ray":
+            from .engines.ray_cluster import RayEngine
+
+            return RayEngine(self.address, self.workers)
         raise InputError(f'unknown engine "{self.name}"; take {" or ".join(ENGINES)}')
+
+    def work(self, folder: Path) -> str:
+        """Where runs leave what resumes them: as told; on one machine the batch folder."""
+        if self.storage is not None:
+            return (
+                self.storage if "://" in self.storage else str(user_path(self.storage).absolute())
+            )
+        return str(folder.absolute() / "work") if self.name == "local" else ""
 
 
 def batch_folder(source: Path, told: Path | None = None) -> Path:
@@ -59,9 +71,9 @@ def listed_jobs(
     listed = read_jobs(source, allow_outside=allow_outside)
     unused = [shot for shot in listed.shots if shot.options.get("out") is not None]
     if unused:
+        names = ", ".join(shot.name for shot in unused[:3]) + (", ..." if unused[3:] else "")
         warnings.warn(
-            f'"out" of {unused[0].name} and of {len(unused) - 1} other shots is not used: results of a batch '
-            "are named by a pattern, see --name",
+            f'"out" is not used ({names}): results of a batch are named by a pattern, see --name',
             HGCVideoWarning,
             stacklevel=2,
         )
@@ -87,6 +99,6 @@ def work_off(folder: Path, choice: EngineChoice, tell: Observer, stop: Stop) -> 
     """Makes the jobs of a folder's queue until none is left that can be claimed."""
     queue = Queue(folder)
     try:
-        Drive(queue, choice.make(folder), tell, storage=choice.storage).run(stop)
+        Drive(queue, choice.make(folder), tell, storage=choice.work(folder)).run(stop)
     finally:
         queue.close()

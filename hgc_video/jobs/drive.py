@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import HGCVideoError
 from .engines.base import Engine
+from .engines.work_sync import remove_work
 from .queue import Job, Queue, Result
 from .task import Died, Ended, Event, Outcome, Ready, Step, Task
 
@@ -41,18 +42,17 @@ class Drive:
     """One process's part in a batch.
 
     Args:
-        storage: a folder that every worker reaches, for what runs leave there to be resumed; None is the
-            batch folder.
+        storage: a folder or fsspec URL that every worker reaches, for what runs leave there to be resumed;
+            where it is empty, a run that was cut off begins anew.
         tell: called with each event, a mapping with `event`, `job`, `name` and more.
     """
 
-    def __init__(
-        self, queue: Queue, engine: Engine, tell: Observer, *, storage: str | None = None
-    ) -> None:
+    def __init__(self, queue: Queue, engine: Engine, tell: Observer, *, storage: str = "") -> None:
         self._queue, self._engine, self._tell = queue, engine, tell
-        self._storage = storage or str(queue.folder.absolute() / "work")
+        self._storage = storage.rstrip("/")
         self._free: list[str] = []
         self._running: dict[str, _Running] = {}
+        self._where: dict[str, str] = {}
         self._loading: dict[str, str] = {}  # what each slot's model was loaded for
         self._beaten = 0.0
 
@@ -93,8 +93,7 @@ class Drive:
     def _give(self) -> None:
         while self._free:
             slot = self._free[-1]
-            worker = f"{self._queue.owner.rpartition(':')[0]}/{slot}"
-            job = self._queue.claim(worker, self._loading.get(slot, ""))
+            job = self._queue.claim(f"{self._where[slot]}/{slot}", self._loading.get(slot, ""))
             if job is None:
                 return
             self._free.pop()
@@ -108,13 +107,16 @@ class Drive:
         suffix = Path(job.name).suffix
         # Beside its result, so that what the clip says of where its inputs lie stays true.
         part = self._queue.folder.absolute() / f"{_PART}{job.id}-{job.claim}{suffix}"
-        work = f"{self._storage}/{self._queue.folder.absolute().name}-{job.id}-{job.key[:8]}"
+        own = f"{self._queue.folder.absolute().name}-{job.id}-{job.key[:8]}"
+        work = f"{self._storage}/{own}" if self._storage else ""
         return Task(job.name, job.options, str(part), work)
 
     def _handle(self, event: Event) -> None:
         slot, running = event.slot, self._running.get(event.slot)
         if isinstance(event, Ready):
             self._free.append(slot)
+            self._where[slot] = event.where
+            self._tell({"event": "ready", "slot": slot, "where": event.where})
         elif isinstance(event, Step) and running is not None:
             running.step, running.steps = event.step, event.steps
             self._told("step", running, slot=slot, step=event.step, steps=event.steps)
@@ -191,8 +193,8 @@ class Drive:
     def _clean(self, running: _Running, *, keep_work: bool) -> None:
         """Removes what a task wrote, and when its job is done what its run left to be resumed."""
         self._sweep(Path(running.task.part).stem)
-        if not keep_work:
-            shutil.rmtree(running.task.work, ignore_errors=True)
+        if not keep_work and running.task.work:
+            remove_work(running.task.work)
 
     def _sweep(self, stem: str) -> None:
         """Removes the files of a task, or of a job's tasks; those of a worker that died half-way too."""

@@ -80,8 +80,8 @@ class Queue:
                 return None
             claim = secrets.token_hex(8)
             self.set_state(
-                row["id"], RUNNING, worker=worker, owner=self.owner, claim=claim, heartbeat=self._now(),
-                step=0, steps=0, why=None,
+                row["id"], RUNNING, worker=worker, owner=self.owner, claim=claim, cancel=0,
+                heartbeat=self._now(), step=0, steps=0, why=None,
             )  # fmt: skip
         return Job(
             row["id"], row["name"], row["key"], options_of(row["options"]), claim, row["loading"]
@@ -187,9 +187,10 @@ class Queue:
         return is_gone(owner) or self._now() - heartbeat > STALE_S
 
     def _count_death(self, job: int, why: str) -> str:
-        row = self.table.execute("SELECT deaths FROM jobs WHERE id = ?", (job,)).fetchone()
+        row = self.table.execute("SELECT deaths, cancel FROM jobs WHERE id = ?", (job,)).fetchone()
         deaths = row["deaths"] + 1
         state = SET_ASIDE if deaths >= MOST_DEATHS else QUEUED
+        state = CANCELLED if row["cancel"] else state
         self.set_state(job, state, claim=None, deaths=deaths, why=why)
         return state
 

@@ -17,9 +17,9 @@ from ..files import user_path
 from ..options import GenerateOptions
 from .yaml_file import parse_yaml, read_yaml
 
-_PATHS = (
-    "control_video", "image", "audio", "scenes_of", "out", "calibration_dir", "work",
-)  # fmt: skip
+_READ = ("control_video", "image", "video", "ip_adapter", "audio", "scenes_of")
+_WRITTEN = ("out", "work", "calibration_dir")
+_PARTS = ("model", "base", "base_config", "motion_adapter", "vae", "ip_adapter_model")
 _TEXTS = (".yaml", ".yml", ".json")
 _POLICY_FILE = re.compile(r"(?<=\bfile=)[^,+]+")  # searched:file=schedule.yaml
 
@@ -125,11 +125,6 @@ def place_paths(options: Mapping[str, Any], folder: Path, *, allow_outside: bool
     Raises:
         InputError: a path leads out of `folder`, and that is not allowed.
     """
-    placed = dict(options)
-    if isinstance(prompt := placed.get("prompt"), Mapping):  # JSON has no numbers for keys
-        placed["prompt"] = {
-            int(frame) if str(frame).isdigit() else frame: words for frame, words in prompt.items()
-        }
 
     def place(name: str, path: Any) -> Any:
         if not isinstance(path, str | os.PathLike):
@@ -142,20 +137,49 @@ def place_paths(options: Mapping[str, Any], folder: Path, *, allow_outside: bool
             )
         return os.path.normpath(full)
 
-    for name in _PATHS:
+    placed = map_inputs(options, place)
+    for name in _WRITTEN:
         if name in placed:
             placed[name] = place(name, placed[name])
-    if isinstance(control := placed.get("control"), Mapping):
-        placed["control"] = {kind: place(f"control.{kind}", clip) for kind, clip in control.items()}
-    if isinstance(model := placed.get("model"), str) and _is_folder(model, folder):
-        placed["model"] = place("model", model)
-    if isinstance(preset := placed.get("preset"), str):
-        placed["preset"] = _place_policy_files(preset, place)
-    return placed
+    if isinstance(prompt := placed.get("prompt"), Mapping):  # JSON has no numbers for keys
+        placed["prompt"] = {
+            int(frame) if str(frame).isdigit() else frame: words for frame, words in prompt.items()
+        }
+    return _place_parts(placed, folder, place)
 
 
-def _place_policy_files(preset: str, place: Callable[[str, Any], Any]) -> str:
-    return _POLICY_FILE.sub(lambda found: str(place("preset", found[0])), preset)
+def _place_parts(
+    options: dict[str, Any], folder: Path, place: Callable[[str, Any], Any]
+) -> dict[str, Any]:
+    """The options with the parts of a model placed that are files or folders; others name repositories."""
+
+    def placed(name: str, part: Any) -> Any:
+        return place(name, part) if isinstance(part, str) and _is_file(part, folder) else part
+
+    changed = {name: placed(name, options[name]) for name in _PARTS if name in options}
+    if isinstance(nets := options.get("controlnet"), Mapping):
+        changed["controlnet"] = {kind: placed(f"controlnet.{kind}", n) for kind, n in nets.items()}
+    if isinstance(loras := options.get("lora"), Mapping):
+        changed["lora"] = {placed("lora", file): scale for file, scale in loras.items()}
+    elif isinstance(loras, list):
+        changed["lora"] = [placed("lora", file) for file in loras]
+    elif loras is not None:
+        changed["lora"] = placed("lora", loras)
+    return {**options, **changed}
+
+
+def map_inputs(options: Mapping[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """The options with `change(name, value)` in place of every value that may be a file which a run reads:
+    clips, image, sound, and the schedules that a policy names."""
+    changed = dict(options)
+    for name in _READ:
+        if name in changed:
+            changed[name] = change(name, changed[name])
+    if isinstance(control := changed.get("control"), Mapping):
+        changed["control"] = {kind: change(f"control.{kind}", c) for kind, c in control.items()}
+    if isinstance(preset := changed.get("preset"), str):
+        changed["preset"] = _POLICY_FILE.sub(lambda found: str(change("preset", found[0])), preset)
+    return changed
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
@@ -163,11 +187,12 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _is_folder(model: str, folder: Path) -> bool:
-    """Whether a model is named by its folder; `owner/name` may be one, or a repository of the hub."""
-    if model.startswith((".", "~", "/")):
+def _is_file(part: str, folder: Path) -> bool:
+    """Whether a part is named by its file or folder; `owner/name` may be one, or a repository of the hub."""
+    if part.startswith((".", "~", "/")):
         return True
-    return "/" in model and (folder / model).is_dir()
+    named = "/" in part or part.endswith(".safetensors")  # a plain word is a model's name
+    return named and (folder / part).exists()
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:

@@ -33,9 +33,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker takes tasks."""
+    """A worker takes tasks; `where` it runs, as host:pid."""
 
     slot: str
+    where: str
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,11 @@ class Worker:
 
     def _make(self, task: Task, callback: Callable[[int, int, Any], bool]) -> Result:
         part = Path(task.part)
-        for place in (part, Path(task.work)):
-            place.parent.mkdir(parents=True, exist_ok=True)
-        # A job that was begun goes on from what its folder keeps.
-        options = {**task.options, "out": task.part, "work": task.work}
+        part.parent.mkdir(parents=True, exist_ok=True)
+        options = {**task.options, "out": task.part}
+        if task.work:  # a job that was begun goes on from what its folder keeps
+            Path(task.work).parent.mkdir(parents=True, exist_ok=True)
+            options["work"] = task.work
         if self._device is not None and options.get("device") is None:
             options["device"] = self._device
         report = self._model.make(options, task.name, callback).report

@@ -18,7 +18,12 @@ class HandEngine:
     """An engine of one slot whose workers do what a script says of each task, in order."""
 
     def __init__(self, *script):
-        self.script, self.told, self.given, self.stopped = list(script), [Ready("0")], [], []
+        self.script, self.told, self.given, self.stopped = (
+            list(script),
+            [Ready("0", "host:1")],
+            [],
+            [],
+        )
         self.closed = self.empty = False
 
     def start(self):
@@ -46,7 +51,7 @@ class HandEngine:
 
 
 DONE = [Step("0", 1, 1), Ended("0", Outcome("done", Result("d", 1.0, 0.5)))]
-DEAD = [Died("0", "killed"), Ready("0")]
+DEAD = [Died("0", "killed"), Ready("0", "host:1")]
 
 
 @pytest.fixture
@@ -58,10 +63,13 @@ def batch(tmp_path, monkeypatch):
     def run(engine, *names, stop=None, seen=None):
         add_jobs(queue, [NewJob(f"{name}.mp4", {}, name, "m") for name in names])
         told = []
-        Drive(queue, engine, seen or told.append).run(stop or Stop())
+        tell = seen or told.append
+        Drive(queue, engine, tell, storage=str(tmp_path / "work")).run(stop or Stop())
         states = dict(queue.table.execute("SELECT name, state FROM jobs").fetchall())
         assert engine.closed and not list(queue.folder.glob(".*part-*"))
-        return [(e["event"], e.get("name", "")[:1]) for e in told if e["event"] != "step"], states
+        return [
+            (e["event"], e["name"][:1]) for e in told if "name" in e and e["event"] != "step"
+        ], states
 
     run.queue = queue
     yield run

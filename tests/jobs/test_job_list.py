@@ -8,6 +8,9 @@ import yaml
 from hgc_video.errors import HGCVideoError, InputError
 from hgc_video.jobs.job_list import parse_matrix, read_jobs
 from hgc_video.jobs.result_names import check_pattern, default_pattern, result_name
+from hgc_video.jobs.shot import read_shot
+
+from .conftest import ROOT
 
 
 @pytest.fixture
@@ -85,6 +88,12 @@ def test_an_empty_folder_and_a_folder_that_is_not_there(tmp_path):
         read_jobs(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         read_jobs(tmp_path / "gone.yaml")
+
+
+def test_the_examples_are_a_shot_and_twelve_jobs():
+    assert read_shot(ROOT / "examples" / "shot.yaml").checked().num_frames == 16
+    names = [job.name for job in read_jobs(ROOT / "examples" / "jobs.yaml").jobs()]
+    assert len(names) == 12 and "forest-fast-seed1.mp4" in names and "shot-fast-seed0.mp4" in names
 
 
 def test_values_of_the_command_line():

@@ -133,6 +133,20 @@ def test_cancel(queue):
     assert queue.table.execute("SELECT deaths FROM jobs WHERE id = 3").fetchone()[0] == 0
 
 
+def test_a_cancelled_job_whose_worker_dies_stays_cancelled(queue):
+    add_jobs(queue, [job("a"), job("b")])
+    running = queue.claim("w")
+    queue.cancel(running.id)
+    assert queue.died(running, "killed") == "cancelled"
+    finished = queue.claim("w")
+    queue.cancel(finished.id)
+    assert queue.finish(finished, part(queue), RESULT), "it was done before it could be stopped"
+    (queue.folder / "b.mp4").unlink()
+    add_jobs(queue, [job("b")])
+    again = queue.claim("w")
+    assert queue.beat({again.claim: (1, 2)}) == set(), "made anew, it is not cancelled any more"
+
+
 def test_jobs_are_known_again(queue):
     assert str(add_jobs(queue, [job("a"), job("b")])) == "2 new"
     assert queue.finish(queue.claim("w"), part(queue), RESULT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import platform
 import signal
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -90,7 +91,7 @@ class LocalEngine:
 
     def _event(self, slot: str, told: Any) -> Event:
         if told == "ready":
-            return Ready(slot)
+            return Ready(slot, f"{platform.node()}:{self._workers[slot].pid}")
         if isinstance(told, tuple):
             return Step(slot, *told)
         self._deaths[slot] = 0
@@ -111,6 +112,11 @@ class _Process:
     def __init__(self, process: Any, connection: Connection) -> None:
         self._process, self.connection = process, connection
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return int(self._process.pid)
+
     def send(self, message: Any) -> None:
         """Sends a message; to a process that is gone, nothing: its end is seen by `events`."""
         try:
@@ -129,7 +135,7 @@ class _Process:
 
 
 def local_devices(workers: int | None = None, devices: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """A device for each process: as told; or every GPU, or the CPU `workers` times.
+    """A device for each process: as told, or every GPU, each `workers` times; without a GPU the CPU.
 
     Raises:
         InputError: not a possible number.
@@ -140,8 +146,10 @@ def local_devices(workers: int | None = None, devices: tuple[str, ...] = ()) -> 
         return devices * (workers or 1)
     import torch
 
+    from ...models.device import choose_device
+
     gpus = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
-    return gpus * (workers or 1) if gpus else ("cpu",) * (workers or 1)
+    return (gpus or (choose_device(None),)) * (workers or 1)
 
 
 def _slot(at: int, device: str) -> str:

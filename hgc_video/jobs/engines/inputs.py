@@ -1,0 +1,84 @@
+"""The files that a task reads, carried to another machine: as bytes, and there as files again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...files import sha256_of
+from ..shot import map_inputs
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A file, or a folder's files, by name; `path` is where it lies on the machine that sends it."""
+
+    path: str
+    files: Mapping[str, bytes]
+    digest: str
+
+
+def read_carried(path: Path) -> Carried:
+    """Reads a file or a folder of files."""
+    inner = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    files = {p.name: p.read_bytes() for p in inner}
+    told = hashlib.sha256()
+    for name, data in files.items():
+        told.update(f"{name} {hashlib.sha256(data).hexdigest()}\n".encode())
+    return Carried(str(path), files, told.hexdigest())
+
+
+def input_paths(options: Mapping[str, Any]) -> list[str]:
+    """The files and folders that a task reads, of options with absolute paths."""
+    found: list[str] = []
+
+    def note(name: str, value: Any) -> Any:
+        if isinstance(value, str) and Path(value).is_absolute() and Path(value).exists():
+            found.append(value)
+        return value
+
+    map_inputs(options, note)
+    return list(dict.fromkeys(found))
+
+
+def with_files_here(
+    options: Mapping[str, Any], folder: Path, carried: Callable[[str], Carried | None]
+) -> dict[str, Any]:
+    """The options with paths of this machine: as they are where the same file lies there, as in a shared
+    folder, else to a copy in `folder`.
+
+    Args:
+        carried: what came of a path; None where nothing did.
+    """
+
+    def place(name: str, value: Any) -> Any:
+        came = carried(value) if isinstance(value, str) else None
+        if came is None or _is_here(came):
+            return value
+        return str(_written(came, folder))
+
+    return map_inputs(options, place)
+
+
+def _is_here(came: Carried) -> bool:
+    """Whether the same file lies at the same place on this machine."""
+    path = Path(came.path)
+    if path.is_file() and len(came.files) == 1:
+        (data,) = came.files.values()
+        return sha256_of(path) == hashlib.sha256(data).hexdigest()
+    return path.is_dir() and read_carried(path).digest == came.digest
+
+
+def _written(came: Carried, folder: Path) -> Path:
+    """A copy of what came, made once for each content."""
+    name = Path(came.path).name
+    target = folder / came.digest[:16] / name
+    is_folder = set(came.files) != {name}
+    if not target.exists():
+        (target if is_folder else target.parent).mkdir(parents=True)
+        for inner, data in came.files.items():
+            (target / inner if is_folder else target).write_bytes(data)
+    return target

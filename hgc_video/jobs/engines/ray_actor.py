@@ -1,0 +1,65 @@
+"""What runs in an actor of a Ray cluster: makes one clip after another and gives back their bytes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..task import Outcome, Task
+from ..worker import Worker
+from .inputs import with_files_here
+from .work_sync import work_at
+
+
+class RayActor:
+    """A worker on a machine of the cluster. It keeps its model, and what it reads under a temporary folder.
+
+    Its methods are called from several threads: `step` and `stop` while `make` is at work.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="hgc-video-")
+        self._worker = Worker()
+        self._step = (0, 0)
+
+    def ready(self) -> str:
+        """Where the actor runs, as host:pid."""
+        return f"{platform.node()}:{os.getpid()}"
+
+    def make(self, task: Task, carried: Mapping[str, Any]) -> tuple[Outcome, bytes]:
+        """Makes a clip; gives back how that ended, and the clip's bytes where there is one.
+
+        Args:
+            carried: references of what the task reads, by path.
+        """
+        import ray
+
+        self._step = (0, 0)
+        folder = Path(self._folder.name)
+        options = with_files_here(
+            task.options, folder, lambda path: ray.get(carried[path]) if path in carried else None
+        )
+        part = folder / Path(task.part).name
+        with work_at(task.work) as work:
+            local = replace(task, options=options, part=str(part), work=str(work))
+            outcome = self._worker.make(local, self._note)
+        try:
+            return outcome, part.read_bytes() if outcome.state == "done" else b""
+        finally:
+            part.unlink(missing_ok=True)
+
+    def step(self) -> tuple[int, int]:
+        """How many steps of the task are done, of how many."""
+        return self._step
+
+    def stop(self, part: str) -> None:
+        """Stops the task that was to write this file after the step it is at."""
+        self._worker.stop(str(Path(self._folder.name) / Path(part).name))
+
+    def _note(self, step: int, steps: int) -> None:
+        self._step = (step, steps)

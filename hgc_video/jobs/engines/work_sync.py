@@ -1,0 +1,115 @@
+"""The folder of an unfinished run at a place that all machines reach: a shared folder, or an fsspec URL."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+EVERY_S = 10.0
+
+
+@contextmanager
+def work_at(place: str, every_s: float = EVERY_S) -> Iterator[Path]:
+    """A local folder for a run's work: `place`, or where that is empty one for this run alone.
+
+    Of a URL it begins with what lies there, and what the run writes is copied there as it goes and when it
+    ends; what is marked as complete last arrives last.
+    """
+    if place and "://" not in place:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        yield Path(place)
+        return
+    with tempfile.TemporaryDirectory(prefix="hgc-video-") as folder:
+        if not place:
+            yield Path(folder)
+            return
+        copied = _Copied(place, Path(folder))
+        copied.fetch()
+        ended = threading.Event()
+        thread = threading.Thread(target=_keep_copying, args=(copied, ended, every_s), daemon=True)
+        thread.start()
+        try:
+            yield Path(folder)
+        finally:
+            ended.set()
+            thread.join()
+            copied.push()
+
+
+def remove_work(place: str) -> None:
+    """Removes what a finished run left."""
+    if "://" not in place:
+        shutil.rmtree(place, ignore_errors=True)
+        return
+    import fsspec
+
+    files, path = fsspec.url_to_fs(place)
+    if files.exists(path):
+        files.rm(path, recursive=True)
+
+
+def _keep_copying(copied: _Copied, ended: threading.Event, every_s: float) -> None:
+    while not ended.wait(every_s):
+        copied.push()
+
+
+class _Copied:
+    """A local folder and its copy at a URL."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        import fsspec
+
+        self._files, self._place = fsspec.url_to_fs(url)
+        self._folder = folder
+        self._pushed: dict[str, tuple[int, int]] = {}
+
+    def fetch(self) -> None:
+        """Copies what lies at the URL here."""
+        if not self._files.exists(self._place):
+            return
+        for path in self._files.find(self._place):
+            inner = path[len(self._place) :].lstrip("/")
+            target = self._folder / inner
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._files.get_file(path, str(target))
+            self._pushed[inner] = _state(target)
+
+    def push(self) -> None:
+        """Copies files that are new or changed there, the oldest first, and removes those that are gone."""
+        here = [(self._look(path), path) for path in self._folder.rglob("*")]
+        there = {inner for (_, inner, _), _ in here if inner}
+        for (_, inner, state), path in sorted(here, key=lambda one: one[0][0]):
+            if inner and self._pushed.get(inner) != state:
+                self._copy(path, inner)
+                self._pushed[inner] = state
+        for inner in set(self._pushed) - there:
+            self._files.rm(f"{self._place}/{inner}")
+            del self._pushed[inner]
+
+    def _copy(self, path: Path, inner: str) -> None:
+        target = f"{self._place}/{inner}"
+        self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        try:
+            self._files.put_file(str(path), target)
+        except FileNotFoundError:  # the run has moved it meanwhile
+            return
+
+    def _look(self, path: Path) -> tuple[int, str, Any]:
+        """When a file was written, its name and state; no name where it is none, or is gone."""
+        try:
+            if not path.is_file():
+                return 0, "", None
+            state = _state(path)
+        except FileNotFoundError:
+            return 0, "", None
+        return state[0], str(path.relative_to(self._folder)), state
+
+
+def _state(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,139 @@
+"""A batch on a real Ray cluster of two machines, both of them here: a head, and a node that joins it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import psutil
+import pytest
+import yaml
+
+from hgc_video.errors import HGCVideoError, InputError
+from hgc_video.files import sha256_of
+from hgc_video.jobs.batch import EngineChoice, add_to, listed_jobs, work_off
+from hgc_video.jobs.drive import Stop
+
+from .conftest import ROOT
+
+ray = pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+CLUSTERS = ROOT / "configs" / "clusters"
+MEMORY = "100000000"  # bytes of each object store, of which a clip takes few
+
+
+def started(arguments, log):
+    """A part of the cluster, once it runs."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [
+        Path(sys.executable).with_name("ray"),
+        "start",
+        *arguments,
+        "--num-cpus",
+        "2",
+        "--block",
+    ]
+    command += ["--object-store-memory", MEMORY, "--disable-usage-stats"]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+    for _ in range(600):
+        if "Ray runtime started" in log.read_text():
+            return process
+        if process.poll() is not None:
+            break
+        time.sleep(0.2)
+    pytest.fail(f"Ray does not start: {log.read_text()[-2000:]}")
+
+
+def ended(process):
+    """Ends a part of the cluster and what it started, each by its own number."""
+    inner = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    process.wait(60)
+    for one in inner:
+        if one.is_running():
+            one.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """The address of a cluster of a head and a node, each with two CPUs."""
+    logs = tmp_path_factory.mktemp("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = Path("/tmp") / f"r{port}"  # the names of sockets may have 100 letters only
+    head = ["--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", str(place)]
+    parts = [started([*head, "--node-ip-address", "127.0.0.1"], logs / "head.log")]
+    try:
+        node = ["--address", f"127.0.0.1:{port}", "--node-ip-address", "127.0.0.1"]
+        parts.append(started(node, logs / "node.log"))
+        yield f"127.0.0.1:{port}"
+    finally:
+        for process in reversed(parts):
+            ended(process)
+        subprocess.run(["rm", "-rf", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_batch_on_a_cluster_whose_actor_is_killed(cluster, tiny, tmp_path):
+    """Its job is made again on another one; each result is there once; the model is loaded once an actor."""
+    told = {"defaults": tiny, "jobs": [{"name": "a"}], "seeds": 3}
+    (tmp_path / "jobs.yaml").write_text(json.dumps(told))
+    folder, events, killed = tmp_path / "jobs.batch", [], []
+    jobs = listed_jobs(
+        tmp_path / "jobs.yaml", seeds=None, matrix={}, pattern=None, allow_outside=False
+    )
+    add_to(folder, jobs)
+
+    def watch(event):
+        events.append(event)
+        if event["event"] == "started" and not killed:
+            killed.append(event["job"])
+            (where,) = [
+                e["where"] for e in events if e["event"] == "ready" and e["slot"] == event["slot"]
+            ]
+            os.kill(int(where.rpartition(":")[2]), signal.SIGKILL)
+
+    storage = f"file://{tmp_path / 'storage'}"
+    work_off(folder, EngineChoice("ray", None, (), cluster, storage), watch, Stop())
+    (died,) = [event for event in events if event["event"] == "died"]
+    assert died["job"] == killed[0] and died["state"] == "queued" and "actor" in died["why"]
+    done = {event["name"]: event for event in events if event["event"] == "done"}
+    assert len(done) == 3 == len([event for event in events if event["event"] == "done"])
+    assert set(done) == {path.name for path in folder.glob("*.mp4")}
+    assert all(sha256_of(folder / name) == event["digest"] for name, event in done.items())
+    actors = {event["where"] for event in events if event["event"] == "ready"}
+    assert len(actors) == 3, "one for each machine, and one for the one that was killed"
+    assert sum(event["loaded"] for event in done.values()) <= 2
+    assert not list(folder.glob(".*part-*")) and not ray.is_initialized()
+    assert not [path for path in (tmp_path / "storage").rglob("*") if path.is_file()]
+
+
+def test_what_cannot_be_is_told_in_one_line(tmp_path):
+    with pytest.raises(InputError, match="workers=0"):
+        EngineChoice("ray", 0).make(tmp_path)
+    with pytest.raises(HGCVideoError, match='unknown engine "slurm"'):
+        EngineChoice("slurm").make(tmp_path)
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "somewhere"):
+        engine = EngineChoice("ray", 1, address=address).make(tmp_path)
+        with pytest.raises(InputError, match=rf'no Ray cluster at "{address}"'):
+            engine.start()
+
+
+def test_the_example_of_a_cluster_is_one_that_ray_takes():
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    told = yaml.safe_load((CLUSTERS / "ray-aws.yaml").read_text())
+    jsonschema.validate(told, schema)
+    types = told["available_node_types"]
+    assert told["head_node_type"] in types and len(types) == 2
+    for start in ("head_start_ray_commands", "worker_start_ray_commands"):
+        assert any("ray start" in line for line in told[start])
+    (task,) = yaml.safe_load_all((CLUSTERS / "skypilot.yaml").read_text())
+    assert "hgc-video batch" in task["run"] and task["num_nodes"] >= 2
