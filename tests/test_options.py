@@ -13,6 +13,7 @@ import hgc_video
 from hgc_video.cli import app
 from hgc_video.errors import InputError, PromptError
 from hgc_video.options import CONTROL_KINDS, GenerateOptions
+from hgc_video.options.panels import PANELS
 
 HOOKS = {"progress", "callback"}  # what a program watches a run with; no options of the result
 OWN_FORM = {"control_video", "control"}  # --control KIND=FILE and its short forms
@@ -26,6 +27,11 @@ def test_generates_signature_is_the_list():
     signature = inspect.signature(hgc_video.generate).parameters
     defaults = {name: p.default for name, p in signature.items() if name not in HOOKS}
     assert defaults == {name: f.default for name, f in GenerateOptions.model_fields.items()}
+
+
+def test_every_option_has_one_heading():
+    named = [name for names in PANELS.values() for name in names]
+    assert sorted(named) == sorted(GenerateOptions.model_fields)
 
 
 def test_the_command_line_has_every_option():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..jobs.queue_status import Status
 
 
-@app.command()
+@app.command(rich_help_panel="Clips")
 def batch(
     context: typer.Context,
     source: Annotated[

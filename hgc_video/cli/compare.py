@@ -13,7 +13,7 @@ from .shell import app, errors_in_one_line, quiet_libraries
 _FIRST_CLIP = 3000  # of the embedded model's: not those of training, calibration or search
 
 
-@app.command()
+@app.command(rich_help_panel="Schedules")
 def compare(
     context: typer.Context,
     methods: Annotated[

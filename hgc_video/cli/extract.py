@@ -14,7 +14,7 @@ from ..files import check_distinct, user_path
 from .shell import app, errors_in_one_line, quiet_libraries, show
 
 
-@app.command()
+@app.command(rich_help_panel="Clips")
 def extract(
     context: typer.Context,
     kind: Annotated[
@@ -113,7 +113,7 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
-@app.command()
+@app.command(rich_help_panel="Clips")
 def cache(
     context: typer.Context,
     clear: Annotated[bool, typer.Option("--clear", help="Drop everything that is kept.")] = False,

@@ -13,6 +13,7 @@ import typer
 from ..errors import InputError
 from ..files import check_distinct, numbered, user_path
 from ..options import CONTROL_KINDS, GenerateOptions
+from ..options.panels import panel_of
 from .model_parts import parts_of
 from .option_list import PATH, TEXT, option, options_of, with_parameters
 from .shell import app, errors_in_one_line, quiet_libraries
@@ -38,24 +39,32 @@ _TEXTS = {
 
 
 def _parameters() -> list[Any]:
-    made = options_of(GenerateOptions, _TEXTS, without=("control_video", "control"))
-    made += [option(kind, Path | None, None, _CLIPS[kind]) for kind in CONTROL_KINDS]
+    made = options_of(
+        GenerateOptions, _TEXTS, without=("control_video", "control"), panel_of=panel_of
+    )
+    made += [option(kind, Path | None, None, _CLIPS[kind], "Control") for kind in CONTROL_KINDS]
     made += [
-        option("control", list[str] | None, None, "a control clip as KIND=FILE; repeat it for several"),
+        option(
+            "control", list[str] | None, None, "a control clip as KIND=FILE; repeat it for several",
+            "Control",
+        ),
         option(
             "prompt_at", list[str] | None, None, "another prompt from a frame on, as '48=a dancer in the "
-            "snow'; prompts between these frames are interpolated; repeat it",
+            "snow'; prompts between these frames are interpolated; repeat it", "What is made",
         ),
-        option("no_audio", bool, False, "make a clip without sound"),
+        option("no_audio", bool, False, "make a clip without sound", "Sound and file"),
         option(
             "extract_with", list[str] | None, None, "extract a control with a preprocessor and its "
-            "parameters, as pose:hands=true (hgc-video extract --list); repeat it",
+            "parameters, as pose:hands=true (hgc-video extract --list); repeat it", "Control",
         ),
         option(
             "fidelity_with", list[str] | None, None, "as --fidelity, with a preprocessor and its parameters; "
-            "repeat it",
+            "repeat it", "Control",
         ),
-        option("report", Path | None, None, "JSON file for options, schedule and cost of the run"),
+        option(
+            "report", Path | None, None, "JSON file for options, schedule and cost of the run",
+            "What is made",
+        ),
         option("quiet", bool, False, "print warnings and errors only"),
     ]  # fmt: skip
     needed = [p.replace(default=p.empty) if p.default is ... else p for p in made]
@@ -107,7 +116,7 @@ def tell(clip: Clip, out: Path | None, report: Path | None, *, quiet: bool) -> N
         typer.echo("\n".join([clip.report.summary(), *written]))
 
 
-app.command()(with_parameters(generate, _parameters()))
+app.command(rich_help_panel="Clips")(with_parameters(generate, _parameters()))
 
 
 def _control_clips(clips: dict[str, Path], given: list[str], video: Path | None) -> dict[str, Path]:

@@ -12,9 +12,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 
-def option(name: str, kind: Any, default: Any, help_text: str) -> inspect.Parameter:
+def option(
+    name: str, kind: Any, default: Any, help_text: str, panel: str | None = None
+) -> inspect.Parameter:
     """One keyword parameter that typer shows as `--name`; a flag where `kind` is bool, and with `--no-name`
-    where it is set by default."""
+    where it is set by default. Help shows it under `panel`."""
     plain = name.replace("_", "-")
     flag = (f"--{plain}/--no-{plain}",) if default is True else (f"--{plain}",)
     shown = help_text[:1].upper() + help_text[1:] + ("" if help_text.endswith(".") else ".")
@@ -22,25 +24,29 @@ def option(name: str, kind: Any, default: Any, help_text: str) -> inspect.Parame
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[kind, typer.Option(*flag, help=shown)],
+        annotation=Annotated[kind, typer.Option(*flag, help=shown, rich_help_panel=panel)],
     )
 
 
 def options_of(
-    model: type[BaseModel], texts: Mapping[str, tuple[Any, Any]], without: Iterable[str] = ()
+    model: type[BaseModel],
+    texts: Mapping[str, tuple[Any, Any]],
+    without: Iterable[str] = (),
+    panel_of: Callable[[str], str | None] = lambda name: None,
 ) -> list[inspect.Parameter]:
     """A parameter for each field of `model`.
 
     Args:
         texts: type and default on the command line of fields that are more than one number, text or flag.
         without: fields that have options of another form.
+        panel_of: the heading that help shows a field under.
     """
     made = []
     for name, field in model.model_fields.items():
         if name in without:
             continue
         kind, default = texts.get(name) or (_plain_kind(name, field), field.default)
-        made.append(option(name, kind, default, field.description or ""))
+        made.append(option(name, kind, default, field.description or "", panel_of(name)))
     return made
 
 

@@ -9,7 +9,7 @@ import typer
 from .shell import app, errors_in_one_line, show
 
 
-@app.command()
+@app.command(rich_help_panel="Before a run")
 def plan(
     context: typer.Context,
     policy: Annotated[
@@ -113,7 +113,7 @@ def plan(
             typer.echo(str(one if step is None else one.explain(step)))
 
 
-@app.command()
+@app.command(rich_help_panel="Before a run")
 def policies(
     context: typer.Context,
     name: Annotated[
@@ -142,7 +142,7 @@ def policies(
             show(fields_table(POLICIES[name]))
 
 
-@app.command()
+@app.command(rich_help_panel="Before a run")
 def models(context: typer.Context) -> None:
     """Lists the models that `--model` takes."""
     with errors_in_one_line(context):
@@ -167,7 +167,7 @@ def models(context: typer.Context) -> None:
         )
 
 
-@app.command()
+@app.command(rich_help_panel="Before a run")
 def doctor(context: typer.Context) -> None:
     """Shows what is installed, which devices there are, and how to get what is missing."""
     with errors_in_one_line(context):

@@ -12,7 +12,7 @@ from .generate import tell
 from .shell import app, errors_in_one_line, quiet_libraries
 
 
-@app.command()
+@app.command(rich_help_panel="Clips")
 def resume(
     context: typer.Context,
     work: Annotated[Path, typer.Argument(help="The folder of --work, or CLIP.work.")],

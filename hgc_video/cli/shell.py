@@ -9,11 +9,28 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
 
+# In this order help lists them: what most people want first.
+_COMMANDS = (
+    "generate", "extract", "show", "resume", "cache", "init", "run", "batch", "schema",
+    "plan", "policies", "models", "doctor", "calibrate", "search", "compare",
+)  # fmt: skip
+
+
+class _InOrder(TyperGroup):
+    """The commands in an order of ours."""
+
+    def list_commands(self, context: Any) -> list[str]:
+        """The commands by name."""
+        return sorted(super().list_commands(context), key=_COMMANDS.index)
+
+
 app = typer.Typer(
+    cls=_InOrder,
     name="hgc-video",
     no_args_is_help=True,
     add_completion=False,

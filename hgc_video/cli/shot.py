@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ..options import GenerateOptions
 from .shell import app, errors_in_one_line, quiet_libraries
 
 OUTSIDE = Annotated[
@@ -21,7 +20,7 @@ SETTINGS = Annotated[
 ]  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel="Clips")
 def init(
     context: typer.Context,
     video: Annotated[Path, typer.Argument(help="A raw video, or a skeleton or depth clip.")],
@@ -58,7 +57,7 @@ def init(
             )
 
 
-@app.command()
+@app.command(rich_help_panel="Clips")
 def run(
     context: typer.Context,
     file: Annotated[
@@ -69,7 +68,6 @@ def run(
         str | None,
         typer.Option(
             help="Some frames only, as 200:216.",
-            hidden="frames" not in GenerateOptions.model_fields,
         ),
     ] = None,
     out: Annotated[
@@ -110,7 +108,7 @@ def run(
             typer.echo("\n".join([clip.report.summary(), *written]))
 
 
-@app.command()
+@app.command(rich_help_panel="Clips")
 def schema(context: typer.Context) -> None:
     """Prints the JSON Schema of shot files, for editors and other programs."""
     with errors_in_one_line(context):

@@ -15,7 +15,7 @@ from .shell import app, errors_in_one_line
 _BAR = 24  # characters of a step that computes everything
 
 
-@app.command()
+@app.command(rich_help_panel="Clips")
 def show(
     context: typer.Context,
     file: Annotated[

@@ -14,7 +14,7 @@ _FIRST_SAMPLE = 6000  # of the embedded model's clips: far from those of any eva
 _FOLDER = Path("runs/calibrate")
 
 
-@app.command()
+@app.command(rich_help_panel="Schedules")
 def calibrate(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="YAML file to write.")],
@@ -57,7 +57,7 @@ def calibrate(
         typer.echo(f"calibration   {out}")
 
 
-@app.command()
+@app.command(rich_help_panel="Schedules")
 def search(
     context: typer.Context,
     calibration: Annotated[Path, typer.Option(help="What hgc-video calibrate wrote.")],

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError, nearest
 from ..options import GenerateOptions
 
-SUFFIXES = (".mp4", ".gif", ".webp")
+SUFFIXES = (".mp4", ".webm", ".gif", ".webp")
 _FIELDS = ("name", "number", *GenerateOptions.model_fields)
 
 
