@@ -75,7 +75,9 @@ def forecast(
         ModelError: the model's configuration cannot be read.
     """
     if throughput is not None and memory is None and checkpoint_every_s is None:
-        raise InputError("throughput weighs memory plans and checkpoints; give one of these too")
+        raise InputError(
+            "throughput weighs memory plans and checkpoints; give memory too, or checkpoint_every_s"
+        )
     if checkpoint_every_s is not None and not checkpoint_every_s >= 0:
         raise InputError(f"checkpoint_every_s={checkpoint_every_s} is not possible; give 0 or more")
     if not 0 < strength <= 1:
