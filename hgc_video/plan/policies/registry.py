@@ -12,6 +12,7 @@ from .easycache import EasyCache
 from .faster_diffusion import FasterDiffusion
 from .fastercache import FasterCache
 from .fewer_steps import FewerSteps
+from .fitted import Fitted
 from .full import Full, Off
 from .guidance_gate import GuidanceGate
 from .hgc import HGC
@@ -33,7 +34,7 @@ POLICIES: dict[str, type[Policy]] = {
     for policy in (
         HGC, Searched, HGCOnline, DeepCache, BlockCaching, TGate, FasterDiffusion, Clockwork, PAB,
         EasyCache, UCache, SADA, FasterCache, Spectrum, CalibratedSpectrum, TaylorSeer, HiCache, ResilPhase,
-        L2P, GuidanceGate, Lossless, FewerSteps, Full, Off,
+        L2P, Fitted, GuidanceGate, Lossless, FewerSteps, Full, Off,
     )
 }  # fmt: skip
 

@@ -94,7 +94,7 @@ def needs_file(name, calibration):
         return "fewer-steps:steps=9"
     if name == "searched":
         return f"searched:file={shipped_schedule('fast')}"
-    needs = name in ("block-caching", "l2p")
+    needs = name in ("block-caching", "l2p", "fitted")
     return f"{name}:calibration={calibration}" if needs else name
 
 

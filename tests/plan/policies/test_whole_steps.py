@@ -16,6 +16,7 @@ from hgc_video.errors import PlanError
 from hgc_video.plan.least_squares import solve
 from hgc_video.plan.liveness import kept, live
 from hgc_video.plan.policies.calibrated_spectrum import CalibratedSpectrum
+from hgc_video.plan.policies.fitted import Fitted
 from hgc_video.plan.policies.hicache import HiCache
 from hgc_video.plan.policies.l2p import L2P, trained
 from hgc_video.plan.policies.resilphase import ResilPhase
@@ -231,3 +232,20 @@ def test_l2p_continues_a_linear_series_with_the_share_that_its_training_reached(
     )
     assert before[0] == pytest.approx(float(b.norm()))  # it begins by holding
     assert after[0] < 0.05 * before[0] and after[1] < after[0]
+
+
+def test_fitted_coefficients_continue_what_was_measured(tmp_path):
+    """Outputs along a parabola: three terms meet it, and as much of a ridge as there is goes to the slope."""
+    a, b, c = torch.randn(3, 60, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    values = torch.stack([a + b * s / 10 + c * s**2 / 100 for s in range(12)])
+    products = tuple(map(tuple, (values @ values.T / 60).tolist()))
+    replace(measured(), products=products).save(tmp_path / "measured.yaml")
+    fit = Fitted(calibration=str(tmp_path / "measured.yaml"), ridge=1e-6, warm_up=3)
+    for i in sorted(set(range(12)) - set(fit.key_steps(12))):
+        found = forecast(fit, i, lambda s: values[s], steps=12)
+        torch.testing.assert_close(found, values[i], rtol=1e-2, atol=1e-2)
+    pulled = fit.model_copy(update={"ridge": 1e9})
+    rule = pulled.rule([0, 1, 2, 4], 6, 12)
+    assert rule == pytest.approx({4: 1.5, 2: -0.5, 1: 0.0}, abs=1e-6)
+    with pytest.raises(PlanError, match="made for 12 steps and the run has 25"):
+        fit(tower(), 25)
