@@ -275,6 +275,7 @@ class CacheHandle:
             engine.on_change = self._inputs_change
         elif engine.schedule is not plan:
             engine.take(plan)
+        engine.scheduler = self.pipe.scheduler
         engine.enable(*self._models)
         return engine
 

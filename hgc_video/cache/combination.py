@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..plan.schedule import slope_of
+from ..plan.coefficients import slope_of
 from .latent_progress import per_row
 
 

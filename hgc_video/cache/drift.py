@@ -10,25 +10,27 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import CacheStateError
 from .current_step import CurrentStep
+from .noise_levels import NoiseLevels, stability
 
 
 class Observers:
     """The observers of a run, one for each window of frames; without a `layer`, whose output they compare,
-    the plan decides nothing at run time and they see nothing."""
+    the plan decides nothing at run time and they see nothing. `noise` is what `stability` is measured by."""
 
-    def __init__(self, layer: str | None) -> None:
-        self.layer = layer
+    def __init__(self, layer: str | None, noise: NoiseLevels | None = None) -> None:
+        self.layer, self.noise = layer, noise
         self._of: dict[int, Observer] = {}
 
     def at(self, window: int) -> Observer:
         """The observer of a window."""
-        return self._of.setdefault(window, Observer())
+        return self._of.setdefault(window, Observer(self.noise))
 
-    def see_input(self, step: CurrentStep, sample: Tensor) -> None:
-        """The latents as the step's first model gets them."""
+    def see_input(self, step: CurrentStep, sample: Tensor, t: Tensor | float) -> None:
+        """The latents as the step's first model gets them, and its timestep."""
         if self.layer is not None:
-            self.at(step.window).see_input(sample)
+            self.at(step.window).see_input(sample, t)
 
     def see_layer(self, step: CurrentStep, name: str, features: Tensor) -> None:
         """A layer's output at the step."""
@@ -61,13 +63,17 @@ class Observers:
 class Observer:
     """Keeps the last inputs and predictions of a run; satisfies plan.adaptive.Signals."""
 
-    def __init__(self) -> None:
+    def __init__(self, noise: NoiseLevels | None = None) -> None:
+        self._noise = noise
         self.begin()
 
     def begin(self) -> None:
         """Forgets the run before."""
         self.computed_last = False
         self._input: Tensor | None = None
+        self._past: list[
+            tuple[Tensor, Tensor | float]
+        ] = []  # latents and timesteps, the newest last
         self._output: Tensor | None = None
         self._computed_from: Tensor | None = None
         self._at_refresh: Tensor | None = None
@@ -81,6 +87,7 @@ class Observer:
             "computed_last": self.computed_last, "input": self._input, "output": self._output,
             "at_refresh": self._at_refresh, "input_change": self._input_change,
             "output_change": self._output_change, "drift": self._drift,
+            "computed_from": self._computed_from, "past": [[x, t] for x, t in self._past],
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -89,9 +96,13 @@ class Observer:
         self._input, self._output = state["input"], state["output"]
         self._at_refresh, self._drift = state["at_refresh"], state["drift"]
         self._input_change, self._output_change = state["input_change"], state["output_change"]
+        self._computed_from = state["computed_from"]
+        self._past = [(x, t) for x, t in state["past"]]
 
-    def see_input(self, sample: Tensor) -> None:
-        """A step's latents as its first model sees them."""
+    def see_input(self, sample: Tensor, t: Tensor | float = 0.0) -> None:
+        """A step's latents as its first model sees them, at its timestep."""
+        if self._noise is not None:
+            self._past = [*self._past[-3:], (sample, t)]
         if self._input is not None and self._input.shape == sample.shape:
             self._input_change = (sample - self._input).abs().mean()
         self._input = sample
@@ -132,6 +143,14 @@ class Observer:
     def output_size(self) -> float:
         """See plan.adaptive.Signals."""
         return 0.0 if self._output is None else float(self._output.abs().mean())
+
+    def stability(self) -> float:
+        """See plan.adaptive.Signals."""
+        if self._noise is None:
+            raise CacheStateError("the policy reads noise levels; give the engine the scheduler")
+        if len(self._past) < 4 or len({x.shape for x, _ in self._past}) > 1:
+            return 0.0
+        return float(stability(self._past, self._noise))
 
     def drift(self) -> float:
         """See plan.adaptive.Signals."""

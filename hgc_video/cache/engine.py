@@ -28,6 +28,7 @@ from .inputs import Inputs
 from .installer import Wiring
 from .model_calls import RESIDUALS, sum_residuals, transforms_skips
 from .model_wrappers import ControlNetWrapper, UNetWrapper
+from .noise_levels import NoiseLevels
 from .prediction import PredictionCache
 from .prepared import PreparedSchedule
 from .store import Store, Value
@@ -41,12 +42,14 @@ def attach(
     unet: Any,
     controlnet: Any = None,
     spill: bool = False,
+    scheduler: Any = None,
 ) -> Iterator[Engine]:
     """Wraps the models while the `with` block lasts; undo is exact, also after an exception.
 
-    With `spill` the values of windows that are not at work wait in the offload tier.
+    `scheduler` tells the noise levels, which few plans need. With `spill` the values of windows that are
+    not at work wait in the offload tier.
     """
-    engine = Engine(schedule, graph, spill=spill)
+    engine = Engine(schedule, graph, spill=spill, scheduler=scheduler)
     engine.enable(unet, controlnet)
     try:
         yield engine
@@ -69,10 +72,11 @@ class Engine:
 
     def __init__(
         self, schedule: Plan, graph: BlockGraph, *, spill: bool = False,
-        there: int = RESIDENT_WINDOWS,
+        there: int = RESIDENT_WINDOWS, scheduler: Any = None,
     ) -> None:  # fmt: skip
         self.graph = graph
         self.on_change: Callable[[int], Engine | None] | None = None
+        self.scheduler = scheduler  # whose noise levels a plan may need
         self.store, self.prediction = Store(), PredictionCache()
         self.peak_nbytes = 0
         self._inputs = Inputs()
@@ -184,6 +188,8 @@ class Engine:
         self.store.begin()
         self.log.begin()
         self._prepared.begin()
+        if self._prepared.reads_clean and self.scheduler is not None:
+            self.prediction.noise = self._observers.noise = NoiseLevels(self.scheduler)
         self.peak_nbytes = 0
         self._run += 1
 
@@ -270,7 +276,8 @@ class Engine:
         self._idle.park(step.window, step.zero.device)
 
     def _decide(self, step: CurrentStep, sample: Tensor) -> None:
-        self._observers.see_input(step, sample)
+        t = step.calls[next(iter(step.calls))][1].get("timestep", 0.0)
+        self._observers.see_input(step, sample, t)
         observer = self._observers.at(step.window)
         step.prepared = self._prepared.at(step.index, step.window, observer)
         step.whole_stand_ins = transforms_skips(self._models[0])

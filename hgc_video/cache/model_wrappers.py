@@ -47,10 +47,12 @@ class UNetWrapper:
             drop_residuals(call, step.work.live.computed, step.zero)
         if PREDICTION in step.work.live.added:
             out = prediction.repeat(call["sample"], step)
+        elif step.work.step.clean:
+            out = prediction.forecast(call, step)
         else:
             out = self._engine.call(self._name, forward, call, step)
         if computed:
-            prediction.keep(out, call["sample"], step)
+            prediction.keep(out, call, step)
         difference = prediction.branch_difference(step)
         self._engine.leave(step, prediction_of(out) if computed else None)
         return prediction.both(out, difference, step) if gated else out

@@ -51,6 +51,7 @@ class PreparedSchedule:
         self.plan, self.graph = check(plan, graph), graph
         self._choices, self._keep = plan.choices, kept(graph, plan)
         self._bound = plan.upper_bound()
+        self.reads_clean = any(choice.clean for some in self._choices for choice in some)
         self._reads: tuple[Mapping[str, int], ...] | None = None
         if not plan.is_adaptive:
             self._reads = tuple(

@@ -19,7 +19,8 @@ def compare(
     methods: Annotated[
         str,
         typer.Option(
-            help="Presets, policies, fewer-steps:steps=N and dpm++:steps=N, divided by commas."
+            help="Presets, policies, fewer-steps:steps=N, dpm++:steps=N and "
+            "gradient-estimation:steps=N, divided by commas."
         ),
     ] = "quality,balanced,fast,turbo,deepcache:interval=3",
     model: Annotated[str, typer.Option(help="puppet, or a folder in diffusers format.")] = "puppet",

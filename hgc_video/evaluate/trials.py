@@ -151,7 +151,8 @@ class Trial:
     def attached(self, schedule: Plan) -> Iterator[Engine]:
         """An engine for a schedule on the pipeline's models, while the `with` block lasts."""
         unet, controlnet = self.pipe.unet, self.pipe.controlnet
-        with attach(schedule, graph=self.graph, unet=unet, controlnet=controlnet) as engine:
+        models = {"graph": self.graph, "unet": unet, "controlnet": controlnet}
+        with attach(schedule, **models, scheduler=self.pipe.scheduler) as engine:
             yield engine
 
     def latents(self, schedule: Plan | None = None) -> Tensor:

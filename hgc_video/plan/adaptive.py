@@ -32,6 +32,10 @@ class Signals(Protocol):
     def output_size(self) -> float:
         """Of the last computed prediction."""
 
+    def stability(self) -> float:
+        """SADA's criterion (2507.17135), by latents of the last four steps: of the way that they went
+        beyond what their path foretold, times the path's second difference; 0 before there are as many."""
+
     def drift(self) -> float:
         """Of the outermost block's output at the step before minus its value at the last refresh,
         relative to that value; 0 where that step was the refresh."""

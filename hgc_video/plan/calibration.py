@@ -48,6 +48,7 @@ class Calibration:
         error a + 2 b c + q c^2 of reuse that adds c times the linear extrapolation. An older key of -1
         is none: only a.
     changes: relative L1 change of every layer from step to step (Block Caching eq. 6, 2312.03209).
+    products: of the predictions of every two steps, the mean of their product; none in files before 0.4.
     """
 
     setting: Setting
@@ -57,6 +58,7 @@ class Calibration:
     cfg_drop_error: tuple[float, ...]
     reused: dict[int, dict[Segment, tuple[float, float, float]]]
     changes: dict[str, tuple[float, ...]]
+    products: tuple[tuple[float, ...], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration as plain data, with four digits of every number."""
@@ -69,6 +71,8 @@ class Calibration:
             "sensitivity": _short(self.sensitivity),
             "cfg_drop_error": _short(self.cfg_drop_error), "reused": reused,
             "changes": {name: _short(values) for name, values in self.changes.items()},
+            # Differences of neighbours are what counts of them: four digits would not do.
+            "products": [[float(f"{v:.12g}") for v in row] for row in self.products],
         }  # fmt: skip
 
     def save(self, path: Path) -> None:
@@ -123,6 +127,14 @@ def load_changes(path: Path, num_inference_steps: int) -> Changes:
             f"the calibration was made for {found.num_inference_steps} steps and the run has "
             f"{num_inference_steps}; make one for that many with hgc-video calibrate"
         )
+    return found
+
+
+def load_products(path: Path) -> tuple[tuple[float, ...], ...]:
+    """The measured products of predictions in a calibration file; PlanError says why they cannot be used."""
+    found = load_calibration(path).products
+    if not found:
+        raise _unusable(path, "it holds no products of predictions")
     return found
 
 
@@ -206,4 +218,5 @@ def mean(parts: list[Calibration]) -> Calibration:
         changes={name: over([p.changes[name] for p in parts]) for name in first.changes},
         sensitivity=over([p.sensitivity for p in parts]),
         cfg_drop_error=over([p.cfg_drop_error for p in parts]),
+        products=tuple(over(list(rows)) for rows in zip(*(p.products for p in parts), strict=True)),
     )  # fmt: skip

@@ -39,6 +39,9 @@ def _both(one: StepPlan, other: StepPlan) -> StepPlan:
         raise PlanError(
             f'"{one.label}" and "{other.label}" extrapolate differently at the same step'
         )
+    clean = {s.clean for s in (one, other) if s.clean}
+    if len(clean) > 1:
+        raise PlanError(f'"{one.label}" and "{other.label}" forecast the same step differently')
     differences = {s.cfg_delta for s in (one, other) if s.branches == 1}
     if len(differences) > 1:
         raise PlanError(
@@ -57,6 +60,7 @@ def _both(one: StepPlan, other: StepPlan) -> StepPlan:
         extrapolate=one.extrapolate | other.extrapolate,
         coefficients=coefficients,
         latent_progress=follow,
+        clean=clean.pop() if clean else (),
         inactive_controlnets=one.inactive_controlnets | other.inactive_controlnets,
         always_compute=one.always_compute | other.always_compute,
         label=" ".join(labels) or "full",

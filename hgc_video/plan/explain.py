@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..errors import PlanError
 from .cost import cost, full_cost
 from .graph import PREDICTION, BlockGraph
-from .liveness import CFG_DELTA, LATENTS, kept, live, made
+from .liveness import CFG_DELTA, CLEAN, LATENTS, kept, live, made
 from .schedule import Plan
 
 
@@ -147,6 +147,8 @@ def _placed(name: str) -> tuple[str, str]:
         return "unet", "guidance difference"
     if name.startswith(LATENTS):
         return "unet", "latents"
+    if name.startswith(CLEAN):
+        return "unet", "clean latents"
     delta, plain = name.endswith("+"), name.removesuffix("+")
     kind_suffix = " (out - in)" if delta else ""
     if plain == PREDICTION:

@@ -13,6 +13,7 @@ from .schedule import Plan, StepPlan
 
 CFG_DELTA = f"{PREDICTION}.guidance_difference"  # the store's name for uncond - cond
 LATENTS = f"{PREDICTION}.latents@"  # what its names for the latents at a step begin with
+CLEAN = f"{PREDICTION}.clean@"  # and for the clean latents that a step's prediction stands for
 
 
 def delta(name: str) -> str:
@@ -23,6 +24,11 @@ def delta(name: str) -> str:
 def latents_at(index: int) -> str:
     """The store's name for the latents that a step began with."""
     return f"{LATENTS}{index}"
+
+
+def clean_at(index: int) -> str:
+    """The store's name for the clean latents that a step's prediction stands for."""
+    return f"{CLEAN}{index}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def live(graph: BlockGraph, step: StepPlan, *, lossless: bool = True) -> Live:
     """The liveness of one step."""
     computed: set[str] = set()
     added, held = set(step.deltas & {PREDICTION}), set()
-    waiting = [] if added else [graph.output]
+    waiting = [] if added or step.clean else [graph.output]
     if not lossless:
         waiting += [name for name in graph.residuals() if name not in step.reuse]
         waiting += step.always_compute
@@ -87,6 +93,8 @@ def made(graph: BlockGraph, step: StepPlan, alive: Live, index: int) -> dict[str
             names[delta(name)] = step.branches
     for name in alive.attended:
         names[name] = 1 if name in step.average_branches else step.branches
+    if step.clean or graph.output in alive.computed:
+        names[clean_at(index)] = step.branches
     if graph.output in alive.computed:
         names[delta(PREDICTION)] = step.branches
         if step.branches == 2:
@@ -100,6 +108,7 @@ def reads(step: StepPlan, alive: Live) -> dict[str, int]:
     names = {name: step.depth if name in sloped else 1 for name in alive.read}
     if step.cfg_delta is not None:
         names[CFG_DELTA] = 1
+    names |= {clean_at(index): 1 for index, _ in step.clean}
     return names | {latents_at(index): 1 for index in step.latent_progress or ()}
 
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..errors import PlanError, one_line
+from .coefficients import linear
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class StepPlan:
     cfg_delta: on a step of one branch, weights of the low and high frequencies of the last guidance
         difference (uncond - cond) that is added again (FasterCache 2410.19355); None drops guidance.
     extrapolate, coefficients: of these names a1 F1 + a2 F2 + ... is used, from as many of the last stored
-        values as there are coefficients, the newest first; of all others the last one, F1. `linear` gives
-        the two of a slope.
+        values as there are coefficients, the newest first; of all others the last one, F1. `coefficients.
+        linear` gives the two of a slope.
     latent_progress: the older and the newer step whose values are extrapolated. What the coefficients add
         to F1 is then per unit of the distance that the latents go from the one to the other, and how far
         they have come since is measured at run time (WorldCache's dot product, 2603.22286). None uses the
         coefficients as they are.
+    clean: earlier steps and their weights: the models do not run, and the prediction is made of the clean
+        latents that those steps' predictions stand for, in the noise that is left (SADA 2507.17135).
     inactive_controlnets: ControlNets ("controlnet", "controlnet.nets.1") that add nothing at this step.
     always_compute: layers that are computed although nobody reads them, where a method's release does so.
     label: a word for the chart.
@@ -53,6 +56,7 @@ class StepPlan:
     extrapolate: frozenset[str] = frozenset()
     coefficients: tuple[float, ...] = ()
     latent_progress: tuple[int, int] | None = None
+    clean: tuple[tuple[int, float], ...] = ()
     inactive_controlnets: frozenset[str] = frozenset()
     always_compute: frozenset[str] = frozenset()
     label: str = "full"
@@ -80,18 +84,6 @@ class StepPlan:
         if not reason or reason in self.reason.split("; "):
             return self
         return replace(self, reason=f"{self.reason}; {reason}" if self.reason else reason)
-
-
-def linear(slope: float) -> tuple[float, ...]:
-    """The coefficients of F1 + slope * (F1 - F2); of a slope of 0, which holds F1, none."""
-    return (1.0 + slope, -slope) if slope else ()
-
-
-def slope_of(coefficients: tuple[float, ...]) -> float | None:
-    """The slope whose `linear` these coefficients are; None where they are another rule's."""
-    if len(coefficients) != 2 or coefficients[0] != 1.0 - coefficients[1]:
-        return None
-    return -coefficients[1]
 
 
 @dataclass(frozen=True)
@@ -230,7 +222,7 @@ def _sorted(step: dict[str, Any]) -> dict[str, Any]:
     return fields | named
 
 
-_ORDERED = ("cfg_delta", "coefficients", "latent_progress")
+_ORDERED = ("cfg_delta", "clean", "coefficients", "latent_progress")
 _OLD_NAMES = {  # of files written before 0.2
     "contributions": "deltas", "merge": "average_branches", "difference": "cfg_delta",
     "follow": "latent_progress", "silent": "inactive_controlnets", "also": "always_compute",

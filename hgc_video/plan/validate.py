@@ -74,6 +74,17 @@ def _check_names(step: StepPlan, graph: BlockGraph, index: int) -> None:
         raise PlanError(
             f"step {index} has the coefficients {step.coefficients}; only finite numbers can be"
         )
+    for name in sorted(step.extrapolate & set(graph.names("hint"))):
+        raise PlanError(
+            f"step {index} extrapolates {name}, the encoded control clip, which is the same at every step; "
+            "only reuse it"
+        )
+    for earlier, weight in step.clean:
+        if not 0 <= earlier < index or not isfinite(weight):
+            raise PlanError(
+                f"step {index} is forecast from step {earlier} times {weight}; name steps before it and "
+                "finite weights"
+            )
     for name in step.average_branches:
         if name not in graph.attentions or step.branches != 2:
             raise PlanError(f"step {index} merges {name}; only attentions of two branches can be")

@@ -118,7 +118,10 @@ class Run:
                 if self.memory_plan.chunks.split:
                     stack.enter_context(split(self.memory_plan.chunks, **models))
                 if not self.schedule.is_stock:
-                    attached = attach(self.schedule, **models, spill=self.memory_plan.chunks.spill)
+                    attached = attach(
+                        self.schedule, **models, spill=self.memory_plan.chunks.spill,
+                        scheduler=self.pipe.scheduler,
+                    )  # fmt: skip
                     self.engine = stack.enter_context(attached)
                 steered = ControlledUNet(
                     unet, controlnet, guidance, len(timesteps), windows=self.windows,

@@ -54,6 +54,7 @@ def record(
         setting(trial.model, trial.num_inference_steps, trial.guidance_scale, trial.pipe.scheduler),
         clips=1, num_frames=trial.graph.num_frames, sensitivity=_gains(trial, moments, every, offset),
         cfg_drop_error=tuple(_mean_square(m.difference) for m in moments), reused=reused, changes=changes,
+        products=_products(moments),
     )  # fmt: skip
 
 
@@ -88,6 +89,12 @@ def _whole(moments: list[Moment]) -> dict[Segment, tuple[float, float, float]]:
         return held, (made[1] - made[0]) if made else torch.zeros_like(held)
 
     return {at: _quadratic(*errors(*at), at) for at in _segments(len(moments))}
+
+
+def _products(moments: list[Moment]) -> tuple[tuple[float, ...], ...]:
+    """The mean product of the guided predictions of every two steps."""
+    flat = torch.stack([moment.prediction.flatten().double() for moment in moments])
+    return tuple(map(tuple, (flat @ flat.T / flat.shape[1]).tolist()))
 
 
 def _reused(

@@ -76,6 +76,8 @@ POLICIES_TRIED = [
     "tgate:gate=2,temporal_interval=2,fi_interval=2+lossless", "faster-diffusion:mod=2", "clockwork:clock=2",
     "pab:skip_first=0,skip_last=0", "fastercache:first=0.4,guidance_first=0.4,guidance_interval=2",
     "gate", "easycache:threshold=9,warm_up=2", "hgc-online:threshold=9,gate=0.6",
+    "spectrum:warm_up=2,flex=0,w=0.5", "spectrum:warm_up=2,of=features+lossless",
+    "ucache:threshold=9,start=0",
 ]  # fmt: skip
 
 

@@ -10,8 +10,9 @@ import torch
 from hgc_video.cache.anchors import anchor_rows
 from hgc_video.cache.cfg import both_branches, low_frequencies
 from hgc_video.cache.engine import attach
+from hgc_video.plan.coefficients import linear
 from hgc_video.plan.presets import resolve
-from hgc_video.plan.schedule import Anchors, Schedule, StepPlan, linear
+from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
 from tests.tiny_models import FRAMES, Clip, ImageClip, controlnet, graph_of, motion_unet, svd_unet
 
 CROSS = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2"

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from hgc_video.cache.engine import attach
 from hgc_video.measure.macs import MacCounter
+from hgc_video.plan.coefficients import linear
 from hgc_video.plan.cost import cost
 from hgc_video.plan.graph import PREDICTION
 from hgc_video.plan.liveness import delta, live
-from hgc_video.plan.schedule import Schedule, StepPlan, linear
+from hgc_video.plan.schedule import Schedule, StepPlan
 from hgc_video.plan.validate import check
 from tests.tiny_models import Clip, controlnet, graph_of, motion_unet
 
@@ -70,7 +71,7 @@ class Reference:
         out, sample = self.clip.step(t), self.clip.latents.repeat(2, 1, 1, 1, 1) * (0.5 + t / 1000)
         if PREDICTION in self.live.added:
             out = sample + self._reused(PREDICTION, delta(PREDICTION))
-        else:
+        elif self.graph.output in self.live.computed:
             self._computed(delta(PREDICTION), out - sample)
         if step.branches == 1:  # rows of the branches never meet: the prompt's are the same alone
             out = out.chunk(2)[1].repeat(2, 1, 1, 1, 1)
@@ -108,12 +109,16 @@ def reference(schedule: Schedule) -> list[torch.Tensor]:
     return Reference(schedule).run()
 
 
-def steps(names: list[str], deltas: list[str]) -> st.SearchStrategy[StepPlan]:
+def steps(
+    names: list[str], deltas: list[str], hints: frozenset[str]
+) -> st.SearchStrategy[StepPlan]:
     """Steps that may come after three full ones."""
     return st.builds(
         lambda reuse, added, prediction, coefficients, extrapolated: StepPlan(
             reuse, added | ({PREDICTION} if prediction else frozenset()),
-            extrapolate=frozenset(sorted(reuse | added | {PREDICTION})[::2] if extrapolated else ()),
+            extrapolate=frozenset(
+                sorted((reuse | added | {PREDICTION}) - hints)[::2] if extrapolated else ()
+            ),
             coefficients=coefficients if extrapolated else (),
         ),
         st.frozensets(st.sampled_from(names), max_size=6), st.frozensets(st.sampled_from(deltas), max_size=3),
@@ -127,9 +132,12 @@ def schedules(draw) -> Schedule:
     _, graph, modules = tiny()
     lossless = draw(st.booleans())
     # An encoded control clip is reused for lossless savings alone, and kept for one branch.
-    hints = set() if lossless else set(graph.names("hint"))
-    names, deltas = sorted(set(modules) - hints), [la.name for la in graph.layers if la.has_delta]
-    later = draw(st.lists(steps(names, deltas), min_size=2, max_size=2))
+    hints = frozenset(graph.names("hint"))  # which are the same at every step: not extrapolated
+    names, deltas = (
+        sorted(set(modules) - (set() if lossless else hints)),
+        [la.name for la in graph.layers if la.has_delta],
+    )
+    later = draw(st.lists(steps(names, deltas, hints), min_size=2, max_size=2))
     gate = draw(st.integers(3, STEPS))
     planned = [StepPlan(), StepPlan(), StepPlan(), *later]
     gated = (

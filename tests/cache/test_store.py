@@ -10,7 +10,7 @@ import torch
 from hgc_video.cache.offload import MappedHost
 from hgc_video.cache.store import Key, Store, Value
 from hgc_video.errors import CacheStateError
-from hgc_video.plan.schedule import linear
+from hgc_video.plan.coefficients import linear
 
 CPU = torch.device("cpu")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from hgc_video.errors import PlanError
+from hgc_video.plan.coefficients import linear, slope_of
 from hgc_video.plan.compose import compose
 from hgc_video.plan.cost import cost, full_cost
 from hgc_video.plan.explain import explain, summaries
 from hgc_video.plan.graph import PREDICTION
 from hgc_video.plan.policies.lossless import add_lossless
-from hgc_video.plan.schedule import Anchors, Schedule, StepPlan, linear, slope_of
+from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
 from hgc_video.plan.validate import check
 from tests.plan.test_graph import ladder
 
@@ -158,6 +159,7 @@ def test_the_text_forms():
         DEEP,
         (1.1, 0.2, -0.3),
         (3, 5),
+        ((1, 0.5), (2, -0.25)),
         frozenset({"controlnet"}),
         DEEP,
         "x",
@@ -188,6 +190,12 @@ def test_a_slope_is_two_coefficients_and_read_from_older_files():
     old = {"reuse": list(DEEP), "extrapolate": list(DEEP), "slope": 0.5}
     (step,) = Schedule.from_dict({"name": "x", "steps": [old]}).steps
     assert step == StepPlan(DEEP, extrapolate=DEEP, coefficients=(1.5, -0.5))
-    with pytest.raises(PlanError, match="slope"):
+    with pytest.raises(PlanError, match="this is no schedule"):
         Schedule.from_dict({"name": "x", "steps": [{"slope": 0.5, "coefficients": [1.0]}]})
     refused(StepPlan(coefficients=(float("nan"),)), says="only finite numbers")
+
+
+def test_the_encoded_control_clip_is_not_extrapolated():
+    hint = frozenset({"controlnet.hint"})
+    step = StepPlan(hint, extrapolate=hint, coefficients=(0.5, 0.25))
+    refused(StepPlan(), StepPlan(), step, says="the same at every step; only reuse it")

@@ -64,8 +64,9 @@ def _computed(step: StepPlan) -> StepPlan:
     nothing: frozenset[str] = frozenset()
     return replace(
         step, reuse=nothing, deltas=nothing, average_branches=nothing, extrapolate=nothing, coefficients=(),
-        latent_progress=None, cfg_delta=None, branches=2 if step.cfg_delta is not None else step.branches,
-        label="recomputed" if step.reuse or step.deltas else step.label,
+        latent_progress=None, clean=(), cfg_delta=None,
+        branches=2 if step.cfg_delta is not None else step.branches,
+        label="recomputed" if step.reuse or step.deltas or step.clean else step.label,
     ).because("idle caches are recomputed")  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from ..coefficients import linear
 from ..graph import BlockGraph
-from ..schedule import Schedule, StepPlan, linear
+from ..schedule import Schedule, StepPlan
 from .base import SchedulePolicy
 
 

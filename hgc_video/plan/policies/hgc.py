@@ -16,8 +16,9 @@ from pydantic import Field, model_validator
 
 from ...errors import PresetError
 from ..calibration import load_changes, refresh_steps
+from ..coefficients import linear
 from ..graph import BlockGraph
-from ..schedule import Anchors, Schedule, StepPlan, linear
+from ..schedule import Anchors, Schedule, StepPlan
 from .base import SchedulePolicy
 from .lossless import add_lossless
 

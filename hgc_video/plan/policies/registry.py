@@ -12,14 +12,17 @@ from .easycache import EasyCache
 from .faster_diffusion import FasterDiffusion
 from .fastercache import FasterCache
 from .fewer_steps import FewerSteps
+from .fitted import Fitted
 from .full import Full, Off
 from .guidance_gate import GuidanceGate
 from .hgc import HGC
 from .hgc_online import HGCOnline
 from .hicache import HiCache
+from .l2p import L2P
 from .lossless import Lossless
 from .pab import PAB
 from .resilphase import ResilPhase
+from .sada import SADA
 from .searched import Searched
 from .spectrum import Spectrum
 from .taylorseer import TaylorSeer
@@ -30,8 +33,8 @@ POLICIES: dict[str, type[Policy]] = {
     policy.spelling: policy
     for policy in (
         HGC, Searched, HGCOnline, DeepCache, BlockCaching, TGate, FasterDiffusion, Clockwork, PAB,
-        EasyCache, UCache, FasterCache, Spectrum, CalibratedSpectrum, TaylorSeer, HiCache, ResilPhase,
-        GuidanceGate, Lossless, FewerSteps, Full, Off,
+        EasyCache, UCache, SADA, FasterCache, Spectrum, CalibratedSpectrum, TaylorSeer, HiCache, ResilPhase,
+        L2P, Fitted, GuidanceGate, Lossless, FewerSteps, Full, Off,
     )
 }  # fmt: skip
 

@@ -16,8 +16,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ...errors import PlanError, one_line
 from ...files import write_text
+from ..coefficients import linear
 from ..graph import BlockGraph
-from ..schedule import Schedule, StepPlan, linear
+from ..schedule import Schedule, StepPlan
 from .base import SchedulePolicy
 from .lossless import add_lossless
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from ..least_squares import solve
-from .whole_steps import Rule, WholeSteps, total
+from .whole_steps import Rule, WholeSteps, growing, total
 
 
 class ChebyshevFit(WholeSteps):
@@ -78,15 +78,8 @@ class Spectrum(ChebyshevFit):
 
     def key_steps(self, num_inference_steps: int) -> list[int]:
         """The first steps, and then one after every gap, which grows with each."""
-        keys, gap, skipped = [], float(self.window), 0
         last = floor(self.stop * num_inference_steps)
-        for i in range(num_inference_steps):
-            if self.warm_up <= i < last and (skipped + 1) % floor(gap):
-                skipped += 1
-                continue
-            keys.append(i)
-            skipped, gap = 0, gap + self.flex * (i >= self.warm_up)
-        return keys
+        return growing(num_inference_steps, self.warm_up, self.window, self.flex, last)
 
 
 def _chebyshev(x: float, m: int) -> list[float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from math import floor
 from typing import Literal
 
 from pydantic import Field
@@ -85,6 +86,22 @@ def total(*terms: tuple[float, Rule]) -> dict[int, float]:
 def evenly(num_inference_steps: int, warm_up: int, interval: int) -> list[int]:
     """The first `warm_up` steps, and from the last of them on every `interval`-th."""
     return [*range(warm_up - 1), *range(warm_up - 1, num_inference_steps, interval)]
+
+
+def growing(
+    num_inference_steps: int, warm_up: int, window: int, flex: float, last: int | None = None
+) -> list[int]:
+    """The first `warm_up` steps, then one after every gap, which begins at `window` and grows by `flex` with
+    each (Spectrum 2603.01623); from step `last` on all."""
+    keys, gap, skipped = [], float(window), 0
+    last = num_inference_steps if last is None else last
+    for i in range(num_inference_steps):
+        if warm_up <= i < last and (skipped + 1) % floor(gap):
+            skipped += 1
+            continue
+        keys.append(i)
+        skipped, gap = 0, gap + flex * (i >= warm_up)
+    return keys
 
 
 def lagrange(nodes: Iterable[tuple[int, float]], at: float) -> dict[int, float]:

@@ -8,6 +8,7 @@ import yaml
 from hgc_video.errors import PlanError, PresetError
 from hgc_video.files import shipped_schedule
 from hgc_video.plan.calibration import load_changes, refresh_steps
+from hgc_video.plan.coefficients import slope_of
 from hgc_video.plan.graph import Attention, BlockGraph, Layer
 from hgc_video.plan.liveness import live
 from hgc_video.plan.policies.deepcache import DeepCache
@@ -18,7 +19,6 @@ from hgc_video.plan.policies.pab import PAB
 from hgc_video.plan.policies.registry import POLICIES
 from hgc_video.plan.policies.tgate import TGate
 from hgc_video.plan.presets import resolve
-from hgc_video.plan.schedule import slope_of
 
 
 def attentions(name, *kinds):
@@ -72,7 +72,14 @@ def add(layers, block, index, last, *more):
 @pytest.fixture
 def calibration(tmp_path):
     changes = {la.name: (0.0, *[0.1] * 24) for la in tower().layers}
-    return write_changes(tmp_path / "changes.yaml", "tower", changes)
+    path = write_changes(tmp_path / "changes.yaml", "tower", changes)
+    whole = yaml.safe_load(path.read_text()) | {
+        "model_hash": "x", "scheduler": "DDIMScheduler", "guidance_scale": 7.5, "clips": 1,
+        "num_frames": 4, "sensitivity": [1.0] * 25, "cfg_drop_error": [0.0] * 25, "reused": {},
+        "products": [[1.0 / (1 + abs(i - j)) for j in range(25)] for i in range(25)],
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(whole))
+    return path
 
 
 def write_changes(path, model, changes):
@@ -87,7 +94,8 @@ def needs_file(name, calibration):
         return "fewer-steps:steps=9"
     if name == "searched":
         return f"searched:file={shipped_schedule('fast')}"
-    return f"{name}:calibration={calibration}" if name == "block-caching" else name
+    needs = name in ("block-caching", "l2p", "fitted")
+    return f"{name}:calibration={calibration}" if needs else name
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -96,7 +104,7 @@ def test_every_policy_makes_a_valid_plan(name, calibration):
     assert len(plan) == 25
     assert plan.lossless == name.startswith(("hgc", "lossless", "searched"))
     assert plan.is_stock == (name in ("off", "fewer-steps"))
-    assert plan.is_adaptive == (name in ("easycache", "ucache", "hgc-online"))
+    assert plan.is_adaptive == (name in ("easycache", "ucache", "sada", "hgc-online"))
     if not plan.is_adaptive:
         assert all(step.reason for step in plan.steps)
 
@@ -106,7 +114,8 @@ def test_every_policy_makes_a_valid_plan(name, calibration):
     [
         n
         for n in POLICIES
-        if "hgc" not in n and n not in ("easycache", "ucache", "searched", "lossless", "off")
+        if "hgc" not in n
+        and n not in ("easycache", "ucache", "sada", "searched", "lossless", "off")
     ],
 )
 def test_lossless_can_be_added_to_any_published_policy(name, calibration):

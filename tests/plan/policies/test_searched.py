@@ -7,10 +7,11 @@ import dataclasses
 import pytest
 
 from hgc_video.errors import PlanError
+from hgc_video.plan.coefficients import slope_of
 from hgc_video.plan.cost import cost
 from hgc_video.plan.policies.searched import CodedSchedule, load_coded_schedule
 from hgc_video.plan.presets import resolve
-from hgc_video.plan.schedule import Schedule, slope_of
+from hgc_video.plan.schedule import Schedule
 from hgc_video.plan.validate import check
 from tests.plan.policies.test_policies import tower
 

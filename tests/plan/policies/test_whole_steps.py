@@ -6,20 +6,25 @@ the share of its slope that is known of the method.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import tanh
 
 import pytest
 import torch
 
+from hgc_video.errors import PlanError
 from hgc_video.plan.least_squares import solve
 from hgc_video.plan.liveness import kept, live
 from hgc_video.plan.policies.calibrated_spectrum import CalibratedSpectrum
+from hgc_video.plan.policies.fitted import Fitted
 from hgc_video.plan.policies.hicache import HiCache
+from hgc_video.plan.policies.l2p import L2P, trained
 from hgc_video.plan.policies.resilphase import ResilPhase
 from hgc_video.plan.policies.spectrum import Spectrum
 from hgc_video.plan.policies.taylorseer import TaylorSeer
 from hgc_video.plan.policies.whole_steps import newest_first
 from tests.plan.policies.test_policies import tower
+from tests.plan.search.test_search import measured
 
 STEPS = 25
 
@@ -170,3 +175,77 @@ def test_equations_are_solved():
     assert solve([[0, 2], [4, 1]], [2, 9]) == [2.0, 1.0]
     with pytest.raises(ZeroDivisionError):
         solve([[1, 2], [2, 4]], [1, 1])
+
+
+def test_l2p_is_trained_as_released():
+    """On outputs, by torch's Adam; ours sees their inner products alone."""
+    draw = torch.Generator().manual_seed(2)
+    steps, width = 6, 40
+    x = torch.randn(steps, width, generator=draw, dtype=torch.float64).cumsum(0)
+    weight = torch.eye(steps, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([weight], lr=0.01)
+    for _ in range(30):
+        adam.zero_grad()
+        ((weight.tril() @ x)[:-1] - x[1:]).square().mean().backward()
+        adam.step()
+    found = torch.tensor(trained((x @ x.T / width).tolist(), 30, 0.01), dtype=torch.float64)
+    torch.testing.assert_close(found, weight.detach().tril(), rtol=1e-6, atol=1e-9)
+
+
+def test_l2p_feeds_its_forecasts_back(tmp_path):
+    draw = torch.Generator().manual_seed(4)
+    values = torch.randn(7, 9, generator=draw, dtype=torch.float64).cumsum(0)
+    products = tuple(map(tuple, (values @ values.T / 9).tolist()))
+    replace(measured(), products=products).save(tmp_path / "measured.yaml")
+    policy = L2P(calibration=str(tmp_path / "measured.yaml"), interval=3, warm_up=2)
+    keys, history = policy.key_steps(7), []
+    matrix = torch.tensor(trained(products, 201, 0.01), dtype=torch.float64)
+    assert keys == [0, 1, 4]
+    for i in range(7):  # as the release runs: whatever a step gave is the history of the next
+        told = values[i] if i in keys else matrix[i - 1, :i] @ torch.stack(history)
+        history.append(told)
+        if i not in keys:
+            found = forecast(policy, i, lambda s: values[s], steps=7)
+            torch.testing.assert_close(found, told, rtol=1e-6, atol=1e-6)
+    with pytest.raises(PlanError, match="made for 7 steps and the run has 25"):
+        policy(tower(), 25)
+    measured().save(tmp_path / "older.yaml")
+    with pytest.raises(PlanError, match="no products of predictions"):
+        L2P(calibration=str(tmp_path / "older.yaml"))(tower(), 7)
+
+
+def test_l2p_continues_a_linear_series_with_the_share_that_its_training_reached():
+    """Outputs a + b s: the last change alone would do, of which so many iterations of 0.01 reach a part."""
+    a, b = torch.randn(2, 50, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    x = torch.stack([a + b * s for s in range(8)])
+    products = (x @ x.T / 50).tolist()
+    before, after = (
+        [
+            float(
+                (torch.tensor(trained(products, n, 0.01), dtype=x.dtype) @ x - x.roll(-1, 0))[
+                    6
+                ].norm()
+            )
+            for n in ns
+        ]
+        for ns in ((0,), (201, 2001))
+    )
+    assert before[0] == pytest.approx(float(b.norm()))  # it begins by holding
+    assert after[0] < 0.05 * before[0] and after[1] < after[0]
+
+
+def test_fitted_coefficients_continue_what_was_measured(tmp_path):
+    """Outputs along a parabola: three terms meet it, and as much of a ridge as there is goes to the slope."""
+    a, b, c = torch.randn(3, 60, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    values = torch.stack([a + b * s / 10 + c * s**2 / 100 for s in range(12)])
+    products = tuple(map(tuple, (values @ values.T / 60).tolist()))
+    replace(measured(), products=products).save(tmp_path / "measured.yaml")
+    fit = Fitted(calibration=str(tmp_path / "measured.yaml"), ridge=1e-6, warm_up=3)
+    for i in sorted(set(range(12)) - set(fit.key_steps(12))):
+        found = forecast(fit, i, lambda s: values[s], steps=12)
+        torch.testing.assert_close(found, values[i], rtol=1e-2, atol=1e-2)
+    pulled = fit.model_copy(update={"ridge": 1e9})
+    rule = pulled.rule([0, 1, 2, 4], 6, 12)
+    assert rule == pytest.approx({4: 1.5, 2: -0.5, 1: 0.0}, abs=1e-6)
+    with pytest.raises(PlanError, match="made for 12 steps and the run has 25"):
+        fit(tower(), 25)
