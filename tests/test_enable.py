@@ -335,6 +335,19 @@ def test_a_policy_may_be_an_object_or_a_name_with_fields():
         hgc_video.enable_cache(pipe, "hgc", intervall=3)
 
 
+def test_a_policy_that_forecasts_clean_latents_asks_the_pipelines_scheduler():
+    pipe, plain = case("controlnet")
+    with hgc_video.enable_cache(pipe, "sada:fixed=0") as cache:
+        found = tiny.call(pipe, "controlnet")
+        assert torch.isfinite(found).all() and not torch.equal(found, plain)
+        assert 0.1 < cache.report.macs_saved < 0.5
+    pipe, plain = case("svd")  # whose timesteps are no places in a table of levels
+    refused = pytest.raises(CacheStateError, match="has no noise levels by timestep")
+    with hgc_video.enable_cache(pipe, "sada:fixed=0"), refused:
+        tiny.call(pipe, "svd")
+    assert torch.equal(tiny.call(pipe, "svd"), plain)
+
+
 def test_what_is_no_policy_is_told_in_a_line():
     pipe = tiny.make("sd")
     with pytest.raises(InputError, match=r"HGC is a class; give a policy object, HGC\(...\)"):

@@ -204,9 +204,12 @@ def test_a_control_window_is_the_stock_pipelines_and_saves_the_controlnet(pose):
         run(pose, control_guidance_start=0.8, control_guidance_end=0.2)
 
 
-@pytest.mark.parametrize("name", ["easycache:threshold=0.3,warm_up=2", "hgc-online:threshold=0.5"])
+@pytest.mark.parametrize("name", [
+    "easycache:threshold=0.3,warm_up=2", "hgc-online:threshold=0.5", "sada:fixed=0.4",
+])  # fmt: skip
 def test_a_run_that_decides_for_itself_reports_what_it_did(pose, name):
     report = run(pose, preset=name, num_inference_steps=10).report
     assert len(report.steps) == 10
     assert 0 < report.macs_saved < 1
-    assert any("skip" in row.label or "depth" in row.label for row in report.steps)
+    labels = " ".join(row.label for row in report.steps)
+    assert any(word in labels for word in ("skip", "depth", "lagrange"))
