@@ -201,7 +201,7 @@ def longer_embeddings(host):
     }
     long = _without_text(host, given)
     if host.cache:
-        assert host.cache._run.shape.num_tokens == given["prompt_embeds"].shape[1]
+        assert host.cache._run.batch.clip.num_tokens == given["prompt_embeds"].shape[1]
     return [long]
 
 

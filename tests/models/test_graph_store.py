@@ -82,7 +82,7 @@ def test_a_graph_is_built_once_for_each_model_and_shape(builds):
     first = graph_of(TINY, SHAPE)
     assert graph_of(TINY, SHAPE) == first == build(TINY, SHAPE)
     assert len(builds) == 1
-    half = graph_of(TINY, ClipShape(2, 8, 8, 7, dtype_nbytes=2))
+    half = graph_of(TINY, SHAPE, dtype_nbytes=2)
     assert half.layers[0].nbytes * 2 == first.layers[0].nbytes
     other = Configurations({**TINY.unet, "cross_attention_dim": 32}, (), {})
     assert graph_of(other, SHAPE) != first
@@ -127,7 +127,7 @@ def test_a_place_that_is_no_folder_keeps_nothing(builds, tmp_path):
 
 def test_an_unknown_convention_is_told():
     with pytest.raises(PlanError, match="unknown convention"):
-        graph_of(TINY, ClipShape(2, 8, 8, 7, convention="thop"))
+        graph_of(TINY, SHAPE, convention="thop")
 
 
 def test_what_is_kept_is_shipped_as_the_same_bytes(builds, tmp_path, monkeypatch):

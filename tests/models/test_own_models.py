@@ -102,7 +102,7 @@ def given(own, clips, kinds=KINDS, **more):
         "prompt": PROMPT, "control": {kind: clips[kind] for kind in kinds}, "base": own.checkpoint,
         "base_config": own.configs, "motion_adapter": own.motion, "seed": 3, "progress": False,
         "controlnet": {kind: own.controlnets[kind] for kind in kinds}, "offline": True,
-        "num_inference_steps": STEPS, "preset": "off", "guidance_scale": 3.0,
+        "num_inference_steps": STEPS, "preset": "off", "guidance_scale": 3.0, "force": True,
     }  # fmt: skip
     return {**options, **more}
 
@@ -125,10 +125,10 @@ def counted(monkeypatch, **options):
     runs = []
 
     class Watched(make.Run):
-        def latents(self, on_step):
+        def latents(self, *hooks):
             runs.append(self)
             with MacCounter() as counter:
-                made = super().latents(on_step)
+                made = super().latents(*hooks)
             self.counted = counter.macs
             return made
 
