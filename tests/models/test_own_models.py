@@ -218,7 +218,14 @@ def test_a_vae_of_its_own_and_clip_skip(own, clips, tmp_path):
 def test_a_stock_folder_with_its_controlnets_is_a_model(own, clips, tmp_path):
     own.stock().save_pretrained(tmp_path / "model")
     assert (tmp_path / "model" / "controlnet_1").is_dir()
-    clip = {"control": clips, "prompt": PROMPT, "seed": 3, "progress": False, "preset": "off"}
+    clip = {
+        "control": clips,
+        "prompt": PROMPT,
+        "seed": 3,
+        "progress": False,
+        "preset": "off",
+        "force": True,
+    }
     with pytest.warns(
         hgc_video.errors.HGCVideoWarning, match=r"controlnet_1 does not say .* depth"
     ):
