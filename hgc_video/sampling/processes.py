@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -140,6 +141,19 @@ def devices_of(options: GenerateOptions) -> list[str]:
     return [f"cuda:{(now + rank) % count}" for rank in range(size)]
 
 
+@contextmanager
+def _ignoring_ctrl_c() -> Iterator[None]:
+    """A process that is begun in the block ignores Ctrl-C from its first moment; the first one decides."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def check_devices(options: GenerateOptions, lead: ControlClip, context: tuple[int, int]) -> None:
     """InputError where there are fewer devices, or windows of the longest possible, than asked for."""
     devices_of(options)
@@ -168,7 +182,8 @@ def several(
             process = context.Process(
                 target=serve, args=(make, there, given, rank, each), daemon=True
             )
-            process.start()
+            with _ignoring_ctrl_c():
+                process.start()
             there.close()  # so that its end is seen here
             name = f"process {rank + 1} of {options.devices} ({device})"
             workers.append(_Worker(process, here, name))
