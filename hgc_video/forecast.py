@@ -21,6 +21,7 @@ from .models.parts import ModelParts, controlnet_folders, find_base, model_of
 from .options import CONTROL_KINDS
 from .plan.checkpoints import plan_checkpoints
 from .plan.clip_shape import ClipShape
+from .plan.devices import plan_devices
 from .plan.memory.budget import MemoryPlan, choose_memory_plan, parse_nbytes
 from .plan.memory.windows import Windows
 from .plan.presets import Preset, resolve
@@ -52,6 +53,7 @@ def forecast(
     memory: str | int | None = None,
     throughput: str | None = None,
     checkpoint_every_s: float | None = None,
+    devices: int = 1,
 ) -> RunPlan:
     """The forecast for one clip; what is None is the model's own.
 
@@ -69,14 +71,17 @@ def forecast(
             desktop GPU, so that the plan is the same on every machine.
         checkpoint_every_s: also plan after which steps a run with a work folder is kept; `throughput` tells
             how long its steps take.
+        devices: also plan the run over so many devices, each of which makes some of the windows; `throughput`
+            tells how long steps and exchange take.
 
     Raises:
         InputError: an unknown preset or control, a count or size that is not possible.
         ModelError: the model's configuration cannot be read.
     """
-    if throughput is not None and memory is None and checkpoint_every_s is None:
+    if throughput is not None and memory is None and checkpoint_every_s is None and devices == 1:
         raise InputError(
-            "throughput weighs memory plans and checkpoints; give memory too, or checkpoint_every_s"
+            "throughput weighs memory plans, checkpoints and devices; give memory too, checkpoint_every_s, "
+            "or devices"
         )
     if checkpoint_every_s is not None and not checkpoint_every_s >= 0:
         raise InputError(f"checkpoint_every_s={checkpoint_every_s} is not possible; give 0 or more")
@@ -84,7 +89,7 @@ def forecast(
         raise InputError(f"strength={strength} is not possible; give more than 0 and at most 1")
     counts = {
         "num_inference_steps": num_inference_steps, "num_frames": num_frames,
-        "prompt_parts": prompt_parts,
+        "prompt_parts": prompt_parts, "devices": devices,
     }  # fmt: skip
     for name, count in counts.items():
         if count is not None and count < 1:
@@ -121,6 +126,10 @@ def forecast(
         chosen, graph, windows, evaluations=evaluations,
         asked=_steps_left(num_inference_steps, strength), memory_plan=memory_plan,
     )  # fmt: skip
+    if devices > 1:
+        planned = replace(
+            planned, devices=plan_devices(planned, devices, planning_rates(throughput))
+        )
     if checkpoint_every_s is None:
         return planned
     rate = planning_rates(throughput).macs_per_s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from .jobs.checkpoint.work import Work
     from .sampling.make import RunSetup
+    from .sampling.other_process import Account, OtherPart, Part
 
 StepCallback = Callable[[int, int, Any], "bool | None"]
 _Text = str | Mapping[int, str]
@@ -94,6 +96,26 @@ class Generator:
         self, asked: Sequence[GenerateOptions], progress: bool, callback: StepCallback | None
     ) -> list[Clip]:
         """The clips of options that differ in prompt, seed and file alone; all are checked first."""
+        facts, every = self._decided(asked)
+        shared = self._shared(every, facts, progress)
+        return [self._one(one, every, shared, progress, callback) for one in every]
+
+    def make_part(self, options: GenerateOptions, part: OtherPart) -> Account:
+        """This process's part of a clip that another one decodes and writes."""
+        from .sampling.make import make_part
+
+        facts, every = self._decided([options])
+        shared = self._shared(every, facts, False)
+        return make_part(self._setup(every[0], every, shared, part))
+
+    def unload(self) -> None:
+        """Frees the pipeline; the next call loads one."""
+        self._loaded = None
+
+    def _decided(
+        self, asked: Sequence[GenerateOptions]
+    ) -> tuple[ModelFacts, list[GenerateOptions]]:
+        """What is known of the model, and the options with what it decides."""
         first = asked[0]
         parts = ModelParts.of(first)
         model = local_model(model_of(first.model, parts, first.offline), first.offline)
@@ -108,12 +130,7 @@ class Generator:
         for one in every:
             check_out(one)
             choose_fidelity(one)
-        shared = self._shared(every, facts, progress)
-        return [self._one(one, every, shared, progress, callback) for one in every]
-
-    def unload(self) -> None:
-        """Frees the pipeline; the next call loads one."""
-        self._loaded = None
+        return facts, every
 
     def _shared(
         self, every: Sequence[GenerateOptions], facts: ModelFacts, progress: bool
@@ -130,6 +147,10 @@ class Generator:
             for one in every:
                 one.check_prompt_frames(clips[0].shape[0])
             first, picture = read_first_frame(options, clips[0]), read_picture(options)
+        if options.devices > 1:
+            from .sampling.processes import check_devices
+
+            check_devices(options, clips[0], context)
         tell_left_out(options, facts, clips)
         if options.auto_calibrate:
             chosen = _calibrated(options, own_folder(options.calibration_dir), progress)
@@ -143,24 +164,35 @@ class Generator:
     ) -> Clip:  # fmt: skip
         """One of the clips; one that was made before in its work folder is not made again."""
         from .jobs.checkpoint.work import Work  # loads torch, which wrong input need not wait for
-        from .sampling.make import RunSetup
+        from .sampling.processes import several
 
         work = Work(options)
-        with work.kept():
+        with work.kept(), ExitStack() as stack:
             if (report := work.finished()) is not None:
                 return _made_before(options, report, shared.shown)
-            clock = shared.clock if options is every[0] else Stopwatch()
-            with clock("load"):
-                pipe = self._pipeline(options)
-            if options is every[0]:
-                for one in every:
-                    if one.prompt_syntax == "plain":
-                        _check_lengths(one, pipe)
-            setup = RunSetup(
-                options, shared.preset, shared.clips, pipe, clock, shared.facts, shared.budget,
-                shared.context, shared.first, shared.source, shared.picture,
-            )  # fmt: skip
-            return _made(setup, callback, progress, work)
+            part = None
+            if options.devices > 1:
+                part = stack.enter_context(several(options, _make_part))
+            return _made(self._setup(options, every, shared, part), callback, progress, work)
+
+    def _setup(
+        self, options: GenerateOptions, every: Sequence[GenerateOptions], shared: _Shared,
+        part: Part | None,
+    ) -> RunSetup:  # fmt: skip
+        """What the run of one of the clips is made of; loads the pipeline."""
+        from .sampling.make import RunSetup
+
+        clock = shared.clock if options is every[0] else Stopwatch()
+        with clock("load"):
+            pipe = self._pipeline(options)
+        if options is every[0]:
+            for one in every:
+                if one.prompt_syntax == "plain":
+                    _check_lengths(one, pipe)
+        return RunSetup(
+            options, shared.preset, shared.clips, pipe, clock, shared.facts, shared.budget,
+            shared.context, shared.first, shared.source, shared.picture, part,
+        )  # fmt: skip
 
     def _pipeline(self, options: GenerateOptions) -> Any:
         """The pipeline that the options need: the one before, or a newly loaded one in its place."""
@@ -179,6 +211,11 @@ class Generator:
         if options.ip_adapter is not None:
             pipe.set_ip_adapter_scale(options.ip_adapter_scale)
         return pipe
+
+
+def _make_part(options: GenerateOptions, part: OtherPart) -> Account:
+    """What the other processes of a clip call."""
+    return Generator().make_part(options, part)
 
 
 def is_list(given: Mapping[str, Any]) -> bool:

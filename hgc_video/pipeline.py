@@ -84,6 +84,7 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
     pix_fmt: str | None = None,
     metadata: bool = True,
     device: str | None = None,
+    devices: int = 1,
     dtype: torch.dtype | str | None = None,
     offline: bool = False,
     auto_calibrate: bool = False,
@@ -135,6 +136,10 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
             preset, on this clip and prompt; takes as long as some dozens of clips, once. It is kept in
             `calibration_dir`; None is $HGC_VIDEO_HOME, or hgc_video in $XDG_CACHE_HOME (~/.cache).
         device: "cpu", "cuda", "cuda:1", "mps"; None is the first of CUDA, MPS and the CPU that is there.
+        devices: one clip of several windows over so many GPUs of this machine, a process for each; with
+            device="cpu" over so many processes, which share cores and `memory`. The result is that of one
+            device within rounding. Such a run is not kept in a work folder. In a script, call this under
+            `if __name__ == "__main__":`, as each process reads the script anew.
         dtype: "float32", "float16", "bfloat16" or torch's; None is half precision on CUDA and single
             precision elsewhere.
         offline: use what is on this machine and download nothing.

@@ -84,6 +84,9 @@ class Report(MacTotals):
     `predicted_peak_nbytes` what that was predicted to take (0: nothing was split, so nothing was predicted);
     `resumed_at` the steps that had been made when the run went on from a checkpoint, since when `seconds` and
     `peak_nbytes` are measured;
+    of several devices `seconds` are those of the first one's process, `exchange` within denoise,
+    `peak_nbytes` is the most of any process, MACs and bytes of the cache are the sum of all, and
+    `exchanged_nbytes` went from one process to another;
     of extracted skeletons, `control_frames_bridged` lie in short gaps of the detection and were drawn
     between their neighbours, and `control_frames_empty` show nobody and are black; `fidelity` how near the
     controls are that were extracted from the finished clip again, by kind, where that was asked for.
@@ -121,6 +124,7 @@ class Report(MacTotals):
     control_frames_empty: int = 0
     fidelity: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     resumed_at: int = 0
+    exchanged_nbytes: int = 0
 
     def to_json(self) -> str:
         """All fields, and `macs`, `macs_baseline` and `macs_saved` before them."""
@@ -189,8 +193,15 @@ class Report(MacTotals):
             f"seconds   {total:.1f} ({stages}{resumed})",
             f"memory    {_mebi(self.peak_nbytes)} at most, the cache {_mebi(self.cache_nbytes)}"
             f"{self._tiers()}",
+            *self._devices(),
             *(f"fidelity  {kind}: {_measures(told)}" for kind, told in self.fidelity.items()),
         ]
+
+    def _devices(self) -> list[str]:
+        if not self.exchanged_nbytes:
+            return []
+        exchanged = f"{self.exchanged_nbytes / 2**20:.3g} MiB exchanged"
+        return [f"devices   {self.options['devices']}, {exchanged}"]
 
     def _gaps(self) -> str:
         """Frames in which pose extraction found nobody, if there are any."""

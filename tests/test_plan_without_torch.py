@@ -36,7 +36,8 @@ def test_a_plan_of_a_known_model_loads_no_torch(preset, tmp_path):
 
 
 def test_a_memory_plan_of_a_long_clip_loads_no_torch(tmp_path):
-    in_a_process([LONG, {**LONG, "num_frames": 300, "num_inference_steps": 30}], tmp_path)
+    over_devices = {**LONG, "num_frames": 300, "num_inference_steps": 30, "devices": 3}
+    in_a_process([LONG, over_devices], tmp_path)
 
 
 def in_a_process(asked, home):

@@ -148,6 +148,16 @@ def test_kill_table(script, tmp_path):
     assert row["same_bytes"] and "| dpm++2m |" in out
 
 
+def test_bench_devices(script, tmp_path):
+    out = script(
+        "bench_devices", "--presets", "lossless", "--num-frames", 6, "--num-inference-steps", 2, "--size", 64,
+        "--context-length", 4, "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    (row,) = told(tmp_path / "a.json")["rows"]
+    assert "| `lossless` |" in out and row["largest_difference"] <= 1
+    assert row["exchanged_nbytes"] > 0 and 0 < row["exchange_s"] < row["denoise_s"]
+
+
 def test_bench_seams(script):
     out = script(
         "bench_seams", "--num-frames", 6, "--num-inference-steps", 1, "--presets", "off",

@@ -136,7 +136,7 @@ class Engine:
                 f"step {step_index} is beyond the schedule's {len(self._prepared)} steps; "
                 "make one of that length"
             )
-        if step_index == 0 and window == 0:
+        if step_index == 0 and window == self._idle.first:
             self._begin_run()
         self._step = CurrentStep(self.store, self._run, step_index, window)
 

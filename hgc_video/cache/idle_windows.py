@@ -23,6 +23,11 @@ class IdleWindows:
         self._order, self._following = sorted(windows), following
 
     @property
+    def first(self) -> int:
+        """The window that a step begins with."""
+        return self._order[0]
+
+    @property
     def _wait(self) -> bool:
         """Whether windows idle for long enough that their values are sent away."""
         return self._spill and len(self._order) > self._there

@@ -50,8 +50,8 @@ def plan(
     throughput: Annotated[
         str | None,
         typer.Option(
-            help="For --memory and --checkpoint-every-s: T MACs and GB to host memory a second, as 40,20; "
-            "or 'measured', which times this machine's GPU. Default: a desktop GPU, assumed."
+            help="For --memory, --checkpoint-every-s and --devices: T MACs and GB to host memory a second, "
+            "as 40,20; or 'measured', which times this machine's GPU. Default: a desktop GPU, assumed."
         ),
     ] = None,
     checkpoint_every_s: Annotated[
@@ -61,6 +61,12 @@ def plan(
             "and what that costs."
         ),
     ] = None,
+    devices: Annotated[
+        int,
+        typer.Option(
+            help="Also show what the clip takes over so many devices, and what they exchange at every step."
+        ),
+    ] = 1,
     base: Annotated[
         str, typer.Option(help="A checkpoint in place of the model's own: a file or a folder.")
     ] = "",
@@ -97,7 +103,7 @@ def plan(
                 model=model, control=control, preset=preset, num_controlnets=controlnet,
                 num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
                 width=width, guided=guidance, convention=convention, memory=memory,
-                throughput=throughput, checkpoint_every_s=checkpoint_every_s, base=base,
+                throughput=throughput, checkpoint_every_s=checkpoint_every_s, devices=devices, base=base,
                 base_config=base_config,                motion_adapter=motion_adapter, ip_adapter=ip_adapter,
                 ip_adapter_model=ip_adapter_model, prompt_parts=prompt_parts, strength=strength,
             )

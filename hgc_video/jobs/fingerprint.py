@@ -11,7 +11,7 @@ from ..options import LOADING, GenerateOptions
 
 # What does not change a result, or says where it goes.
 _NOT_OF_THE_RESULT = (
-    "out", "device", "offline", "calibration_dir", "work", "checkpoint_every_s",
+    "out", "device", "devices", "offline", "calibration_dir", "work", "checkpoint_every_s",
 )  # fmt: skip
 
 

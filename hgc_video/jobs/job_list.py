@@ -75,6 +75,11 @@ def _seed(shot: Shot, offset: int) -> dict[str, int]:
 def _job(shot: Shot, name: str) -> NewJob:
     options = {key: value for key, value in shot.options.items() if key != "out"}
     checked = replace(shot, options=options).checked()
+    if checked.devices > 1:
+        raise InputError(
+            f"{shot.path or shot.name}: a batch makes a clip on each device, and devices="
+            f"{checked.devices} is given; leave it out"
+        )
     try:
         resolve(checked.preset, checked.model)
     except HGCVideoError as error:

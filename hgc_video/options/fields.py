@@ -178,6 +178,10 @@ class GenerateFields(Options):
     device: str | None = Field(
         None, description="cpu, cuda, cuda:1, mps; default: cuda, else mps, where there is one"
     )
+    devices: Whole = Field(
+        1, ge=1, le=64, description="GPUs of this machine that make one clip of several windows together; of "
+        "device cpu, processes",
+    )  # fmt: skip
     dtype: Any = Field(
         None, description="float32, float16 or bfloat16; default: float16 on cuda, else float32"
     )

@@ -31,6 +31,7 @@ class GenerateOptions(GenerateFields):
         self._check_controls()
         self._check_parts()
         self._check_scales()
+        self._check_devices()
         start, end = self.control_guidance_start, self.control_guidance_end
         if start >= end:
             raise InputError(
@@ -87,6 +88,20 @@ class GenerateOptions(GenerateFields):
             number = isinstance(scale, Real) and not isinstance(scale, bool)
             if not number or not math.isfinite(scale):
                 raise InputError(f"the scale {scale!r} of {file} is not possible; give a number")
+
+    def _check_devices(self) -> None:
+        if self.devices == 1:
+            return
+        if self.work is not None:
+            raise InputError(
+                f"devices={self.devices} keeps no work folder, as its processes are not resumed; leave work "
+                "out, or give devices=1"
+            )
+        if self.device is not None and self.device not in ("cpu", "cuda"):
+            raise InputError(
+                f'devices={self.devices} with device "{self.device}" is not possible; give cpu or cuda, or '
+                "leave device out"
+            )
 
     @property
     def inputs(self) -> dict[str, Any]:

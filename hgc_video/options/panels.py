@@ -20,7 +20,8 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     "Model": (
         "model", "base", "base_config", "motion_adapter", "vae", "controlnet", "lora", "ip_adapter",
-        "ip_adapter_scale", "ip_adapter_model", "clip_skip", "prompt_syntax", "device", "dtype", "offline",
+        "ip_adapter_scale", "ip_adapter_model", "clip_skip", "prompt_syntax", "device", "devices", "dtype",
+        "offline",
     ),
     "Sound and file": ("audio", "codec", "crf", "pix_fmt", "metadata"),
     "Stop and go on": ("work", "checkpoint_every_s"),

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from .checkpoints import CheckpointPlan
 from .cost import Cost, cost, full_cost
+from .devices import DevicePlan
 from .explain import StepExplanation, StepSummary, explain, summaries, tera
 from .graph import BlockGraph
 from .memory.budget import MemoryPlan
@@ -39,7 +40,8 @@ class RunPlan:
 
     `spent` and `baseline` are the cost of one window of the clip with and without the cache, the MACs are
     those of all windows; `memory_plan` is how the clip fits a memory budget; `moves` says at which steps
-    the windows are shifted; `checkpoints` after which of them the run would be kept, where that was asked.
+    the windows are shifted; `checkpoints` after which of them the run would be kept, and `devices` what it
+    takes over several devices, where that was asked.
     """
 
     preset: str
@@ -50,6 +52,7 @@ class RunPlan:
     memory_plan: MemoryPlan | None = None
     moves: tuple[bool, ...] = ()
     checkpoints: CheckpointPlan | None = None
+    devices: DevicePlan | None = None
 
     @cached_property
     def spent(self) -> Cost:
@@ -67,8 +70,11 @@ class RunPlan:
 
     @property
     def macs_by_part(self) -> dict[str, int]:
-        """MACs of UNet and ControlNet over all windows."""
-        return windowed(self.spent, self.windows, self.moves)
+        """MACs of UNet and ControlNet over all windows, on all devices."""
+        macs = windowed(self.spent, self.windows, self.moves)
+        if self.devices is not None:
+            macs["controlnet"] += self.devices.again_macs
+        return macs
 
     @property
     def macs_baseline_by_part(self) -> dict[str, int]:
@@ -101,6 +107,8 @@ class RunPlan:
             fields |= self.memory_plan.to_dict()
         if self.checkpoints is not None:
             fields["checkpoints"] = self.checkpoints.to_dict()
+        if self.devices is not None:
+            fields["devices"] = self.devices.to_dict()
         return json.dumps(fields, indent=2)
 
     def _memory_lines(self) -> list[str]:
@@ -121,4 +129,5 @@ class RunPlan:
             f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most for a window",
             *self._memory_lines(),
             *([] if self.checkpoints is None else [f"kept   {self.checkpoints}"]),
+            *([] if self.devices is None else [f"devices {self.devices}"]),
         ])  # fmt: skip

@@ -21,7 +21,7 @@ from ..options import GenerateOptions
 
 FORMAT = 1  # of what is written; a greater number is of a later version
 # Where things lie on this machine and how a run was kept: the same clip is made without them.
-_DROPPED = ("calibration_dir", "checkpoint_every_s", "device", "offline", "out", "work")
+_DROPPED = ("calibration_dir", "checkpoint_every_s", "device", "devices", "offline", "out", "work")
 _IN_MEMORY = "in memory"
 _TEXTS = ("prompt", "negative_prompt")
 _SNAPSHOT = re.compile(r"models--(.+?)--(.+?)/snapshots/")

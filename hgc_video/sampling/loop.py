@@ -33,6 +33,16 @@ class Listener(Protocol):
         """The models run next, on this window of the step."""
 
 
+class SharedWindows(Protocol):
+    """The windows of a clip over several processes: which are this one's, and what all of them predict."""
+
+    def windows(self, shifted: bool) -> tuple[Window, ...]:
+        """This process's windows of a step."""
+
+    def blended(self, ours: Tensor, shifted: bool) -> Tensor:
+        """The blended prediction of all windows, of what this process's windows add to it."""
+
+
 @dataclass
 class WindowsDone:
     """A step of several windows that is under way: how many are done, their predictions blended, and the
@@ -53,6 +63,7 @@ class ControlledUNet:
     residuals are there at a time. `moves` says per step whether the shifted windows are taken.
     `listeners` are called before the models run on a window, `on_window(step_index, windows done)` after
     each but the last one of a step. `under_way`, where it is set, is what the coming step goes on from.
+    `share`, where it is given, has the other windows computed in other processes.
     """
 
     def __init__(
@@ -60,32 +71,43 @@ class ControlledUNet:
         *, windows: Windows | None = None, moves: Sequence[bool] = (),
         listeners: Sequence[Listener] = (),
         on_window: Callable[[int, WindowsDone], object] | None = None,
+        share: SharedWindows | None = None,
     ) -> None:  # fmt: skip
         self.unet, self.controlnet, self.guidance = unet, controlnet, guidance
         self.num_inference_steps, self.windows, self.moves = num_inference_steps, windows, moves
-        self.listeners, self.on_window = listeners, on_window
+        self.listeners, self.on_window, self.share = listeners, on_window, share
         self.under_way: WindowsDone | None = None
 
     def __call__(self, latents: Tensor, t: Tensor, step_index: int) -> Tensor:
         axis = self.guidance.frames_axis
         clip = self.windows or Windows(latents.shape[axis], latents.shape[axis])
-        windows = clip.at(self._moved(step_index))
-        following = clip.at(self._moved(step_index + 1))[0].window_id
+        windows = self._windows(clip, step_index)
+        following = self._windows(clip, step_index + 1)[0].window_id
         for listener in self.listeners:
             listener.only_windows({window.window_id for window in windows}, following)
-        if len(windows) == 1:
+        if len(clip.plain) == 1:
             return self._window(windows[0], latents, t, step_index, None)[0]
+        weights = clip.weights_by_id(self._moved(step_index))
         step, self.under_way = self.under_way or WindowsDone(torch.zeros_like(latents)), None
-        for window, weights in list(zip(windows, clip.weights(windows), strict=True))[step.done :]:
+        for window in windows[step.done :]:
             part = self._of(latents, window.frames)
             noise_pred, step.residuals = self._window(window, part, t, step_index, step.residuals)
-            weight = torch.tensor(weights, device=latents.device, dtype=latents.dtype)
+            weight = torch.tensor(
+                weights[window.window_id], device=latents.device, dtype=latents.dtype
+            )
             behind = (1,) * (latents.ndim - axis - 1)
             self._of(step.blended, window.frames).add_(noise_pred * weight.view(-1, *behind))
             step.done += 1
             if self.on_window is not None and step.done < len(windows):
                 self.on_window(step_index, step)
+        if self.share is not None:
+            return self.share.blended(step.blended, self._moved(step_index))
         return step.blended
+
+    def _windows(self, clip: Windows, step_index: int) -> tuple[Window, ...]:
+        """The windows of a step that are computed here."""
+        shifted = self._moved(step_index)
+        return clip.at(shifted) if self.share is None else self.share.windows(shifted)
 
     def _moved(self, step_index: int) -> bool:
         return step_index < len(self.moves) and self.moves[step_index]

@@ -17,7 +17,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..errors import Cancelled, HGCVideoWarning
+from ..errors import Cancelled, HGCVideoWarning, InputError
 from ..media.control import ControlClip
 from ..media.frames import Frame, Frames, LazyFrames, collect_frames
 from ..media.scenes import shortest_scene
@@ -25,13 +25,17 @@ from ..media.video import open_clip, write_video
 from ..models.load import ModelFacts
 from ..options import GenerateOptions
 from ..plan.clip_shape import ClipShape
+from ..plan.devices import DeviceSplit
 from ..plan.memory.budget import Chunks, MemoryPlan, Peak
 from ..plan.presets import Preset
 from ..report import Stopwatch
+from .exchange import Lost, Share, process_group
 from .fit_memory import Fit, memory_budget
+from .other_process import Account, Part
 from .outlook import outlook
 from .outputs import extras_of
 from .predict_peak import RunScale
+from .processes import FirstPart
 from .run import Beside, Run
 from .run_state import Keeper, KeepNothing
 from .stock_pipeline import adapter_of
@@ -43,7 +47,8 @@ StepCallback = Callable[[int, int, Any], "bool | None"]
 class RunSetup:
     """What a run is made of: options, preset, control clips, the loaded pipeline, what is known of its model,
     the memory budget (None: what is free), length and overlap of windows, the first frame of models that
-    begin with one, the video that is restyled, and the picture of an IP-Adapter."""
+    begin with one, the video that is restyled, the picture of an IP-Adapter, and this process's part where
+    several make the clip."""
 
     options: GenerateOptions
     preset: Preset
@@ -56,6 +61,7 @@ class RunSetup:
     first: Frame | None
     source: ControlClip | None = None
     picture: Frame | None = None
+    part: Part | None = None
 
     @property
     def lead(self) -> ControlClip:
@@ -86,7 +92,10 @@ class RunSetup:
         if self.budget is None and device == "cpu" and num_frames <= self.longest:
             chunks = Chunks(decode=adapter_of(self.pipe).decoded_at_once(num_frames))
             return MemoryPlan(1, num_frames, chunks, Peak(0, 0), None)
-        return self.fit.plan(memory_budget(self.budget, device))
+        budget = memory_budget(self.budget, device)
+        if self.part is not None and device == "cpu":  # the processes have one memory
+            budget //= self.part.size
+        return self.fit.plan(budget)
 
     @cached_property
     def fit(self) -> Fit:
@@ -122,6 +131,8 @@ def make_frames(
     """
     keeper = keeper or KeepNothing()
     run, latents = _denoised(setup, callback, progress, keeper)
+    if isinstance(setup.part, FirstPart):
+        run.others = setup.part.accounts()
     while True:
         try:
             return run, _decoded(setup, run, latents, keeper)
@@ -134,7 +145,10 @@ def make_frames(
 def _denoised(
     setup: RunSetup, callback: StepCallback | None, progress: bool, keeper: Keeper
 ) -> tuple[Run, Tensor]:
-    """A run and its latents; a second time under a smaller plan, and no more, where memory ran out."""
+    """A run and its latents; a second time under a smaller plan, and no more, where memory ran out. Not where
+    several processes make the clip."""
+    if setup.part is not None:
+        return _denoised_together(setup, setup.part, callback, progress)
     with setup.stopwatch("plan"):
         memory_plan = keeper.memory_plan(setup.memory_plan)
     try:
@@ -146,6 +160,40 @@ def _denoised(
         smaller = partial(setup.fit.smaller_denoise, memory_plan)
         memory_plan = keeper.memory_plan(smaller, again=True)
     return _latents(setup, memory_plan, callback, progress, keeper)
+
+
+def _denoised_together(
+    setup: RunSetup, part: Part, callback: StepCallback | None, progress: bool
+) -> tuple[Run, Tensor]:
+    """A run and its latents, of which other processes make some; in process 0 it has all of them."""
+    with setup.stopwatch("plan"):
+        memory_plan, whole, store = part.agree(setup.memory_plan, callback is not None)
+    run = setup.run(memory_plan)
+    if progress:
+        tqdm.write(outlook(run), file=sys.stderr)
+    split = DeviceSplit(run.windows, part.size, run.planned.moves, whole)
+    device = setup.pipe.unet.device
+    try:
+        with process_group(part.rank, part.size, store, device, part.look) as group:
+            share = Share(split, part.rank, group, run.adapter.frames_axis)
+            with _watched(callback, run.num_evaluations, progress) as on_step:
+                latents = run.latents(on_step, share=share)
+    except Lost as lost:
+        raise part.why(lost) from lost
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"memory ran out with {memory_plan}; give less memory, more devices, or a smaller clip"
+        ) from error
+    run.sent_nbytes = group.nbytes
+    setup.stopwatch.seconds["exchange"] = group.seconds
+    return run, latents
+
+
+def make_part(setup: RunSetup) -> Account:
+    """This process's part of a clip that process 0 decodes and writes."""
+    return _denoised(setup, None, False, KeepNothing())[0].account()
 
 
 def _latents(
@@ -182,7 +230,7 @@ def _read_from(path: Path, start: int) -> Iterator[Frame]:
 
 def _warn_out_of_memory(error: RuntimeError, stage: str, stacklevel: int) -> None:
     """Warns that memory ran out and a smaller plan comes next; raises what is no such error."""
-    if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+    if not _is_out_of_memory(error):
         raise error
     first = (str(error).splitlines() or ["out of memory"])[0]
     warnings.warn(
@@ -190,6 +238,10 @@ def _warn_out_of_memory(error: RuntimeError, stage: str, stacklevel: int) -> Non
         HGCVideoWarning,
         stacklevel,
     )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
 @contextmanager

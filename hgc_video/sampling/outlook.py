@@ -19,11 +19,11 @@ _TIMED = 3  # convolutions; their mean tells of other work on the machine too
 def outlook(run: Run) -> str:
     """The line. Seconds are MACs by what this device reaches in a convolution, timed here; memory is the
     predicted peak, of runs for which it is predicted."""
-    seconds = _macs(run) / (_REACHED * _macs_per_s(str(run.device), run.pipe.unet.dtype))
+    seconds = _macs_in_a_row(run) / (_REACHED * _macs_per_s(str(run.device), run.pipe.unet.dtype))
     peak = run.memory_plan.peak.nbytes
     memory = f" and {peak / GIB:.1f} GiB of memory" if peak else ""
     return (
-        f"{_frames(run.lead)} {_windows(run)}, {run.num_inference_steps} steps: about "
+        f"{_frames(run.lead)} {_windows(run)}{_devices(run)}, {run.num_inference_steps} steps: about "
         f"{_span(seconds)}{memory}"
     )
 
@@ -42,8 +42,17 @@ def _windows(run: Run) -> str:
     return f"in {len(windows)} windows of {run.windows.length}{of}"
 
 
-def _macs(run: Run) -> int:
-    return sum(run.planned.macs_by_part.values()) + sum(run.other_macs().values())
+def _devices(run: Run) -> str:
+    devices = run.planned.devices
+    return "" if devices is None else f" over {devices.size} processes"
+
+
+def _macs_in_a_row(run: Run) -> float:
+    """MACs of denoising, of several processes those of the busiest one, and of the parts beside it."""
+    denoising: float = sum(run.planned.macs_by_part.values())
+    if run.planned.devices is not None:
+        denoising /= run.planned.devices.speedup
+    return denoising + sum(run.other_macs().values())
 
 
 def _macs_per_s(device: str, dtype: object) -> float:

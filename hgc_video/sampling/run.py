@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,14 @@ from torch import Tensor
 from ..cache.engine import Engine, attach
 from ..cache.residual_inputs import residual_inputs
 from ..cache.split import split
+from ..measure.device_speed import rates_of
 from ..measure.peak_memory import PeakMemory
 from ..media.control import ControlClip
 from ..media.frames import Frames
 from ..models.graph_builder import build_graph
 from ..options import GenerateOptions
 from ..plan.clip_shape import ClipShape
+from ..plan.devices import plan_devices
 from ..plan.explain import StepSummary, summaries
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import MemoryPlan
@@ -34,7 +36,9 @@ from ..plan.run_plan import plan_run
 from ..plan.schedule import Schedule
 from ..report import Report, Stopwatch
 from .conditioning import Conditioning, in_control_window
+from .exchange import Share
 from .loop import ControlledUNet, denoise
+from .other_process import Account
 from .run_state import Keeper, KeepNothing, Offers, RunState
 from .stock_pipeline import RunInputs, adapter_of
 from .versions import versions
@@ -91,18 +95,26 @@ class Run:
                 preset, self.graph, self.windows, evaluations=self.num_evaluations,
                 asked=self._asked_evaluations(), memory_plan=memory_plan, inactive=self._inactive(),
             )  # fmt: skip
+            if options.devices > 1:
+                rates = rates_of(self.device, pipe.unet.dtype)
+                devices = plan_devices(self.planned, options.devices, rates)
+                self.planned = replace(self.planned, devices=devices)
         self.schedule = self.planned.plan
         self.engine: Engine | None = None
         self.resumed_at = 0  # steps that another process had made
+        self.sent_nbytes = 0  # to the other processes that make the clip too
+        self.others: list[Account] = []  # what those did
         self.memory = PeakMemory(self.device)
 
     def latents(
-        self, on_step: Callable[[int, Tensor], None], keeper: Keeper | None = None
-    ) -> Tensor:
+        self, on_step: Callable[[int, Tensor], None], keeper: Keeper | None = None,
+        share: Share | None = None,
+    ) -> Tensor:  # fmt: skip
         """The clip's final latents, (1 c f h w) or (1 f c h w) as the pipeline has them; goes on from what
         the keeper has, and offers it what to go on from later.
 
-        `on_step` is called with every step that is made; where it raises Cancelled, the keeper is told.
+        `on_step` is called with every step that is made; where it raises Cancelled, the keeper is told. With
+        a `share` other processes compute some of the windows, and process 0 has the latents of all.
         """
         keeper = keeper or KeepNothing()
         offers = Offers(keeper, on_step)
@@ -126,7 +138,7 @@ class Run:
                 steered = ControlledUNet(
                     unet, controlnet, guidance, len(timesteps), windows=self.windows,
                     moves=self.planned.moves, listeners=[self.engine] if self.engine else [],
-                    on_window=offers.window,
+                    on_window=offers.window, share=share,
                 )  # fmt: skip
                 offers.state = state = RunState(
                     self.pipe.scheduler, options.get("generator"), steered, self.engine, start.pop()
@@ -134,10 +146,11 @@ class Run:
                 keeper.planned(self.planned, state.latents.nbytes)
                 state.go_on(keeper)
                 self.resumed_at = state.step
-                return denoise(
+                latents = denoise(
                     steered, self.pipe.scheduler, state.latents, timesteps, first=state.step,
                     on_step=offers.step, **options,
                 )  # fmt: skip
+                return latents if share is None else share.gathered(latents)
 
     def decoded(self, latents: Tensor, keeper: Keeper | None = None) -> Iterator[NDArray[np.uint8]]:
         """The clip's frames (n H W 3) uint8, a few at a time, decoded when they are asked for, or as the
@@ -160,7 +173,7 @@ class Run:
         """What the run took; call it after `frames`."""
         options, shared = self.options, self.other_macs()
         baseline = self.planned.macs_baseline_by_part
-        spent = self.engine.log.macs_by_part() if self.engine else self.planned.macs_by_part
+        spent = self._spent()
         return Report(
             prompt=options.prompt_line, negative_prompt=options.negative_prompt,
             image=options.to_dict()["image"] or "", model=options.model,
@@ -172,13 +185,27 @@ class Run:
             control_frames_empty=sum(clip.num_empty for clip in self.controls),
             dtype=str(self.pipe.unet.dtype).removeprefix("torch."),
             macs_by_part={**spent, **shared}, macs_baseline_by_part={**baseline, **shared},
-            seconds=self.clock.totals(), peak_nbytes=self.memory.nbytes,
+            seconds=self.clock.totals(),
+            peak_nbytes=max([self.memory.nbytes, *(other.peak_nbytes for other in self.others)]),
             **self._cache_nbytes(),
             schedule=self.executed(), steps=self.executed_steps(),
             memory=str(self.memory_plan), predicted_peak_nbytes=self.memory_plan.peak.nbytes,
             resumed_at=self.resumed_at,
+            exchanged_nbytes=self.sent_nbytes + sum(other.sent_nbytes for other in self.others),
             options=options.to_dict(), versions=versions(),
         )  # fmt: skip
+
+    def account(self) -> Account:
+        """What this process did of a clip that several make."""
+        spent = self.engine.log.macs_by_part() if self.engine else None
+        return Account(spent, self.memory.nbytes, self._own_cache_nbytes(), self.sent_nbytes)
+
+    def _spent(self) -> dict[str, int]:
+        """MACs of UNet and ControlNet by part, of all processes; as planned where nothing counts them."""
+        counted = [account.macs_by_part for account in (self.account(), *self.others)]
+        if None in counted:
+            return self.planned.macs_by_part
+        return {part: sum(one[part] for one in counted if one) for part in counted[0] or {}}
 
     def other_macs(self) -> dict[str, int]:
         """MACs of what runs beside UNet and ControlNet: encoders of text or images, VAE."""
@@ -193,7 +220,15 @@ class Run:
         return summaries(self.graph, self.executed())
 
     def _cache_nbytes(self) -> dict[str, Any]:
-        """What the cache held at most, and what was copied between the device and the offload tier."""
+        """What the cache held at most, and what was copied between the device and the offload tier; of
+        several processes the sum."""
+        own = self._own_cache_nbytes()
+        return {
+            name: nbytes + sum(other.cache_nbytes[name] for other in self.others)
+            for name, nbytes in own.items()
+        }
+
+    def _own_cache_nbytes(self) -> dict[str, int]:
         if self.engine is None:
             return {}
         store = self.engine.store

@@ -25,7 +25,7 @@ _IMAGES = ("image", "ip_adapter")
 _CLIPS = ("image", "video", "ip_adapter", "scenes_of")
 _PARTS = (*(name for name in LOADING if name not in ("device", "dtype", "offline")),)
 _ASIDE = frozenset(
-    ("out", "work", "checkpoint_every_s", "offline", "calibration_dir", "control_video", "control",
+    ("out", "work", "checkpoint_every_s", "devices", "offline", "calibration_dir", "control_video", "control",
      *_CLIPS, *_PARTS)
 )  # fmt: skip
 _MADE_BY = ("hgc-video", "torch", "diffusers", "transformers")

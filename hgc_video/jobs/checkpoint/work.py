@@ -106,10 +106,10 @@ def begun_seed(work: str | os.PathLike[str] | None) -> int | None:
 
 
 def _place(options: GenerateOptions) -> Path | None:
-    """The work folder: as told, or beside the clip that is written."""
+    """The work folder: as told, or beside the clip that is written; none where several devices make it."""
     if options.work is not None:
         return user_path(options.work)
-    if options.out is None:
+    if options.out is None or options.devices > 1:
         return None
     out = user_path(options.out)
     return out.with_name(f"{out.name}.work")

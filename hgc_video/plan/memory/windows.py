@@ -97,6 +97,12 @@ class Windows:
             for window, weights in zip(windows, raw, strict=True)
         )
 
+    def weights_by_id(self, shifted: bool) -> dict[int, tuple[float, ...]]:
+        """The weights of a step's windows, by window_id."""
+        windows = self.at(shifted)
+        ids = [window.window_id for window in windows]
+        return dict(zip(ids, self.weights(windows), strict=True))
+
     def _starts(self, offset: int) -> list[int]:
         stride = self.length - self.overlap
         starts = set()
