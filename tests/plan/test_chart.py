@@ -27,7 +27,7 @@ def planned():
     "preset", ["off", "balanced", "turbo", "tgate", "hgc-online", "sada", "fastercache"]
 )
 def test_the_grid_is_what_each_step_explains(preset):
-    made = forecast(preset=preset, num_frames=16)
+    made = forecast(preset=preset, num_frames=16, num_inference_steps=8)
     grid = step_grid(made.graph, made.plan)
     rows = dict(zip(grid.layers, grid.states, strict=True))
     for step in range(len(made.plan)):
