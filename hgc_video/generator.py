@@ -132,6 +132,30 @@ class Generator:
             choose_fidelity(one)
         return facts, every
 
+    def load(self, options: GenerateOptions) -> None:
+        """Loads what these options need, so that the first clip does not wait for it."""
+        parts = ModelParts.of(options)
+        model = local_model(model_of(options.model, parts, options.offline), options.offline)
+        self._pipeline(options.model_copy(update={"model": model}))
+
+    def preview(self, latents: Any, num_frames: int) -> NDArray[np.uint8]:
+        """Frames of a running clip side by side, (H W 3) uint8: as many, spread over the clip, decoded from
+        the latents that a callback is given, as noisy as they are."""
+        import numpy as np
+        import torch
+
+        from .sampling.stock_pipeline import adapter_of
+
+        assert self._loaded is not None
+        adapter = adapter_of(self._loaded[1])
+        count = latents.shape[adapter.frames_axis]
+        chosen = sorted({round(at) for at in np.linspace(0, count - 1, min(num_frames, count))})
+        with torch.no_grad():
+            picked = latents.index_select(
+                adapter.frames_axis, torch.tensor(chosen, device=latents.device)
+            )
+            return np.concatenate(list(adapter.decode(picked, 1)), axis=1)
+
     def _shared(
         self, every: Sequence[GenerateOptions], facts: ModelFacts, progress: bool
     ) -> _Shared:

@@ -58,6 +58,11 @@ def _name(method: str) -> str:
     if method.startswith("dpm++:order="):
         told = {"ddim": "DDIM", "multistep": "DPM++ 2M"}
         return f"{told[kind]} at searched timesteps"
+    if method.startswith(("l2p:", "fitted:")):  # whose calibration is puppet's own
+        fields = [
+            f for f in method.partition(":")[2].split(",") if not f.startswith("calibration=")
+        ]
+        return f"`{':'.join([method.partition(':')[0], *([','.join(fields)] if fields else [])])}`"
     if method.startswith("block-caching:"):
         return f"`block-caching:threshold={method.rpartition('=')[2]}`"
     return f"`{method}`"
@@ -73,7 +78,8 @@ def _is_solver(method: str) -> bool:
 
 
 def _is_published(method: str) -> bool:
-    ours = method == "off" or method in SEARCHED or method.startswith(("hgc", "lossless"))
+    ours = method == "off" or method in SEARCHED
+    ours = ours or method.startswith(("hgc", "lossless", "fitted"))
     return not (ours or _is_solver(method) or _is_whole_step(method))
 
 
@@ -156,12 +162,13 @@ def caption(measured: dict[str, Any], found: Iterable[Row]) -> str:
 
 def sections(results: Path) -> dict[str, str]:
     """What stands between the marks of each name, made from the files in `results`."""
-    main, rivals, settings = (
+    main, older, newer, settings = (
         json.loads((results / f"{name}.json").read_text())
-        for name in ("compare-25", "rivals-25", "other-settings")
+        for name in ("compare-25", "rivals-25", "rivals-2026", "other-settings")
     )
     known = {figure["method"] for figure in main["figures"]}
-    figures = [*main["figures"], *(f for f in rivals["figures"] if f["method"] not in known)]
+    more = [*older["figures"], *newer["figures"]]
+    figures = [*main["figures"], *(f for f in more if f["method"] not in known)]
     found = rows(figures)
     few = [row for name in _README_ROWS for row in found if row.method == name]
     others = [row for told in settings for row in rows(told["figures"])]

@@ -52,7 +52,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {
         "clip", "evaluate", "files", "forecast", "jobs", "media", "models", "options", "pipeline", "plan",
-        "preprocess", "sampling.configuration", "tune",
+        "preprocess", "sampling.configuration", "tune", "ui",
+    },
+    "ui": {
+        "clip", "evaluate.quality", "files", "forecast", "generator", "jobs", "media", "models", "options",
+        "plan", "preprocess", "sampling",
     },
 }  # fmt: skip
 EDGE = {"cli"}  # what nobody imports

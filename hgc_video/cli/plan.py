@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -86,6 +87,13 @@ def plan(
     strength: Annotated[
         float, typer.Option(help="Of video to video: the share of the steps that run.")
     ] = 1.0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also draw the chart of steps by layers: a .png, or a .svg whose steps give their reason on "
+            "hover (extra: eval)."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Shows what would be computed and reused at every step, and what that costs; runs nothing.
@@ -95,9 +103,18 @@ def plan(
     Example:  hgc-video plan --model animatediff-sd15 --policy balanced --policy deepcache:interval=3
     """
     with errors_in_one_line(context):
+        from ..files import numbered
         from ..forecast import forecast
+        from ..plan.chart import check_chart
 
         chosen = policy or ["balanced"]
+        charts = (
+            [numbered(plot, n if chosen[1:] else None) for n, _ in enumerate(chosen, 1)]
+            if plot
+            else []
+        )
+        for path in charts:
+            check_chart(path)
         made = [
             forecast(
                 model=model, control=control, preset=preset, num_controlnets=controlnet,
@@ -109,6 +126,8 @@ def plan(
             )
             for preset in chosen
         ]  # fmt: skip
+        for path, one in zip(charts, made, strict=bool(charts)):
+            one.plot(path)
         if as_json:
             texts = [one.to_json() for one in made]
             typer.echo(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
@@ -117,6 +136,8 @@ def plan(
             if len(chosen) > 1:
                 typer.secho(preset, bold=True)
             typer.echo(str(one if step is None else one.explain(step)))
+        for path in charts:
+            typer.echo(f"chart  {path}")
 
 
 @app.command(rich_help_panel="Before a run")

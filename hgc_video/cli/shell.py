@@ -16,7 +16,7 @@ from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
 
 # In this order help lists them: what most people want first.
 _COMMANDS = (
-    "generate", "extract", "show", "resume", "cache", "init", "run", "batch", "schema",
+    "generate", "ui", "extract", "show", "resume", "cache", "init", "run", "batch", "schema",
     "plan", "policies", "models", "doctor", "calibrate", "search", "compare",
 )  # fmt: skip
 

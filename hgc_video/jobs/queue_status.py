@@ -87,3 +87,9 @@ def status_of(queue: Queue, now: float) -> Status:
         "WHERE state = 'done'"
     ).fetchone()
     return Status(counts, running, lost, done["s"], done["saved"])
+
+
+def rows_of(queue: Queue) -> list[dict[str, Any]]:
+    """Every job of a queue in its order as plain data: id, name, state, steps, and how it ended."""
+    columns = "id, name, state, step, steps, worker, why, seconds, macs_saved, warnings"
+    return [dict(row) for row in queue.table.execute(f"SELECT {columns} FROM jobs ORDER BY id")]

@@ -76,6 +76,11 @@ class StepExplanation:
         )
 
 
+def block_of(name: str) -> str:
+    """The block that a layer is in, as "unet.up_blocks.2"."""
+    return _placed(name)[0]
+
+
 def tera(macs: int) -> str:
     """MACs in units of 10^12, three digits."""
     return f"{macs / 1e12:.3g}" if macs < 1e15 else f"{macs / 1e12:.0f}"

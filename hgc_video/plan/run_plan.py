@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 
+from ..errors import MissingExtraError
 from .checkpoints import CheckpointPlan
 from .cost import Cost, cost, full_cost
 from .devices import DevicePlan
@@ -110,6 +113,22 @@ class RunPlan:
         if self.devices is not None:
             fields["devices"] = self.devices.to_dict()
         return json.dumps(fields, indent=2)
+
+    def plot(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the chart of steps by layers as .png or .svg, whose steps give their reason on hover, and
+        gives back its path. InputError for another file, MissingExtraError without matplotlib."""
+        from .chart import save_chart  # loads matplotlib
+
+        return save_chart(self, path)
+
+    def _repr_svg_(self) -> str | None:
+        """The chart, in a notebook where matplotlib is installed."""
+        from .chart import chart
+
+        try:
+            return chart(self).decode()
+        except MissingExtraError:
+            return None
 
     def _memory_lines(self) -> list[str]:
         if self.memory_plan is None:

@@ -19,13 +19,18 @@ _TIMED = 3  # convolutions; their mean tells of other work on the machine too
 def outlook(run: Run) -> str:
     """The line. Seconds are MACs by what this device reaches in a convolution, timed here; memory is the
     predicted peak, of runs for which it is predicted."""
-    seconds = _macs_in_a_row(run) / (_REACHED * _macs_per_s(str(run.device), run.pipe.unet.dtype))
+    seconds = _macs_in_a_row(run) / likely_macs_per_s(str(run.device), run.pipe.unet.dtype)
     peak = run.memory_plan.peak.nbytes
     memory = f" and {peak / GIB:.1f} GiB of memory" if peak else ""
     return (
         f"{_frames(run.lead)} {_windows(run)}{_devices(run)}, {run.num_inference_steps} steps: about "
         f"{_span(seconds)}{memory}"
     )
+
+
+def likely_macs_per_s(device: str, dtype: object) -> float:
+    """The MACs a second that a model is likely to reach on a device, timed in a fraction of a second."""
+    return _REACHED * _macs_per_s(device, dtype)
 
 
 def _frames(clip: ControlClip) -> str:

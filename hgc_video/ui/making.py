@@ -1,0 +1,193 @@
+"""What a task of the line does: a clip, a control, or a batch. Loads torch and the model, once."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..errors import Cancelled, HGCVideoError
+from ..files import write_text
+from ..options import GenerateOptions
+from .estimate import Estimates
+from .form import FILES
+from .line import Task
+
+if TYPE_CHECKING:
+    from ..clip import Clip
+    from ..generator import Generator
+
+_PREVIEW_SHARE = 0.04  # of a run's time that previews may take
+_SHOWN = 3  # frames of a preview
+
+
+class Maker:
+    """Works tasks off with one Generator, whose model stays loaded between them.
+
+    `state` is what the page shows of the model: loading, ready, or why it cannot be loaded.
+    """
+
+    def __init__(self, estimates: Estimates, model: str) -> None:
+        self._estimates, self._model = estimates, model
+        self._generator: Generator | None = None
+        self.state = "loading"
+        self.load_s = 0.0
+
+    def prepare(self) -> None:
+        """Loads the libraries and the first model."""
+        began = time.monotonic()
+        try:
+            # Two threads that import diffusers at a time find half of it.
+            with self._estimates.lock:
+                self._load()
+            self.state = "ready"
+        except Exception as error:  # told; a run with another model may do
+            if not isinstance(error, HGCVideoError):
+                traceback.print_exc(file=sys.stderr)
+            self.state = " ".join(str(error).split()) or type(error).__name__
+        self.load_s = time.monotonic() - began
+
+    def _load(self) -> None:
+        import torch
+
+        from ..generator import Generator
+        from ..models.device import choose_device
+        from ..sampling.outlook import likely_macs_per_s
+
+        self._generator = Generator(progress=False)
+        device = choose_device(None)
+        dtype = torch.float16 if device.startswith("cuda") else torch.float32
+        self._estimates.first_rate = likely_macs_per_s(device, dtype)
+        self._estimates.dtype_nbytes = dtype.itemsize
+        self._generator.load(GenerateOptions(control_video="any", model=self._model))
+
+    def __call__(self, task: Task) -> None:
+        """Does a task. Raises Cancelled where it was cancelled meanwhile."""
+        {"clip": self._clip, "control": _control, "batch": _batch}[task.kind](task)
+        if task.cancelled and task.kind != "batch":
+            raise Cancelled("cancelled")
+
+    def _clip(self, task: Task) -> None:
+        assert self._generator is not None
+        generator, previews = self._generator, _Previews(task)
+        task.stage = "reading the clip and loading what is missing"
+        out = task.folder / "clip.mp4"
+        # A comparison needs the frames as they were made, not as the codec left them.
+        kept: dict[str, Any] = {} if task.group else {"out": out}
+
+        def callback(step: int, steps: int, latents: Any) -> bool:
+            previews.step(generator, step, steps, latents)
+            return not task.cancelled
+
+        (clip,) = generator.make([GenerateOptions(**task.options, **kept)], False, callback)
+        if task.group:
+            _keep_frames(clip, task.folder)
+        clip.report.save(task.folder / "report.json")
+        write_text(task.folder / "shot.yaml", shot_text(task.options, task.names))
+        task.result = _result(clip)
+        self._learn(clip)
+
+    def _learn(self, clip: Clip) -> None:
+        """What this machine did is the best prediction of what it will do."""
+        report = clip.report
+        macs = sum(report.macs_by_part.get(part, 0) for part in ("unet", "controlnet"))
+        seconds = report.seconds["total"] - report.seconds.get("load", 0.0)
+        self._estimates.rates[report.model] = macs / max(seconds, 1e-3)
+
+
+class _Previews:
+    """Pictures of the running clip, as often as they cost little."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._next_at = task, 0.0
+
+    def step(self, generator: Generator, step: int, steps: int, latents: Any) -> None:
+        """After a step: counts it, and shows the clip where it is time."""
+        now, task = time.monotonic(), self._task
+        task.at_step(step + 1, steps)
+        if now < self._next_at or step + 1 == steps:
+            return
+        from PIL import Image
+
+        frames = generator.preview(latents, _SHOWN)
+        file = io.BytesIO()
+        Image.fromarray(frames).save(file, "png")
+        (task.folder / "preview.png").write_bytes(file.getvalue())
+        task.previews += 1
+        after = time.monotonic()
+        self._next_at = after + (after - now) / _PREVIEW_SHARE
+
+
+def _control(task: Task) -> None:
+    """Takes the control from a raw clip, or reads a ready one, as a run would; a picture for each frame."""
+    from ..media.video import write_video
+    from ..models.load import read_facts
+    from ..models.parts import ModelParts
+    from ..sampling.controls import read_controls
+
+    options = GenerateOptions(**task.options)
+    task.stage = "taking the control from the clip" if options.extract else "reading the control"
+    facts = read_facts(options.model, ModelParts.of(options), offline=True)
+    clip = read_controls(options, facts)[-1]
+    write_video(task.folder / "control", _until_cancelled(clip.frames, task), clip.fps)
+    task.result = {
+        "taken": list(clip.taken), "num_frames": clip.shape[0], "fps": clip.fps, "height": clip.shape[1],
+        "width": clip.shape[2], "num_people": clip.num_people, "num_empty": clip.num_empty,
+        "num_bridged": clip.num_bridged,
+    }  # fmt: skip
+
+
+def _until_cancelled(frames: Any, task: Task) -> Any:
+    for frame in frames:
+        if task.cancelled:
+            raise Cancelled("cancelled")
+        yield frame
+
+
+def _batch(task: Task) -> None:
+    """Works a batch folder off, as `hgc-video batch FOLDER` does."""
+    from ..jobs.batch import EngineChoice, work_off
+    from ..jobs.drive import Stop
+
+    stop = Stop()
+
+    def tell(event: Mapping[str, Any]) -> None:
+        stop.asked = task.cancelled
+
+    task.stage = "working the batch off"
+    work_off(Path(task.options["folder"]), EngineChoice(), tell, stop)
+
+
+def shot_text(options: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """The shot file of options: uploaded files by their own names, to lie beside it."""
+    told = {n: names.get(str(v), v) if n in FILES else v for n, v in options.items()}
+    video = told.pop("control_video", None)
+    if video is not None:
+        told = {"control": {told.pop("control", "pose"): video}, **told}
+    head = "# A shot of hgc-video, with the files that it names beside it:  hgc-video run FILE\n"
+    body = yaml.safe_dump({**told, "out": "clip.mp4"}, sort_keys=False, allow_unicode=True)
+    return f"{head}{body}"
+
+
+def _keep_frames(clip: Clip, folder: Path) -> None:
+    import numpy as np
+
+    clip.save(folder / "clip.mp4")
+    np.save(folder / "frames.npy", np.asarray(clip.frames))
+
+
+def _result(clip: Clip) -> dict[str, Any]:
+    report = clip.report
+    return {
+        "summary": report.summary(), "macs": report.macs, "macs_baseline": report.macs_baseline,
+        "macs_saved": report.macs_saved, "seconds": report.seconds["total"],
+        "peak_nbytes": report.peak_nbytes, "num_frames": report.num_frames, "fps": report.fps,
+        "height": report.height, "width": report.width, "preset": report.preset,
+        "steps": report.num_inference_steps, "sound": clip.extras.sound is not None,
+    }  # fmt: skip

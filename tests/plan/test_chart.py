@@ -1,0 +1,94 @@
+"""The chart of a plan: its cells are what is carried out, its steps say why, and it is a PNG or an SVG."""
+
+from __future__ import annotations
+
+import io
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hgc_video.cli import app
+from hgc_video.errors import InputError
+from hgc_video.forecast import forecast
+from hgc_video.plan.chart import chart
+from hgc_video.plan.step_grid import COMPUTED, PARTLY, REUSED, SKIPPED, step_grid
+
+pytest.importorskip("matplotlib", reason="the chart needs matplotlib, which is not installed")
+
+
+@pytest.fixture(scope="module")
+def planned():
+    return forecast(preset="balanced", num_frames=16)
+
+
+@pytest.mark.parametrize(
+    "preset", ["off", "balanced", "turbo", "tgate", "hgc-online", "sada", "fastercache"]
+)
+def test_the_grid_is_what_each_step_explains(preset):
+    made = forecast(preset=preset, num_frames=16, num_inference_steps=8)
+    grid = step_grid(made.graph, made.plan)
+    rows = dict(zip(grid.layers, grid.states, strict=True))
+    for step in range(len(made.plan)):
+        told = made.explain(step)
+        assert {n for n, row in rows.items() if row[step] in (COMPUTED, PARTLY)} >= set(
+            told.computed
+        )
+        skipped = {n for n, row in rows.items() if row[step] == SKIPPED}
+        assert skipped - {"unet.guidance_difference"} == set(told.skipped)
+        read = {name.removesuffix("+") for name in told.reused}
+        assert {n for n, row in rows.items() if row[step] == REUSED} == read & set(rows)
+        assert sum(grid.count(step).values()) == len(grid.layers)
+
+
+def test_attention_that_is_reused_inside_a_layer_is_seen():
+    made = forecast(preset="tgate", num_frames=16)
+    grid = step_grid(made.graph, made.plan)
+    partly = {n for n, row in zip(grid.layers, grid.states, strict=True) if PARTLY in row}
+    assert partly and all("attentions" in name for name in partly)
+
+
+def test_blocks_cover_every_layer_once(planned):
+    blocks = step_grid(planned.graph, planned.plan).blocks
+    assert [start for _, start, _ in blocks[1:]] == [stop for *_, stop in blocks[:-1]]
+    assert "unet.mid_block" in [name for name, *_ in blocks]
+
+
+def test_every_step_of_the_svg_gives_its_reason(planned):
+    tree = ElementTree.fromstring(chart(planned, "svg"))
+    titles = [e.text for e in tree.iter("{http://www.w3.org/2000/svg}title")]
+    for step, row in enumerate(planned.steps):
+        (one, other) = [t for t in titles if t.startswith(f"step {step}: ")]
+        assert one == other and row.reason in one and "GMACs" in one
+    assert chart(planned, "svg") == chart(planned, "svg")
+    assert planned._repr_svg_().encode() == chart(planned, "svg")
+
+
+def test_the_png_shows_computed_and_skipped_cells(planned):
+    pixels = Image.open(io.BytesIO(chart(planned, "png"))).convert("RGB").getcolors(10**6)
+    found = {colour: count for count, colour in pixels}
+    for colour in ((0xB5, 0x43, 0x2A), (0xE9, 0xEC, 0xEF), (0x4F, 0x9B, 0xC4)):
+        near = sum(
+            n
+            for c, n in found.items()
+            if max(abs(a - b) for a, b in zip(c, colour, strict=True)) < 4
+        )
+        assert near > 2000, colour
+
+
+def test_the_command_writes_a_chart_for_each_preset(tmp_path):
+    done = CliRunner().invoke(
+        app, ["plan", "--preset", "off", "--preset", "fast", "--plot", str(tmp_path / "a.svg")]
+    )
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-1.svg", "a-2.svg"]
+    assert (tmp_path / "a-1.svg").read_bytes() != (tmp_path / "a-2.svg").read_bytes()
+
+
+def test_another_file_is_refused_before_anything_is_planned(tmp_path, planned):
+    done = CliRunner().invoke(app, ["plan", "--plot", str(tmp_path / "a.pdf")])
+    assert done.exit_code == 2 and ".png or .svg" in done.stderr and not done.stdout
+    with pytest.raises(InputError, match="create it first"):
+        planned.plot(tmp_path / "absent" / "a.svg")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,19 @@
+"""A real browser for the tests of the page: playwright drives a Chromium that is installed; skips without."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def chromium() -> str:
+    """The Chromium to drive; skips with a plain message where there is none."""
+    found = (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    )
+    found = found or shutil.which("google-chrome")
+    if not found:
+        pytest.skip("no Chromium is installed: apt-get install chromium, or name one in $CHROMIUM")
+    return found

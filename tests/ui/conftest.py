@@ -1,0 +1,81 @@
+"""What the tests of the page share: a server of its own process, and a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from hgc_video.media.video import read_frames, write_video
+from tests.media import sounding
+from tests.ui.browser import chromium
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-c", "from hgc_video.cli import main; main()", "ui", "--port", "0"]
+MOST_NBYTES = 2**20
+
+
+class Server:
+    """A running `hgc-video ui`; `folder` is where it keeps uploads and clips."""
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        self.folder, self.began = folder, time.monotonic()
+        told = [*COMMAND, "--folder", folder, "--max-upload", str(MOST_NBYTES), *arguments]
+        self.process = subprocess.Popen(
+            [str(one) for one in told], stdout=subprocess.PIPE, text=True
+        )
+        line = self.process.stdout.readline()
+        self.url = re.search(r"http://[\d.:]+/", line).group()
+
+    def get(self, path: str) -> bytes:
+        """What a path answers."""
+        with urllib.request.urlopen(self.url + path.lstrip("/"), timeout=30) as answer:
+            return answer.read()
+
+    def state(self) -> dict:
+        """What the server is at."""
+        return json.loads(self.get("api/state"))
+
+    def close(self) -> int:
+        """Ends it as Ctrl-C does; gives back its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+
+
+@pytest.fixture(scope="session")
+def control_clip(tmp_path_factory):
+    """A skeleton clip of 4 frames with sound."""
+    frames = read_frames(ROOT / "examples" / "dance_pose.mp4", indices=range(0, 16, 4))
+    folder = tmp_path_factory.mktemp("page")
+    return sounding.put_under(write_video(folder / "silent.mp4", frames, 8), folder / "pose.mp4")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A page that is served for all tests."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    made = Server(tmp_path_factory.mktemp("ui"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = chromium()
+    with sync_api.sync_playwright() as play:
+        made = play.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield made
+        made.close()
