@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..clip import Clip
     from ..generator import Generator
 
-_PREVIEW_SHARE = 0.04  # of a run's time that previews may take
+_PREVIEW_SHARE = 0.02  # of a run's time that previews may take
 _SHOWN = 3  # frames of a preview
 
 
