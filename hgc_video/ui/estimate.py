@@ -6,13 +6,14 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import HGCVideoError
+from ..errors import HGCVideoError, InputError
 from ..forecast import forecast
 from ..media.frame_choice import FrameChoice, plan_frames
 from ..media.frame_size import plan_size
 from ..media.video import probe
-from ..models.load import read_facts
-from ..models.parts import ModelParts
+from ..models.catalog import model_preset, model_presets
+from ..models.load import ModelFacts, read_facts
+from ..models.parts import ModelParts, controlnet_folders
 from ..options import GenerateOptions
 from ..plan.presets import resolve
 from ..plan.run_plan import RunPlan
@@ -44,6 +45,7 @@ def scene_of(options: GenerateOptions) -> Scene:
         guidance_scale=facts.guidance_scale,
     )  # fmt: skip
     decided.context(facts.max_frames)
+    _check_controls(options, facts)
     info = probe(options.video or next(iter(options.control_clips.values())))
     start, stop = options.span
     indices, _ = plan_frames(
@@ -55,6 +57,20 @@ def scene_of(options: GenerateOptions) -> Scene:
         info.height, info.width, options.height, options.width, facts.multiple, facts.default_area
     )
     return Scene(decided, len(indices), height, width)
+
+
+def _check_controls(options: GenerateOptions, facts: ModelFacts) -> None:
+    """Refuses a control that the model has no ControlNet for, which loading would tell later."""
+    kinds = options.control_kinds
+    if options.controlnet or options.base:
+        return
+    try:
+        if options.model in model_presets():
+            model_preset(options.model).check_controls(kinds)
+        elif not facts.from_image and facts.folder.is_dir():
+            controlnet_folders(facts.folder, kinds)
+    except HGCVideoError as error:
+        raise InputError(f"control={kinds[0]} is not possible: {error}") from error
 
 
 class Estimates:

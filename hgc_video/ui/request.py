@@ -51,7 +51,7 @@ def checked(options: Mapping[str, Any]) -> GenerateOptions:
 
 def field_of(message: str) -> str:
     """The field that a message is about; "" where it names none."""
-    for pattern in (r"\b(\w+)=", r"^(?:unknown |an? |no )*(\w+)\b", r'names? "(\w+)"'):
+    for pattern in (r"\b(\w+)=", r"^(?:unknown |an? |no |the )*(\w+)\b", r'names? "(\w+)"'):
         for found in re.findall(pattern, message):
             if found in field_names():
                 return str(found)

@@ -54,6 +54,7 @@ def test_values_become_options():
         ({"frames": "9:2"}, "frames", "START:STOP"),
         ({"seed": -1}, "seed", "0 or more"),
         ({"control_video": ""}, "control_video", "no clip"),
+        ({"control": "posse"}, "control", "pose"),
         ({"out": "/etc/passwd"}, "", 'no field "out"'),
     ],
 )

@@ -206,6 +206,8 @@ def test_a_raw_video_shows_its_control_beside_it(page, tmp_path):
     assert page.inner_text("#frame-told") == "3 of 3"
     assert page.evaluate("document.getElementById('control-frame').naturalWidth") == 128
     assert page.get_attribute("#source-frame", "src").endswith("/frames/2")
+    page.fill("#field-prompt", PROMPT)  # the embedded model has no ControlNet for edges
+    page.locator("#fault-control", has_text="control=canny is not possible").wait_for()
 
 
 def test_it_works_by_keyboard_at_phone_width_in_the_dark(page):

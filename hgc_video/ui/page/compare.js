@@ -90,7 +90,7 @@ function table(rows) {
   const head = ["Preset", "MACs", "saved", "seconds", "PSNR"].map((one) => element("th", { scope: "col" }, one));
   const lines = rows.map((row) => element("tr", {}, ...[row.preset, tera(row.result.macs), percent(row.result.macs_saved), span(row.result.seconds), decibel(row)].map((one) => element("td", {}, one))));
   const reference = rows.find((row) => row.reference).preset;
-  return element("div", { class: "scroll" }, element("table", {}, element("caption", {}, `PSNR is to the clip with ${reference}, which took most MACs.`), element("tr", {}, ...head), ...lines));
+  return element("div", { class: "scroll" }, element("p", { class: "help" }, `PSNR is to the clip with ${reference}, which took most MACs.`), element("table", {}, element("tr", {}, ...head), ...lines));
 }
 
 function plot(rows) {

@@ -1,0 +1,87 @@
+"""What the line does with a clip: the same frames as generate() makes, files that are whole, faults told."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from hgc_video.options import GenerateOptions
+from hgc_video.ui.estimate import Estimates, scene_of
+from hgc_video.ui.line import CANCELLED, DONE, FAILED, Line, Task
+from hgc_video.ui.making import Maker
+
+OPTIONS = {
+    "prompt": "a dancer in a red shirt on a beach",
+    "num_frames": 2,
+    "num_inference_steps": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A maker with its model loaded, and the line that it works off."""
+    maker = Maker(Estimates(), "puppet")
+    line = Line(maker, maker.prepare)
+    line.start()
+    yield maker, line
+    line.close()
+
+
+def done(line, task):
+    line.add(task)
+    until = time.monotonic() + 120
+    while not task.ended_already:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return task
+
+
+def test_previews_and_the_page_change_nothing_of_the_clip(made, control_clip, tmp_path):
+    maker, line = made
+    options = {**OPTIONS, "control_video": str(control_clip)}
+    task = done(line, Task("clip", "a", options, tmp_path / "a", group="one"))
+    assert task.state == DONE and task.previews >= 1 and task.steps == 4
+    (clip,) = maker._generator.make([GenerateOptions(**options)], False, None)
+    assert np.array_equal(np.load(tmp_path / "a" / "frames.npy"), clip.frames)
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
+        "clip.mp4", "frames.npy", "preview.png", "report.json", "shot.yaml",
+    ]  # fmt: skip
+    assert maker._generator.num_loads == 1
+
+
+def test_what_is_predicted_is_what_is_executed(made, control_clip, tmp_path):
+    maker, line = made
+    options = {**OPTIONS, "control_video": str(control_clip), "preset": "fast"}
+    told = maker._estimates.told(scene_of(GenerateOptions(**options)))
+    task = done(line, Task("clip", "a", options, tmp_path / "a"))
+    beside = ("text_encoder", "vae")  # which the plan does not count
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert told["macs"] == sum(
+        m for part, m in report["macs_by_part"].items() if part not in beside
+    )
+    assert told["num_frames"] == task.result["num_frames"] and told["width"] == task.result["width"]
+    assert maker._estimates.rates["puppet"] > 0
+
+
+def test_a_fault_and_a_cancelled_task_leave_nothing_and_the_line_goes_on(
+    made, control_clip, tmp_path
+):
+    _, line = made
+    options = {**OPTIONS, "control_video": str(control_clip)}
+    failed = done(line, Task("clip", "a", {**options, "num_frames": 99}, tmp_path / "a"))
+    assert failed.state == FAILED and "num_frames=99" in failed.why and not failed.folder.exists()
+    first = Task("clip", "b", {**options, "num_inference_steps": 300}, tmp_path / "b")
+    waiting = Task("clip", "c", options, tmp_path / "c")
+    line.add(first, waiting)
+    line.cancel(waiting.id)
+    assert waiting.state == CANCELLED
+    while not first.step:
+        time.sleep(0.02)
+    assert first.seconds_left() is None or first.seconds_left() > 0
+    line.cancel(first.id)
+    last = done(line, Task("control", "d", options, tmp_path / "d"))
+    assert first.state == CANCELLED and not first.folder.exists() and not waiting.folder.exists()
+    assert last.state == DONE and len(list((tmp_path / "d" / "control").iterdir())) == 2
