@@ -21,9 +21,10 @@ from ..evaluate.results_file import ResultsFile
 from ..evaluate.trials import SampleSet, kept_trials, setting, trials
 from ..plan.calibration import Calibration
 from ..plan.graph import BlockGraph
-from ..plan.policies.searched import FULL, CodedSchedule
+from ..plan.policies.searched import CodedSchedule
 from ..plan.search.hill_climb import Space, climb
 from ..plan.search.segments import search_keys, share
+from ..plan.step_codes import FULL
 
 _GATES = (1.0, 0.94, 0.88, 0.8, 0.72, 0.64, 0.56, 0.48)  # shares of the run
 

@@ -78,6 +78,19 @@ def test_a_cut_errs_exactly_as_the_engine_does(trial, found):
     assert a + 2 * b + q == pytest.approx(made, rel=2e-3)
 
 
+def test_products_of_holding_tell_the_error_of_every_combination(found):
+    """Of both tables, and nearly: the model is not linear in what is reused."""
+    older, newer, step = 1, 2, 4
+    a, b, q = found.reused[1][older, newer, step]
+    rows = found.held_products[1][step]
+    assert [len(rows) for rows in found.held_products[1]] == list(range(STEPS))
+    assert rows[newer][newer] == pytest.approx(a, rel=1e-4)
+    line = (2.0, -1.0)  # half of the slope, over two steps
+    told = line[0] ** 2 * rows[newer][newer] + line[1] ** 2 * rows[older][older]
+    told += 2 * line[0] * line[1] * rows[newer][older]
+    assert told == pytest.approx(a + b + q / 4, rel=0.2)
+
+
 def test_every_step_has_its_sensitivity_and_the_error_of_dropping_guidance(found):
     for name in ("sensitivity", "cfg_drop_error"):
         values = getattr(found, name)

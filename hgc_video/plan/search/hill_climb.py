@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..policies.searched import FULL, NO_CONTROLNET, SKIP, CodedSchedule
+from ..policies.searched import CodedSchedule
+from ..step_codes import FULL, NO_CONTROLNET, SKIP
 
 Price = Callable[[CodedSchedule], float]
 Objective = Callable[[list[CodedSchedule]], list[float]]  # one error a plan, the smaller the better

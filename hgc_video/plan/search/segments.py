@@ -15,8 +15,9 @@ from math import inf, sqrt
 from ..calibration import Calibration
 from ..cost import cost, full_cost
 from ..graph import BlockGraph
-from ..policies.searched import FULL, SKIP, CodedSchedule
+from ..policies.searched import CodedSchedule
 from ..schedule import Schedule
+from ..step_codes import FULL, SKIP
 
 _BUCKETS = 240  # into which the budget is divided
 _MOST = 1.2  # what a slope may be multiplied with
