@@ -12,7 +12,7 @@ from ..coefficients import Coefficients
 from ..least_squares import Matrix
 from ..linear_fit import Fit, fitted
 from ..policies.searched import CodedSchedule
-from ..step_codes import depth, is_key
+from ..step_codes import SKIP, depth, is_key
 
 _WORTH = 0.97  # of the error with one value less: more is kept only for less than that
 
@@ -28,7 +28,7 @@ class StepFitter:
 
     measured: Calibration
     terms: int = 3
-    ridge: float = 0.01
+    ridge: float = 0.001
 
     def __post_init__(self) -> None:
         if not self.measured.products:
@@ -39,7 +39,7 @@ class StepFitter:
     def covers(self, action: str) -> bool:
         """Whether what steps of this code reuse was measured."""
         return not is_key(action) and (
-            action == "H" or depth(action) in self.measured.held_products
+            action == SKIP or depth(action) in self.measured.held_products
         )
 
     def of(self, action: str, past: Collection[int], step: int, slope: float) -> Fit:
@@ -51,7 +51,7 @@ class StepFitter:
         return self._known[key]
 
     def _fit(self, action: str, nodes: tuple[int, ...], step: int, slope: float) -> Fit:
-        whole = action == "H"
+        whole = action == SKIP
         products = self.measured.products if whole else self._held(depth(action), step)
         best: Fit | None = None
         for terms in range(min(2, len(nodes)), len(nodes) + 1):
