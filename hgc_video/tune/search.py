@@ -95,7 +95,10 @@ def _searched(
     price = partial(_price, graph, task.num_inference_steps)
     fit = StepFitter(measured, task.coefficients) if task.coefficients > 1 else None
     planned, uniform = list(_planned(task, measured, graph)), list(_uniform(task, graph))
+    starts = list(task.starts)
     if fit:
+        starts = [plan.resampled(task.num_inference_steps) for plan in starts]
+        starts += [fit(plan) for plan in starts]
         planned += _planned(task, measured, graph, fit)
         uniform = [fit(plan) for plan in uniform]
     with workers(task.jobs) as each:
@@ -104,7 +107,7 @@ def _searched(
         )
         best = None
         for step in climb(
-            [*task.starts, *planned, *uniform], price, task.budget, judge, judgements=task.judgements,
+            [*starts, *planned, *uniform], price, task.budget, judge, judgements=task.judgements,
             at_once=max(1, task.jobs), seed=task.seed, space=task.space, fit=fit,
         ):  # fmt: skip
             best = step

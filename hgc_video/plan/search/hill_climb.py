@@ -98,7 +98,9 @@ def _settled(
 ) -> CodedSchedule:  # fmt: skip
     """The plan within space and budget, with coefficients for the steps that it then has."""
     made = repaired(space.clipped(plan), price, budget, space)
-    return fit(made, before) if fit and not space.online else made
+    if fit is None or space.online:
+        return replace(made, coefficients=())  # they would be those of other kept values
+    return fit(made, before)
 
 
 def _word(plan: CodedSchedule) -> tuple[object, ...]:

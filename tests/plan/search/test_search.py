@@ -340,6 +340,12 @@ def test_a_climb_with_coefficients_fits_what_it_moves_and_leaves_slopes_where_th
     assert twice, "one word was judged with other coefficients too"
 
 
+def test_a_climb_by_slopes_leaves_no_coefficients_of_other_steps():
+    seed = StepFitter(curved()[0], 3)(CodedSchedule("FFFHFHH", 7, (0.5,) * 7))
+    steps = climb([seed], price, price(seed), distance_to("F" * 7), judgements=5, space=Space("FH"))
+    assert not any(any(step.plan.coefficients) for step in steps)
+
+
 def test_a_calibration_without_products_fits_nothing():
     with pytest.raises(PlanError, match="holds no products"):
         StepFitter(measured(), 3)
