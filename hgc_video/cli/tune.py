@@ -90,6 +90,15 @@ def search(
         ),
     ] = "FTH12",
     slopes: Annotated[bool, typer.Option(help="Allow extrapolation.")] = True,
+    coefficients: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=3,
+            help="Kept values that what is reused is combined of, by coefficients that are fitted to the "
+            "calibration. 1: slopes alone.",
+        ),
+    ] = 1,
     gates: Annotated[bool, typer.Option(help="Allow one branch after a gate.")] = True,
     online: Annotated[
         bool, typer.Option("--online", help="Tell slopes by how far the latents come at run time.")
@@ -137,7 +146,7 @@ def search(
             source, steps, budget, converged_steps,
             _numbers("--lengths", lengths),
             Space(letters, slopes, gates, online), judgements, jobs, seed,
-            (load_coded_schedule(start),) if start is not None else (),
+            (load_coded_schedule(start),) if start is not None else (), coefficients,
         )  # fmt: skip
         found = find(task, measured, memory=memory, log=typer.echo)
         with_origin(found, task, measured, name).save(out)

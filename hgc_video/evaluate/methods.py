@@ -19,8 +19,9 @@ from ..errors import PresetError, one_line
 from ..plan.cost import cost, full_cost
 from ..plan.graph import BlockGraph
 from ..plan.policies.registry import split_fields
-from ..plan.policies.searched import FULL, load_coded_schedule
+from ..plan.policies.searched import load_coded_schedule
 from ..plan.presets import Preset, resolve
+from ..plan.step_codes import FULL
 from .gradient_estimation import GradientEstimation
 
 _SOLVER, _ESTIMATION = "dpm++", "gradient-estimation"

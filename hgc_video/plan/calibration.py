@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Calibration:
         is none: only a.
     changes: relative L1 change of every layer from step to step (Block Caching eq. 6, 2312.03209).
     products: of the predictions of every two steps, the mean of their product; none in files before 0.4.
+    held_products: per depth above 0 and step, of the errors of holding what every two steps before it made,
+        the mean of their product: row j has those of step j with 0 to j. None in files before 0.4.
     """
 
     setting: Setting
@@ -59,6 +61,9 @@ class Calibration:
     reused: dict[int, dict[Segment, tuple[float, float, float]]]
     changes: dict[str, tuple[float, ...]]
     products: tuple[tuple[float, ...], ...] = ()
+    held_products: dict[int, tuple[tuple[tuple[float, ...], ...], ...]] = field(
+        default_factory=dict
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration as plain data, with four digits of every number."""
@@ -72,7 +77,11 @@ class Calibration:
             "cfg_drop_error": _short(self.cfg_drop_error), "reused": reused,
             "changes": {name: _short(values) for name, values in self.changes.items()},
             # Differences of neighbours are what counts of them: four digits would not do.
-            "products": [[float(f"{v:.12g}") for v in row] for row in self.products],
+            "products": [_short(row, 12) for row in self.products],
+            "held_products": {
+                depth: [[_short(row, 8) for row in rows] for rows in steps]
+                for depth, steps in self.held_products.items()
+            },
         }  # fmt: skip
 
     def save(self, path: Path) -> None:
@@ -82,8 +91,8 @@ class Calibration:
         write_text(path, text)
 
 
-def _short(values: tuple[float, ...]) -> list[float]:
-    return [float(f"{value:.4g}") for value in values]
+def _short(values: tuple[float, ...], digits: int = 4) -> list[float]:
+    return [float(f"{value:.{digits}g}") for value in values]
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,7 @@ def refresh_steps(changes: tuple[float, ...], threshold: float) -> tuple[int, ..
 def load_changes(path: Path, num_inference_steps: int) -> Changes:
     """The measured changes in a calibration file; PlanError says why they cannot be used."""
     data = _read(path)
-    named = {field.name: data[field.name] for field in fields(Changes) if field.name in data}
+    named = {f.name: data[f.name] for f in fields(Changes) if f.name in data}
     found: Changes = _validated(path, Changes, named)
     if num_inference_steps != found.num_inference_steps:
         raise PlanError(
@@ -147,7 +156,7 @@ def calibration_of(data: dict[str, Any], path: Path) -> Calibration:
     """The calibration that plain data hold, read from a file; PlanError says why they do not."""
     setting = {f.name: data[f.name] for f in fields(Setting) if f.name in data}
     data = {name: value for name, value in data.items() if name not in setting}
-    named = {field.name: data[field.name] for field in fields(Calibration) if field.name in data}
+    named = {f.name: data[f.name] for f in fields(Calibration) if f.name in data}
     named["reused"] = _segments(path, data.get("reused"))
     found: Calibration = _validated(path, Calibration, {**named, "setting": setting})
     return found
@@ -208,6 +217,11 @@ def mean(parts: list[Calibration]) -> Calibration:
         columns = zip(*lists, strict=True)
         return tuple(sum(w * v for w, v in zip(weights, c, strict=True)) for c in columns)
 
+    def rows_over(
+        tables: list[tuple[tuple[float, ...], ...]],
+    ) -> tuple[tuple[float, ...], ...]:
+        return tuple(over(list(rows)) for rows in zip(*tables, strict=True))
+
     first = parts[0]
     reused: dict[int, dict[Segment, tuple[float, float, float]]] = {}
     for depth, table in first.reused.items():
@@ -218,5 +232,12 @@ def mean(parts: list[Calibration]) -> Calibration:
         changes={name: over([p.changes[name] for p in parts]) for name in first.changes},
         sensitivity=over([p.sensitivity for p in parts]),
         cfg_drop_error=over([p.cfg_drop_error for p in parts]),
-        products=tuple(over(list(rows)) for rows in zip(*(p.products for p in parts), strict=True)),
+        products=rows_over([part.products for part in parts]),
+        held_products={
+            depth: tuple(
+                rows_over(list(steps))
+                for steps in zip(*(part.held_products[depth] for part in parts), strict=True)
+            )
+            for depth in first.held_products
+        },
     )  # fmt: skip

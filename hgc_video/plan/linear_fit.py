@@ -23,11 +23,12 @@ class Fit:
 
 def fitted(
     products: Matrix, keys: Sequence[int], step: int, *, terms: int = 3, ridge: float = 1e-3,
-    slope: float = 0.5,
+    slope: float = 0.5, free_sum: bool = True,
 ) -> Fit:  # fmt: skip
     """The coefficients of the last `terms` of `keys` (oldest first) that are nearest to a step's value, of
     which `ridge` times their mean distance from the rule of a slope is the price: so many times the mean
-    square change between the last two keys. `slope` is a share of the linear extrapolation to the step."""
+    square change between the last two keys. `slope` is a share of the linear extrapolation to the step.
+    Without `free_sum` the coefficients add up to 1."""
     nodes = list(reversed(keys[-terms:]))
     prior = _sloped(nodes, step, slope)
     if len(nodes) == 1:
@@ -35,7 +36,7 @@ def fitted(
     newer, older = nodes[:2]
     change = products[newer][newer] - 2 * products[newer][older] + products[older][older]
     # The first coefficient stands for the sum: F1 and differences to it, which are of the ridge's size.
-    basis = [{newer: 1.0}, *({newer: 1.0, node: -1.0} for node in nodes[1:])]
+    basis = [{newer: 1.0}] * free_sum + [{newer: 1.0, node: -1.0} for node in nodes[1:]]
     rest = _difference({step: 1.0}, dict(zip(nodes, prior, strict=True)))
     normal = [
         [_product(products, one, other) + ridge * change * (i == j)
@@ -43,7 +44,7 @@ def fitted(
         for i, one in enumerate(basis)
     ]  # fmt: skip
     found = solve(normal, [_product(products, one, rest) for one in basis])
-    first, others = sum(found), [-value for value in found[1:]]
+    first, others = sum(found), [-value for value in found[int(free_sum) :]]
     coefficients = tuple(p + d for p, d in zip(prior, (first, *others), strict=True))
     return Fit(coefficients, squared_error(products, nodes, step, coefficients))
 

@@ -46,15 +46,18 @@ def record(
     every, offset: the sensitivity is measured at every so many steps and interpolated between them.
     """
     moments = list(moments_of(trial))
-    reused = {
-        depth: _whole(moments) if depth == 0 else _reused(trial, depth, moments) for depth in depths
-    }
+    reused, held_products = {}, {}
+    for depth in depths:
+        if depth == 0:
+            reused[0] = _whole(moments)
+        else:
+            reused[depth], held_products[depth] = _reused(trial, depth, moments)
     changes = _changes(trial)
     return Calibration(
         setting(trial.model, trial.num_inference_steps, trial.guidance_scale, trial.pipe.scheduler),
         clips=1, num_frames=trial.graph.num_frames, sensitivity=_gains(trial, moments, every, offset),
         cfg_drop_error=tuple(_mean_square(m.difference) for m in moments), reused=reused, changes=changes,
-        products=_products(moments),
+        products=_products([moment.prediction for moment in moments]), held_products=held_products,
     )  # fmt: skip
 
 
@@ -91,16 +94,17 @@ def _whole(moments: list[Moment]) -> dict[Segment, tuple[float, float, float]]:
     return {at: _quadratic(*errors(*at), at) for at in _segments(len(moments))}
 
 
-def _products(moments: list[Moment]) -> tuple[tuple[float, ...], ...]:
-    """The mean product of the guided predictions of every two steps."""
-    flat = torch.stack([moment.prediction.flatten().double() for moment in moments])
+def _products(values: list[Tensor]) -> tuple[tuple[float, ...], ...]:
+    """The mean product of every two values."""
+    flat = torch.stack([value.flatten().double() for value in values])
     return tuple(map(tuple, (flat @ flat.T / flat.shape[1]).tolist()))
 
 
 def _reused(
     trial: Trial, depth: int, moments: list[Moment]
-) -> dict[Segment, tuple[float, float, float]]:
-    """Errors of the prediction where the tensor of that depth is reused and the rest is fresh."""
+) -> tuple[dict[Segment, tuple[float, float, float]], tuple[tuple[tuple[float, ...], ...], ...]]:
+    """Errors of the prediction where the tensor of that depth is reused and the rest is fresh, and the
+    products of those of holding it, by step."""
     plan = CodedSchedule(f"F{depth}", 2, (0.0, 0.0))
     name = trial.graph.depths[depth - 1]
     found = {}
@@ -122,7 +126,17 @@ def _reused(
             sloped = last.tensor + ahead * (last.tensor - kept[older].tensor)
             line = _error(models, engine, name, last._replace(tensor=sloped), moment) - held
             found[at] = _square(held, line)
-    return found
+        products = tuple(
+            _triangle([_error(models, engine, name, value, moment) for value in kept[:step]])
+            for step, moment in enumerate(moments)
+        )
+    return found, products
+
+
+def _triangle(errors: list[Tensor]) -> tuple[tuple[float, ...], ...]:
+    """The mean product of every error with itself and those before it."""
+    whole = _products(errors) if errors else ()
+    return tuple(row[: at + 1] for at, row in enumerate(whole))
 
 
 def _error(

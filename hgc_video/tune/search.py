@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 import torch
 
 from ..errors import InputError
-from ..evaluate.jobs import Map, workers
-from ..evaluate.results_file import ResultsFile
+from ..evaluate.jobs import workers
 from ..evaluate.trials import SampleSet, kept_trials, setting, trials
 from ..plan.calibration import Calibration
 from ..plan.graph import BlockGraph
-from ..plan.policies.searched import FULL, CodedSchedule
+from ..plan.policies.searched import CodedSchedule
+from ..plan.search.fit_steps import StepFitter
 from ..plan.search.hill_climb import Space, climb
 from ..plan.search.segments import search_keys, share
+from ..plan.step_codes import FULL
+from .plan_evaluator import PlanEvaluator
 
 _GATES = (1.0, 0.94, 0.88, 0.8, 0.72, 0.64, 0.56, 0.48)  # shares of the run
 
@@ -36,6 +37,8 @@ class SearchConfig:
     converged_steps: 0 measures errors to the uncached run; more to an uncached run of that many steps.
     lengths: numbers of steps that the plan may run, as multiples of num_inference_steps.
     starts: plans found before, which the climb may go on from.
+    coefficients: of 1, what is reused is extrapolated by slopes; of more, by fitted coefficients of so many
+        kept values too, where that is better on real runs.
     """
 
     source: SampleSet
@@ -48,6 +51,14 @@ class SearchConfig:
     jobs: int = 1
     seed: int = 0
     starts: tuple[CodedSchedule, ...] = ()
+    coefficients: int = 1
+
+    def __post_init__(self) -> None:
+        if self.coefficients > 1 and (self.space.online or set(self.lengths) != {1.0}):
+            raise InputError(
+                f"coefficients={self.coefficients} is possible for the steps that were calibrated alone, and "
+                "not online; leave --lengths and --online out, or take coefficients=1"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,13 +93,22 @@ def _searched(
     )
     graph = first.graph
     price = partial(_price, graph, task.num_inference_steps)
+    fit = StepFitter(measured, task.coefficients) if task.coefficients > 1 else None
     planned, uniform = list(_planned(task, measured, graph)), list(_uniform(task, graph))
+    starts = list(task.starts)
+    if fit:
+        starts = [plan.resampled(task.num_inference_steps) for plan in starts]
+        starts += [fit(plan) for plan in starts]
+        planned += _planned(task, measured, graph, fit)
+        uniform = [fit(plan) for plan in uniform]
     with workers(task.jobs) as each:
-        judge = PlanEvaluator(task, memory, each)
+        judge = PlanEvaluator(
+            task.source, task.num_inference_steps, task.converged_steps, memory=memory, each=each
+        )
         best = None
         for step in climb(
-            [*task.starts, *planned, *uniform], price, task.budget, judge, judgements=task.judgements,
-            at_once=max(1, task.jobs), seed=task.seed, space=task.space,
+            [*starts, *planned, *uniform], price, task.budget, judge, judgements=task.judgements,
+            at_once=max(1, task.jobs), seed=task.seed, space=task.space, fit=fit,
         ):  # fmt: skip
             best = step
             log(
@@ -108,11 +128,14 @@ def _searched(
 
 def _price(graph: BlockGraph, asked: int, plan: CodedSchedule) -> float:
     steps = len(plan.actions)
-    return share(graph, plan(graph, steps)) * steps / asked
+    bare = replace(
+        plan, coefficients=()
+    )  # which cost nothing, and are fitted to what is in the budget
+    return share(graph, bare(graph, steps)) * steps / asked
 
 
 def _planned(
-    task: SearchConfig, measured: Calibration, graph: BlockGraph
+    task: SearchConfig, measured: Calibration, graph: BlockGraph, fit: StepFitter | None = None
 ) -> Iterator[CodedSchedule]:
     """The best plan for each gate by dynamic programming, the best three gates of each objective."""
     steps = task.num_inference_steps
@@ -129,6 +152,7 @@ def _planned(
                     gate=gate,
                     coherent=coherent,
                     letters=task.space.letters,
+                    fit=fit,
                 )
                 if plan is not None:
                     found.append(plan)
@@ -168,59 +192,6 @@ def _intervals(
     return None
 
 
-class PlanEvaluator:
-    """The mean error of plans over the task's samples, in dB: the mean over samples of ten times the
-    logarithm of the mean square, as PSNR takes it. Judgements are kept in a file."""
-
-    def __init__(self, task: SearchConfig, memory: Path, each: Map) -> None:
-        self.task, self._each = task, each
-        self._results, self._name = ResultsFile(memory), _setting(task)
-        self._known: dict[str, float] = {
-            result["plan"]: result["error_db"] for result in self._results.read(self._name)
-        }
-
-    def __call__(self, plans: list[CodedSchedule]) -> list[float]:
-        """One error a plan."""
-        new = [plan for plan in plans if _key(plan) not in self._known]
-        indices = range(self.task.source.count)
-        jobs = [(plan, index) for plan in new for index in indices]
-        errors = self._each(partial(_error, self.task), jobs)
-        for at, plan in enumerate(new):
-            own = errors[at * len(indices) : (at + 1) * len(indices)]
-            self._known[_key(plan)] = fmean(10 * math.log10(max(e, 1e-12)) for e in own)
-        judged = [{"plan": _key(plan), "error_db": self._known[_key(plan)]} for plan in new]
-        self._results.add(self._name, judged)
-        return [self._known[_key(plan)] for plan in plans]
-
-    def known(self, plans: Sequence[CodedSchedule]) -> list[float]:
-        """The errors of those plans that were judged as they are."""
-        return [self._known[_key(plan)] for plan in plans if _key(plan) in self._known]
-
-
-def _setting(task: SearchConfig) -> str:
-    """All that a judgement depends on beside the plan."""
-    source = task.source
-    clips = f"{source.model} {source.listed} {source.first} {source.count} {source.num_frames}"
-    clips = f"{clips} {source.scheduler}".rstrip()
-    return f"search {clips} | {task.num_inference_steps} {task.converged_steps}"
-
-
-def _key(plan: CodedSchedule) -> str:
-    extrapolation = " ".join(f"{d:g}" for d in plan.extrapolation)
-    return f"{plan.actions} {plan.gate} {extrapolation}" + " online" * plan.online
-
-
-def _error(task: SearchConfig, job: tuple[CodedSchedule, int]) -> float:
-    """One plan on one sample, in a worker."""
-    plan, index = job
-    steps = len(plan.actions)
-    made = trials(task.source)
-    with torch.no_grad():
-        trial = made(index, steps)
-        target = made(index, task.converged_steps or task.num_inference_steps).uncached
-        return trial.error(plan(trial.graph, steps), target)
-
-
 def with_origin(
     found: Found, task: SearchConfig, measured: Calibration, name: str
 ) -> CodedSchedule:
@@ -234,5 +205,6 @@ def with_origin(
         "uniform_db": round(found.uniform_db, 2), "judgements": task.judgements,
         "samples": f"{task.source.count} of {task.source.num_frames} frames from {task.source.first}",
         "seed": task.seed,
+        **({"coefficients_of": task.coefficients} if task.coefficients > 1 else {}),
     }  # fmt: skip
     return replace(found.plan, name=name, metadata=origin)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 import yaml
@@ -9,7 +13,7 @@ import yaml
 from hgc_video.errors import InputError, PlanError
 from hgc_video.evaluate.trials import SampleSet, Trials, samples_for
 from hgc_video.plan.calibration import load_calibration
-from hgc_video.plan.policies.searched import CodedSchedule
+from hgc_video.plan.policies.searched import CodedSchedule, load_coded_schedule
 from hgc_video.plan.search.hill_climb import Space
 from hgc_video.tune.calibrate import calibrate
 from hgc_video.tune.record import record
@@ -78,6 +82,19 @@ def test_a_cut_errs_exactly_as_the_engine_does(trial, found):
     assert a + 2 * b + q == pytest.approx(made, rel=2e-3)
 
 
+def test_products_of_holding_tell_the_error_of_every_combination(found):
+    """Of both tables, and nearly: the model is not linear in what is reused."""
+    older, newer, step = 1, 2, 4
+    a, b, q = found.reused[1][older, newer, step]
+    rows = found.held_products[1][step]
+    assert [len(rows) for rows in found.held_products[1]] == list(range(STEPS))
+    assert rows[newer][newer] == pytest.approx(a, rel=1e-4)
+    line = (2.0, -1.0)  # half of the slope, over two steps
+    told = line[0] ** 2 * rows[newer][newer] + line[1] ** 2 * rows[older][older]
+    told += 2 * line[0] * line[1] * rows[newer][older]
+    assert told == pytest.approx(a + b + q / 4, rel=0.2)
+
+
 def test_every_step_has_its_sensitivity_and_the_error_of_dropping_guidance(found):
     for name in ("sensitivity", "cfg_drop_error"):
         values = getattr(found, name)
@@ -106,6 +123,27 @@ def test_a_stopped_calibration_goes_on_and_search_finds_the_same_again(tmp_path,
     assert results[0].closeness_db == pytest.approx(
         -10 * torch.tensor(own).log10().item(), abs=0.05
     )
+
+
+def test_a_search_with_coefficients_judges_both_rules_and_keeps_the_nearer(tmp_path, trial, found):
+    task = SearchConfig(SOURCE, STEPS, 0.6, judgements=1, space=Space("FH", gated=False))
+    by_slope, fitted = (
+        search(replace(task, coefficients=n), found, memory=tmp_path / f"{n}", log=lambda _: None)
+        for n in (1, 3)
+    )
+    judged = [json.loads(line)["plan"] for line in (tmp_path / "3").read_text().splitlines()]
+    assert {":" in plan for plan in judged} == {True, False}, "step:coefficients, or slopes alone"
+    assert fitted.closeness_db >= by_slope.closeness_db
+    fitted.plan.save(tmp_path / "a.yaml")
+    plan = load_coded_schedule(tmp_path / "a.yaml")
+    own = trial.error(plan(trial.graph, STEPS))
+    assert -10 * math.log10(own) == pytest.approx(fitted.closeness_db, abs=0.05)
+
+
+def test_coefficients_are_for_the_calibrated_steps(found):
+    for other in ({"lengths": (1.0, 1.6)}, {"space": Space(online=True)}):
+        with pytest.raises(InputError, match="coefficients=3 is possible for"):
+            SearchConfig(SOURCE, STEPS, 0.5, coefficients=3, **other)
 
 
 def test_search_refuses_other_steps_and_impossible_budgets(tmp_path, found):

@@ -16,14 +16,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ...errors import PlanError, one_line
 from ...files import write_text
-from ..coefficients import linear
+from ..coefficients import Coefficients, linear
 from ..graph import BlockGraph
+from ..resample import history, nearest_steps, resampled_actions, resampled_coefficients
 from ..schedule import Schedule, StepPlan
+from ..step_codes import FULL, NO_CONTROLNET, SKIP, WHOLE_DEPTH, depth, is_key, label, meaning
 from .base import SchedulePolicy
 from .lossless import add_lossless
-
-FULL, NO_CONTROLNET, SKIP = "F", "T", "H"
-_WHOLE_DEPTH = 99
 
 
 class Searched(SchedulePolicy):
@@ -48,13 +47,6 @@ class Searched(SchedulePolicy):
         return load_coded_schedule(Path(self.file))
 
 
-def depth(action: str) -> int:
-    """How many layers of the up path a step computes: all, so many, or (skipped) none."""
-    if action in (FULL, NO_CONTROLNET):
-        return _WHOLE_DEPTH
-    return 0 if action == SKIP else int(action)
-
-
 @dataclass(frozen=True)
 class CodedSchedule:
     """The step codes of a run.
@@ -72,6 +64,8 @@ class CodedSchedule:
     online: how far what is reused is extrapolated is measured at run time, by how far the latents have
         come, instead of counted in steps; steps of a noisy or another scheduler are not alike.
     metadata: where the codes come from, for the reader of the file.
+    coefficients: per step those of the last kept values, the newest first, in place of its extrapolation;
+        none for a step that has none of its own.
     """
 
     actions: str
@@ -81,6 +75,7 @@ class CodedSchedule:
     name: str = "searched"
     online: bool = False
     metadata: dict[str, Any] = field(default_factory=dict, compare=False)
+    coefficients: tuple[Coefficients, ...] = ()
 
     def __post_init__(self) -> None:
         wrong = set(self.actions) - set("FTH123456789")
@@ -92,13 +87,28 @@ class CodedSchedule:
             raise PlanError(
                 f"{len(self.extrapolation)} weights for {len(self.actions)} steps; give one a step"
             )
+        self._check_coefficients()
         if self.gate < 1:
             raise PlanError(f"gate={self.gate} is not possible; the first step has both branches")
+
+    def _check_coefficients(self) -> None:
+        if self.coefficients and len(self.coefficients) != len(self.actions):
+            raise PlanError(
+                f"coefficients for {len(self.coefficients)} of {len(self.actions)} steps; give a list a step"
+            )
+        for index, values in enumerate(self.coefficients):
+            if values and is_key(self.actions[index]):
+                raise PlanError(
+                    f"step {index} has coefficients and its code is {self.actions[index]}; only steps of "
+                    "the codes H and 1 to 9 can have them"
+                )
+        if self.online and any(self.coefficients):
+            raise PlanError("an online plan has no coefficients; give it extrapolation")
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run of any length; of another length than its own, by rule."""
         plan = self.resampled(num_inference_steps)
-        deepest = max((depth(a) for a in plan.actions if depth(a) < _WHOLE_DEPTH), default=0)
+        deepest = max((depth(a) for a in plan.actions if depth(a) < WHOLE_DEPTH), default=0)
         if deepest > len(graph.depths):
             raise PlanError(
                 f"the plan computes {deepest} layers of the up path; this model has {len(graph.depths)}"
@@ -107,40 +117,18 @@ class CodedSchedule:
         return add_lossless(Schedule(self.name, tuple(steps)), graph)
 
     def resampled(self, num_inference_steps: int) -> CodedSchedule:
-        """The same codes for a run of another length: as large a share of it are key steps, spread over the
-        run as its own are, and every other step does what the step at its share did. A shorter run has
-        as many key steps as this one, or all: its steps are further apart, and less can be reused."""
+        """The same codes for a run of another length, by the rules of `resample`."""
         count, steps = len(self.actions), num_inference_steps
         if steps == count:
             return self
-        nearest = [round(i * (count - 1) / max(steps - 1, 1)) for i in range(steps)]
-        inner = [a for a in self.actions if depth(a) < _WHOLE_DEPTH]
-        common = max(sorted(set(inner)), key=inner.count) if inner else FULL
-        actions = [
-            a if depth(a) < _WHOLE_DEPTH else common for a in (self.actions[n] for n in nearest)
-        ]
-        for there, action in self._moved_keys(steps).items():
-            actions[there] = action
-        gate = steps + 1 if self.gate >= count else max(1, round(self.gate * steps / count))
+        actions = resampled_actions(self.actions, steps)
         return replace(
             self,
-            actions="".join(actions),
-            gate=gate,
-            extrapolation=tuple(self.extrapolation[n] for n in nearest),
+            actions=actions,
+            gate=steps + 1 if self.gate >= count else max(1, round(self.gate * steps / count)),
+            extrapolation=tuple(self.extrapolation[n] for n in nearest_steps(count, steps)),
+            coefficients=resampled_coefficients(self.coefficients, self.actions, actions),
         )
-
-    def _moved_keys(self, steps: int) -> dict[int, str]:
-        """The key steps of a run of another length, each beside the one it stands for."""
-        count = len(self.actions)
-        own = [at for at, action in enumerate(self.actions) if depth(action) == _WHOLE_DEPTH]
-        wanted = min(steps, max(len(own), round(len(own) * steps / count)))
-        moved: dict[int, str] = {0: FULL}
-        for k in range(1, wanted):
-            key = own[round(k * (len(own) - 1) / max(wanted - 1, 1))]
-            there = round(key * (steps - 1) / max(count - 1, 1))
-            free = [(abs(i - there), i) for i in range(steps) if i not in moved]
-            moved[min(free)[1]] = self.actions[key]
-        return moved
 
     def num_steps(self, asked: int) -> int:
         """The steps to run where so many are asked for: a plan may run more, cheaper ones of a run that is
@@ -149,13 +137,12 @@ class CodedSchedule:
 
     def history(self, index: int) -> list[int]:
         """The steps before `index` that made what the step reuses, oldest first."""
-        own = depth(self.actions[index])
-        return [j for j in range(index) if depth(self.actions[j]) > own]
+        return history(self.actions, index)
 
     def slope(self, index: int) -> float:
         """What the last change of a reused value is multiplied with at a step."""
         past = self.history(index)
-        if self.actions[index] in (FULL, NO_CONTROLNET) or len(past) < 2:
+        if is_key(self.actions[index]) or len(past) < 2:
             return 0.0
         ahead = 1.0 if self.online else (index - past[-1]) / (past[-1] - past[-2])
         return round(self.extrapolation[index] * ahead, 6)
@@ -164,21 +151,25 @@ class CodedSchedule:
         action = self.actions[index]
         gated = graph.branches == 2 and index >= self.gate  # PAG's third branch cannot be spared
         reuse = self._reused(graph, action)
-        slope = self.slope(index)
+        own = self.coefficients[index] if self.coefficients else ()
+        slope = 0.0 if own else self.slope(index)
         older, newer = self.history(index)[-2:] if slope else (0, 0)
         return StepPlan(
             reuse,
             branches=1 if gated else graph.branches,
-            extrapolate=reuse if slope else frozenset(),
-            coefficients=linear(slope),
+            extrapolate=reuse if own or slope else frozenset(),
+            coefficients=own or linear(slope),
             latent_progress=(older, newer) if slope and self.online else None,
-            label=_label(action) + (" gated" if gated else ""),
-            reason=self._reason(index, slope, gated),
+            label=label(action) + (" gated" if gated else ""),
+            reason=self._reason(index, own, slope, gated),
         )
 
-    def _reason(self, index: int, slope: float, gated: bool) -> str:
+    def _reason(self, index: int, own: Coefficients, slope: float, gated: bool) -> str:
         action = self.actions[index]
-        clauses = [f"{self.name}: code {action}, {_meaning(action)}"]
+        clauses = [f"{self.name}: code {action}, {meaning(action)}"]
+        if own:
+            past = zip(own, self.history(index)[::-1], strict=False)
+            clauses.append("from " + ", ".join(f"{a:+.3g} of step {j}" for a, j in past))
         if slope:
             older, newer = self.history(index)[-2:]
             clauses.append(f"extrapolated from steps {older} and {newer} with weight {slope:g}")
@@ -199,25 +190,14 @@ class CodedSchedule:
         data = {
             "name": self.name, "actions": self.actions, "gate": self.gate, "step_ratio": self.step_ratio,
             "extrapolation": [round(d, 3) for d in self.extrapolation], "online": self.online,
-            **self.metadata,
         }  # fmt: skip
+        if self.coefficients:
+            data["coefficients"] = [list(values) for values in self.coefficients]
+        data |= self.metadata
         write_text(path, yaml.safe_dump(data, sort_keys=False, width=100, default_flow_style=None))
 
 
 _FEW_STEPS = 20  # of fewer, no plan makes more: there is nothing to save that would pay for them
-
-
-def _label(action: str) -> str:
-    return {FULL: "key", NO_CONTROLNET: "no controlnet", SKIP: "skip"}.get(
-        action, f"depth {action}"
-    )
-
-
-def _meaning(action: str) -> str:
-    return {
-        FULL: "computes everything", NO_CONTROLNET: "reuses the ControlNet's residuals",
-        SKIP: "reuses the whole prediction", "1": "computes the last up layer",
-    }.get(action, f"computes the last {action} up layers")  # fmt: skip
 
 
 _OLD_NAMES = {"damping": "extrapolation", "stretch": "step_ratio"}  # of files written before 0.2

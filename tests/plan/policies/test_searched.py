@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from hgc_video.errors import PlanError
-from hgc_video.plan.coefficients import slope_of
+from hgc_video.plan.coefficients import carried, linear, slope_of
 from hgc_video.plan.cost import cost
 from hgc_video.plan.policies.searched import CodedSchedule, load_coded_schedule
 from hgc_video.plan.presets import resolve
@@ -118,3 +118,80 @@ def test_a_file_that_is_none_says_what_writes_one(tmp_path):
     for name in ("a.yaml", "missing.yaml"):
         with pytest.raises(PlanError, match="hgc-video search"):
             load_coded_schedule(tmp_path / name)
+
+
+RULE = (1.9, -1.1, 0.2)
+
+
+def with_rule(word, at, rule=RULE, **fields):
+    own = tuple(rule if i in at else () for i in range(len(word)))
+    return CodedSchedule(word, 99, (0.5,) * len(word), coefficients=own, **fields)
+
+
+def test_a_step_with_coefficients_of_its_own_uses_them_in_place_of_its_slope():
+    word, graph = with_rule("FFF1HH", {3, 5}), tower()
+    steps = check(word(graph, 6), graph).steps
+    sloped = plan("FFF1HH")(graph, 6).steps
+    assert [s.coefficients for s in steps[3:]] == [RULE, sloped[4].coefficients, RULE]
+    assert steps[3].extrapolate == {graph.depths[0]}
+    assert "+1.9 of step 2, -1.1 of step 1, +0.2 of step 0" in steps[3].reason
+    assert (steps[:3], steps[4]) == (sloped[:3], sloped[4])
+
+
+def test_a_third_value_is_in_the_planned_bytes():
+    graph = tower()
+    two, three = (cost(graph, with_rule("FFFH", {3}, RULE[:n])(graph, 4)) for n in (2, 3))
+    prediction = graph.branches * graph.by_name[graph.output].nbytes
+    assert [b - a for a, b in zip(two.nbytes, three.nbytes, strict=True)] == [
+        prediction, prediction, prediction, 0,
+    ]  # fmt: skip
+    assert two.macs == three.macs
+
+
+def test_a_file_keeps_coefficients_and_has_none_where_there_are_none(tmp_path):
+    word = with_rule("FFF1H", {3, 4})
+    word.save(tmp_path / "a.yaml")
+    assert load_coded_schedule(tmp_path / "a.yaml") == word
+    plan("FFF1H").save(tmp_path / "b.yaml")
+    assert "coefficients" not in (tmp_path / "b.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: CodedSchedule("FF1", 9, (0.0,) * 3, coefficients=((),)), "1 of 3 steps"),
+        (lambda: with_rule("FFF1", {2}), "step 2 has coefficients and its code is F"),
+        (lambda: with_rule("FFF1", {3}, online=True), "online plan"),
+        (lambda: check(with_rule("FF1", {2})(tower(), 3), tower()), "from 3 values, but only 2"),
+    ],
+)
+def test_coefficients_that_cannot_be_are_refused(make, says):
+    with pytest.raises(PlanError, match=says):
+        make()
+
+
+def test_a_parabola_is_still_met_exactly_by_carried_coefficients():
+    """What is exact for values on a parabola is so at other distances; a share of it stays that share."""
+    there, here = ([6, 3, 2], 8), ([9, 8, 4], 13)
+    lagrange = (2.5, -4.0, 2.5)
+    made = carried(lagrange, there, here)
+    for power in range(3):
+        assert sum(a * t**power for a, t in zip(made, here[0], strict=True)) == pytest.approx(
+            13**power, rel=1e-4
+        )
+    assert carried(RULE, there, there) == pytest.approx(RULE)
+    assert carried(linear(0.5 * 2 / 3), there, here) == pytest.approx(linear(0.5 * 4), abs=1e-5)
+    assert carried(lagrange, there, ([9, 8], 13)) == pytest.approx((5.0, -4.0)), "two have a line"
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 12, 24, 50])
+def test_coefficients_are_carried_over_to_every_length(steps):
+    word = with_rule("FFF1H1FHHF1H", {3, 4, 5, 7, 8, 10, 11})
+    other = word.resampled(steps)
+    check(other(tower(), steps), tower())
+    for index, action in enumerate(other.actions):
+        kept = 0 if action == "F" else min(3, len(other.history(index)))
+        assert len(other.coefficients[index]) == kept
+        if kept:  # the share of F1, which the sum tells, is the same at every distance
+            assert sum(other.coefficients[index]) == pytest.approx(sum(RULE), abs=1e-4)
+    assert word.resampled(12) is word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
@@ -11,8 +12,10 @@ import pytest
 from hgc_video.errors import PlanError
 from hgc_video.plan.calibration import Calibration, Setting, load_calibration, mean
 from hgc_video.plan.policies.searched import CodedSchedule
+from hgc_video.plan.search.fit_steps import StepFitter
 from hgc_video.plan.search.hill_climb import Space, climb, repaired
 from hgc_video.plan.search.segments import Prices, search_keys, share
+from hgc_video.plan.validate import check
 from tests.plan.policies.test_policies import tower
 
 SETTING = Setting("puppet", "abc", 7, "DDIMScheduler", 2.5)
@@ -187,8 +190,6 @@ def test_a_calibration_is_the_same_from_its_file(tmp_path):
 
 
 def test_the_mean_of_calibrations_weighs_their_clips():
-    import dataclasses
-
     one = measured(0)
     two = dataclasses.replace(measured(1), clips=3)
     both = mean([one, two])
@@ -199,8 +200,6 @@ def test_the_mean_of_calibrations_weighs_their_clips():
 
 
 def test_another_run_than_the_measured_one_is_refused(tmp_path):
-    import dataclasses
-
     with pytest.raises(
         PlanError, match=r"made for num_inference_steps=7 and this run has 8.*calibrate"
     ):
@@ -229,3 +228,124 @@ def test_an_online_climb_has_online_words_only():
     )
     assert len(judged) == 5
     assert all(plan.online for plan in judged)
+
+
+def curved(steps=7, keys=40, noise=0.05):
+    """A calibration whose predictions lie near a curve: errors, and products of them, worked out from it."""
+    draw = random.Random(5)
+    parts = [[draw.gauss(0, 1) for _ in range(keys)] for _ in range(3)]
+    values = [
+        [a + s * b / 4 + s * s * c / 20 + draw.gauss(0, noise) for a, b, c in zip(*parts, strict=True)]
+        for s in range(steps)
+    ]  # fmt: skip
+    errors = [
+        [[0.5 * (u - v) for u, v in zip(values[j], values[s], strict=True)] for j in range(s)]
+        for s in range(steps)
+    ]
+
+    def dot(u, v):
+        return sum(a * b for a, b in zip(u, v, strict=True)) / len(u)
+
+    def triangle(e):
+        return tuple(tuple(dot(e[j], e[i]) for i in range(j + 1)) for j in range(len(e)))
+
+    one = measured(0, steps)
+    return dataclasses.replace(
+        one,
+        products=tuple(tuple(dot(u, v) for v in values) for u in values),
+        held_products={1: tuple(map(triangle, errors))},
+    ), values
+
+
+def test_fitted_coefficients_are_as_near_as_they_say():
+    calibration, values = curved(noise=0.01)
+    fit = StepFitter(calibration, 3, ridge=1e-6)
+    found = fit.of("H", (0, 1, 2), 4, 0.5)
+    a, b, c = found.coefficients
+    made = [a * x + b * y + c * z for x, y, z in zip(values[2], values[1], values[0], strict=True)]
+    error = sum((a - b) ** 2 for a, b in zip(made, values[4], strict=True)) / 40
+    assert found.error == pytest.approx(error, rel=1e-2)
+    inside = fit.of("1", (0, 1, 2), 4, 0.5)
+    assert sum(inside.coefficients) == pytest.approx(1, abs=1e-4)
+    assert inside.error == pytest.approx(error / 4, rel=0.3), "half as sensitive, one freedom less"
+    assert fit.of("H", (3,), 4, 0.5).coefficients == (1.0,), "of one value there is nothing to fit"
+
+
+def test_a_value_that_helps_nothing_is_not_kept():
+    calibration, _ = curved(noise=0.0)
+    two = dataclasses.replace(
+        calibration, products=tuple(tuple(1.0 + i * j for j in range(7)) for i in range(7))
+    )
+    assert len(StepFitter(two, 3).of("H", (0, 1, 2), 4, 1.0).coefficients) == 2, "a line"
+    assert len(StepFitter(calibration, 3).of("H", (0, 1, 2), 4, 1.0).coefficients) == 3
+
+
+def test_a_plan_is_fitted_where_its_kept_values_changed():
+    fit = StepFitter(curved()[0], 3)
+    sloped = CodedSchedule("FFFH1HH", 7, (0.5,) * 7)
+    plan = fit(sloped)
+    assert [len(c) > 0 for c in plan.coefficients] == [False] * 3 + [True] * 4
+    own = plan.coefficients
+    marked = dataclasses.replace(plan, coefficients=(*own[:3], (9.0, -8.0), *own[4:]))
+    assert fit(marked, plan) == marked, "a step whose kept values are the same keeps what it has"
+    moved = dataclasses.replace(marked, actions="FFFHHHH")
+    other = fit(moved, marked)
+    assert other.coefficients[3] == (9.0, -8.0)
+    assert other.coefficients[4] == fit.of("H", (0, 1, 2), 4, 0.5).coefficients
+    assert other.coefficients[5] != plan.coefficients[5], "step 4 made a prediction before"
+    assert fit(moved, sloped).coefficients == (), "a plan by slopes stays one"
+
+
+def test_fitted_prices_choose_the_keys():
+    calibration, graph = curved()[0], tower()
+    fit = StepFitter(calibration, 3)
+
+    def told(plan):
+        assert plan.gate >= 7
+        return sum(
+            calibration.sensitivity[i] * fit.of(a, plan.history(i), i, plan.extrapolation[i]).error
+            for i, a in enumerate(plan.actions)
+            if a != "F"
+        )
+
+    found = search_keys(calibration, graph, 0.6, gate=7, letters="FH", fit=fit)
+    assert any(found.coefficients)
+    assert share(graph, found(graph, 7)) <= 0.63
+    most = found.actions.count("F")
+    words = ("F" + "".join(w) for w in itertools.product("FH", repeat=6))
+    others = [CodedSchedule(w, 7, (0.5,) * 7) for w in words if w.count("F") <= most]
+    assert told(found) <= 1.05 * min(told(other) for other in others)
+
+
+def test_a_climb_with_coefficients_fits_what_it_moves_and_leaves_slopes_where_they_win():
+    fit = StepFitter(curved()[0], 3)
+    seed = fit(CodedSchedule("FFFHFHH", 7, (0.5,) * 7))
+    judged = []
+
+    def judge(plans):
+        judged.extend(plans)
+        return [float(sum(map(bool, p.coefficients))) for p in plans]
+
+    steps = list(
+        climb([seed], price, price(seed), judge, judgements=40, space=Space("FH"), fit=fit)
+    )
+    assert steps[-1].error == 0, "slopes, which this judge likes best"
+    again = dataclasses.replace(seed, coefficients=())
+    assert price(seed) == price(again)
+    for plan in judged:
+        check(plan(tower(), 7), tower())
+        for i, own in enumerate(plan.coefficients):
+            assert not own or plan.actions[i] == "H"
+    twice = [p for p in judged if p.actions == seed.actions and p.coefficients != seed.coefficients]
+    assert twice, "one word was judged with other coefficients too"
+
+
+def test_a_climb_by_slopes_leaves_no_coefficients_of_other_steps():
+    seed = StepFitter(curved()[0], 3)(CodedSchedule("FFFHFHH", 7, (0.5,) * 7))
+    steps = climb([seed], price, price(seed), distance_to("F" * 7), judgements=5, space=Space("FH"))
+    assert not any(any(step.plan.coefficients) for step in steps)
+
+
+def test_a_calibration_without_products_fits_nothing():
+    with pytest.raises(PlanError, match="holds no products"):
+        StepFitter(measured(), 3)
