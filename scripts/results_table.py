@@ -20,7 +20,7 @@ _FEWER, _SOLVER = "fewer-steps:", "dpm++:"
 _NEAR = 0.1  # how much the savings of a row and of the baseline beside it may differ
 _README_ROWS = (
     "off", "quality", "balanced", "fast", "turbo", "deepcache:interval=2,controlnet_interval=2",
-    "easycache:threshold=0.2", "dpm++:steps=10",
+    "l2p:calibration=configs/puppet-calibration.yaml,interval=3", "dpm++:steps=10",
 )  # fmt: skip
 
 
@@ -170,6 +170,7 @@ def sections(results: Path) -> dict[str, str]:
     more = [*older["figures"], *newer["figures"]]
     figures = [*main["figures"], *(f for f in more if f["method"] not in known)]
     found = rows(figures)
+    main["date"] = " and ".join(sorted({main["date"], newer["date"]}))
     few = [row for name in _README_ROWS for row in found if row.method == name]
     others = [row for told in settings for row in rows(told["figures"])]
     return {
