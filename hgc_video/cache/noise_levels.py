@@ -67,7 +67,7 @@ class NoiseLevels:
 
 def stability(past: Sequence[tuple[Tensor, Tensor | float]], noise: NoiseLevels) -> Tensor:
     """The mean of (x - x^) (f0 - 2 f1 + f2) for latents x of the last four steps with their timesteps, the
-    newest last: f = dx/dt at the three before it, and x^ what they foretell, as SADA released it.
+    newest last: f = dx/dt at the three before it, and x^ what they predict, as SADA released it.
 
     The release reads f off the guided prediction. Here it is what a first-order step between the latents
     took, so that guidance and solver need not be known.

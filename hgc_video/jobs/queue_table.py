@@ -49,7 +49,7 @@ def open_table(folder: Path) -> sqlite3.Connection:
         table = sqlite3.connect(folder / FILE, timeout=_BUSY_S, isolation_level=None)
         table.row_factory = sqlite3.Row
         table.execute("PRAGMA journal_mode = WAL")
-        table.execute("PRAGMA synchronous = FULL")  # what is told as done is done after a power cut
+        table.execute("PRAGMA synchronous = FULL")  # what is done outlives a power cut
         with transaction(table):
             (version,) = table.execute("PRAGMA user_version").fetchone()
             if version == 0:

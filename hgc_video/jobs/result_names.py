@@ -1,4 +1,4 @@
-"""The names of results, from a pattern that is told: "{name}-{preset}-seed{seed}"."""
+"""The names of results, from a pattern: "{name}-{preset}-seed{seed}"."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FIELDS = ("name", "number", *GenerateOptions.model_fields)
 
 
 def default_pattern(varied: Collection[str]) -> str:
-    """The pattern where none is told: the shot's name and what its variants differ in."""
+    """The pattern where none is given: the shot's name and what its variants differ in."""
     return "".join(["{name}", *(f"-{_label(option)}{{{option}}}" for option in varied)])
 
 

@@ -32,7 +32,7 @@ def resume(
         progress, callback: as of `generate`; of the steps that are left.
 
     Raises:
-        StateError: no run was begun there; or its model, an input, or a version changed, as is told.
+        StateError: no run was begun there; or its model, an input, or a version changed (it is named).
         Cancelled: the callback returned False.
     """
     folder = WorkFolder(user_path(work))

@@ -204,7 +204,7 @@ def _text_encoders(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scheduler(base: Base, told: dict[str, Any]) -> Any:
-    """A scheduler with the settings of the base's own but those that are told."""
+    """A scheduler with the settings of the base's own but those that are given."""
     import diffusers
 
     others = dict(told)

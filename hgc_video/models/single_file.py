@@ -57,7 +57,7 @@ def checkpoint_configs(file: Path, told: Path | None) -> Path:
     """The folder of configurations of a checkpoint: as told, or the shipped one of its family.
 
     Raises:
-        ModelError: the checkpoint is of neither family, and no folder is told.
+        ModelError: the checkpoint is of neither family, and no folder is given.
     """
     family = family_of(file)
     if told is not None:

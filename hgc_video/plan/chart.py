@@ -71,7 +71,7 @@ def chart(planned: RunPlan, kind: str = "svg") -> bytes:
 
 
 def step_line(planned: RunPlan, grid: StepGrid, index: int) -> str:
-    """What is told of a step on hover."""
+    """What a step shows on hover."""
     row = planned.steps[index]
     share = 100 * row.macs / row.macs_stock
     why = row.reason or "nothing is reused here"

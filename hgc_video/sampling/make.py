@@ -126,7 +126,7 @@ def make_frames(
     on from what the keeper has, and offers it what to go on from later.
 
     Raises:
-        Cancelled: the callback returned False, or the keeper was told to stop.
+        Cancelled: the callback returned False, or the keeper was asked to stop.
         torch.OutOfMemoryError: memory ran out, and no smaller plan fits either.
     """
     keeper = keeper or KeepNothing()

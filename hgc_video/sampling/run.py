@@ -113,7 +113,7 @@ class Run:
         """The clip's final latents, (1 c f h w) or (1 f c h w) as the pipeline has them; goes on from what
         the keeper has, and offers it what to go on from later.
 
-        `on_step` is called with every step that is made; where it raises Cancelled, the keeper is told. With
+        `on_step` is called with every step that is made; where it raises Cancelled, the keeper is asked. With
         a `share` other processes compute some of the windows, and process 0 has the latents of all.
         """
         keeper = keeper or KeepNothing()

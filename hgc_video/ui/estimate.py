@@ -18,7 +18,7 @@ from ..options import GenerateOptions
 from ..plan.presets import resolve
 from ..plan.run_plan import RunPlan
 
-_ALL_MEMORY = "1024GiB"  # a budget that everything fits, so that the peak of the whole clip is told
+_ALL_MEMORY = "1024GiB"  # everything fits, so that the peak of the whole clip is predicted
 _MOST_KEPT = 64
 
 

@@ -1,4 +1,4 @@
-"""What the form holds becomes options of `generate`; a fault is told with the field that it is of."""
+"""What the form holds becomes options of `generate`; an error names the field that it is of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serves the page on this machine, or where it is told to in the network: the application and its guards."""
+"""Serves the page on this machine, or on the network if asked to: the application and its guards."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Workspace:
     def _clip(self, values: Mapping[str, Any], group: str) -> Task:
         options = self.options(values)
         scene = scene_of(checked(options))
-        # A drawn seed is told in the shot file too.
+        # A drawn seed stands in the shot file too.
         options["seed"] = scene.options.seed
         steps = self.estimates.plan(scene).steps
         task = self._task("clip", scene.options.prompt_line or "A clip", options)

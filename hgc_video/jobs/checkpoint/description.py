@@ -1,4 +1,4 @@
-"""What a run makes, of what, and with what: told as JSON, compared, and turned into options again."""
+"""What a run makes, of what, and with what: as JSON, compared, and turned into options again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a run is kept: at the steps where least is kept, often enough, and when it is told to stop."""
+"""When a run is kept: at the steps where least is kept, often enough, and when it is asked to stop."""
 
 from __future__ import annotations
 
