@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hgc_video.plan.explain import StepSummary
 from hgc_video.plan.schedule import Schedule, StepPlan
 from hgc_video.report import Report
+from tests.shared_clips import DATA
 
 # Before torch is imported anywhere: on a busy small machine, spinning threads are ten times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -19,8 +20,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # How long an example takes, and how long it takes to draw, says how busy the machine is.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,10 +31,9 @@ def own_folder_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real clips, which the project does not ship."""
-    folder = ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the real clips are not at hand: ../shared/data is absent")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"real clips are not at {DATA}")
+    return DATA
 
 
 @pytest.fixture

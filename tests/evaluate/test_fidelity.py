@@ -15,10 +15,9 @@ from hgc_video.evaluate.perceptual import clip_score, frechet_distance, lpips, v
 from hgc_video.evaluate.table import markdown, rows
 from hgc_video.models.load import model_folder
 from tests.evaluate.test_compare import figure
+from tests.shared_clips import DATA, needs_data
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"real clips are not at {DATA}")
 
 
 def drawn(columns):

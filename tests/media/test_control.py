@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,9 +15,7 @@ from hgc_video.media.frame_size import plan_size
 from hgc_video.media.skeleton import draw_skeleton
 from hgc_video.media.video import write_video
 from tests.media import barcoded
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"real clips are not at {DATA}")
+from tests.shared_clips import DATA, needs_data
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import hgc_video
 from hgc_video.cli import app
 from hgc_video.errors import InputError
 from hgc_video.media.video import read_frames, write_video
+from tests.shared_clips import DATA, needs_data
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
 
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused(pose):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"real clips are not at {DATA}")
+@needs_data
 def test_the_report_counts_frames_without_a_person(tmp_path):
     pytest.importorskip("mediapipe", reason='needs pip install "hgc_video[pose]"')
     frames = read_frames(DATA / "woman-running.mp4", indices=[0, 0, 0, 2, 4, 6])

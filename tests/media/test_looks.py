@@ -13,10 +13,9 @@ from hgc_video.errors import HGCVideoWarning, InputError
 from hgc_video.media.control import load_control
 from hgc_video.media.video import read_frames, write_video
 from hgc_video.puppet.evaluation import held_out
+from tests.shared_clips import DATA, needs_data
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"real clips are not at {DATA}")
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,11 @@ from hgc_video.media.video import probe, read_frames
 from hgc_video.preprocess.extract import extract_control
 from hgc_video.preprocess.landmarks import PeopleFinder
 from hgc_video.preprocess.pose import Pose, extract_pose, skeleton_frames
+from tests.shared_clips import DATA, needs_data
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
 MOTIONS = ROOT / "hgc_video" / "puppet" / "motions"
 HIPS, ANKLES, NOSE, NECK = [8, 11], [10, 13], 0, 1
-
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"real clips are not at {DATA}")
 
 
 @pytest.fixture(scope="module")
