@@ -24,8 +24,8 @@ def test_versions_are_the_installed_ones(findings):
 
 def test_every_extra_has_a_line(findings):
     assert {n for n, f in findings.items() if f.section == "extras"} == {
-        "pose", "edges", "rtmpose", "softedge", "scenes", "lora", "prompts", "cluster", "notebooks", "eval",
-        "dev",
+        "pose", "edges", "rtmpose", "softedge", "scenes", "lora", "prompts", "cluster", "ui", "notebooks",
+        "eval", "dev",
     }  # fmt: skip
 
 
