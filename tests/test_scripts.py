@@ -263,3 +263,7 @@ def test_transfer_schedules_writes_the_ones_there_are(script, tmp_path):
     for path in made:
         committed = ROOT / "configs" / "schedules" / path.relative_to(folder)
         assert load_coded_schedule(path) == load_coded_schedule(committed)
+
+
+def test_the_list_of_files_is_what_the_files_say(script):
+    assert script("file_list", "--check") == ""
