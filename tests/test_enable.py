@@ -239,6 +239,7 @@ COMPILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "preset", "how"),
     [

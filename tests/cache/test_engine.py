@@ -89,7 +89,7 @@ def tried():
             yield pytest.param(kind, policy, id=f"{kind}-{policy}")
 
 
-@pytest.mark.parametrize(("kind", "name"), tried())
+@pytest.mark.parametrize(("kind", "name"), list(tried()))
 def test_executed_macs_are_the_planned_ones_and_the_counted_ones(kind, name):
     clip = CLIPS[kind]()
     graph = graph_of(clip)
