@@ -100,14 +100,16 @@ class _Copied:
             return
 
     def _look(self, path: Path) -> tuple[int, str, Any]:
-        """When a file was written, its name and state; no name where it is none, or is gone."""
+        """When a file was written, its name and state; no name where it is none, is gone, or is not yet
+        complete."""
+        inner = path.relative_to(self._folder)
         try:
-            if not path.is_file():
+            if not path.is_file() or any(part.endswith(".part") for part in inner.parts):
                 return 0, "", None
             state = _state(path)
         except FileNotFoundError:
             return 0, "", None
-        return state[0], str(path.relative_to(self._folder)), state
+        return state[0], str(inner), state
 
 
 def _state(path: Path) -> tuple[int, int]:
