@@ -75,7 +75,7 @@ def batch(
     """
     with errors_in_one_line(context):
         from ..files import user_path
-        from ..jobs.batch import batch_folder
+        from ..jobs.queue_table import batch_folder
 
         source = user_path(source)
         place = batch_folder(source, folder)
