@@ -130,12 +130,13 @@ def test_batch_trial(script):
 
 def test_bench_checkpoint(script, tmp_path):
     out = script(
-        "bench_checkpoint", "--nbytes", "2", "--every-s", 0, "--preset", "lossless", "--num-frames", 2,
-        "--num-inference-steps", 2, "--size", 64, "--json", tmp_path / "a.json",
+        "bench_checkpoint", "--nbytes", "16", "--changed", "0,1", "--every-s", 0, "--preset", "lossless",
+        "--num-frames", 2, "--num-inference-steps", 2, "--size", 64, "--json", tmp_path / "a.json",
     )  # fmt: skip
     figures = told(tmp_path / "a.json")
-    assert "| 2 MiB |" in out and figures["states"][0]["nbytes"] == 2 * 2**20
-    assert 0 < figures["run"]["write_s"] < figures["run"]["run_s"]
+    assert "| 16 MiB | 100 % | 16 MiB |" in out
+    assert [state["written_nbytes"] for state in figures["states"]] == [5 * 2**20, 16 * 2**20]
+    assert 0 < figures["run"]["wait_s"] < figures["run"]["run_s"]
 
 
 def test_kill_table(script, tmp_path):

@@ -31,7 +31,7 @@ from .model_wrappers import ControlNetWrapper, UNetWrapper
 from .noise_levels import NoiseLevels
 from .prediction import PredictionCache
 from .prepared import PreparedSchedule
-from .store import Store, Value
+from .store import Lasting, Store, Value
 
 
 @contextmanager
@@ -164,8 +164,8 @@ class Engine:
         """All that later steps of the run read, and what its report tells: plain data and tensors, which
         are not copied. Ask between windows or steps."""
         return {
-            "store": self.store.state(), "prediction": self.prediction.state(),
-            "wiring": self._wiring.state(), "log": self.log.state(),
+            "store": Lasting(self.store.state()), "prediction": self.prediction.state(),
+            "wiring": Lasting(self._wiring.state()), "log": self.log.state(),
             "prepared": self._prepared.state(), "observers": self._observers.state(),
             "peak_nbytes": self.peak_nbytes,
         }  # fmt: skip

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import platform
 
-import psutil
-
 
 def this_owner() -> str:
     """This process, as host:pid:start."""
@@ -23,6 +21,8 @@ def is_gone(owner: str) -> bool:
 
 def _start(pid: int) -> str:
     """When a process began, as text; nothing where it is not there or is dead and not yet reaped."""
+    import psutil
+
     try:
         process = psutil.Process(pid)
         dead = process.status() == psutil.STATUS_ZOMBIE

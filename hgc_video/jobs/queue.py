@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from .owner import is_gone, this_owner
 from .queue_table import (
     CANCELLED,
@@ -151,6 +152,26 @@ class Queue:
         """Puts failed jobs and those set aside back into the queue; gives back how many."""
         return self._requeue((FAILED, SET_ASIDE))
 
+    def retry(self, jobs: Iterable[int]) -> None:
+        """Puts these jobs, which failed, were set aside or were cancelled, back into the queue.
+
+        Raises:
+            InputError: one of them is not there, or is in another state; then all stay as they are.
+        """
+        with transaction(self.table) as table:
+            for job in jobs:
+                row = table.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
+                if row is None:
+                    raise InputError(
+                        f"there is no job {job} in {self.folder}; hgc-video batch --status lists them"
+                    )
+                if row["state"] not in (FAILED, SET_ASIDE, CANCELLED):
+                    raise InputError(
+                        f"job {job} is {row['state']}; those that failed, were set aside or were cancelled "
+                        "can be tried again"
+                    )
+                self._queue_again(job)
+
     def cancel(self, job: int) -> str:
         """Cancels a queued job, or has a running one stopped at its next step; gives back the state that
         the job was in, nothing where there is none."""
@@ -171,8 +192,11 @@ class Queue:
                 f"SELECT id FROM jobs WHERE state IN ({marks})", tuple(states)
             ).fetchall()
             for row in rows:
-                self.set_state(row["id"], QUEUED, deaths=0, why=None, worker=None)
+                self._queue_again(row["id"])
         return len(rows)
+
+    def _queue_again(self, job: int) -> None:
+        self.set_state(job, QUEUED, deaths=0, cancel=0, why=None, worker=None)
 
     def _end(self, job: Job, state: str, why: str) -> None:
         with transaction(self.table):

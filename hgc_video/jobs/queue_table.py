@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import user_path
 
 FILE = "queue.sqlite"
 QUEUED, RUNNING, DONE = "queued", "running", "done"
@@ -70,6 +71,16 @@ def open_table(folder: Path) -> sqlite3.Connection:
 def has_table(folder: Path) -> bool:
     """Whether a folder is the folder of a batch."""
     return (folder / FILE).is_file()
+
+
+def batch_folder(source: Path, told: Path | None = None) -> Path:
+    """The folder of a batch: as told; the source itself where it is one already; `batch` in a folder of shot
+    files; beside a list of jobs its name with .batch."""
+    if told is not None:
+        return user_path(told)
+    if has_table(source):
+        return source
+    return source / "batch" if source.is_dir() else source.with_suffix(".batch")
 
 
 @contextmanager

@@ -83,12 +83,12 @@ def test_a_run_goes_on_to_the_same_bytes_and_is_recognised_when_it_is_done(
 
 def test_a_torn_checkpoint_is_left_out_with_a_line(whole, begun, tmp_path):
     newest = max(begun.glob("checkpoint-*"))
-    tensors = newest / "tensors-0.safetensors"
+    tensors = begun / "tensors-000003-0.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-100])
     unfinished = begun / ".checkpoint-000009.part"
     shutil.copytree(newest, unfinished)
     with pytest.warns(
-        HGCVideoWarning, match="checkpoint-000003 is left out: tensors-0.safetensors"
+        HGCVideoWarning, match="checkpoint-000003 is left out: tensors-000003-0.safetensors"
     ):
         gone_on = hgc_video.resume(begun, progress=False)
     assert gone_on.report.resumed_at == 2
@@ -180,7 +180,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(pose, whole, tmp_path,
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hgc_video.jobs.checkpoint.work_folder.write_state", full)
+    monkeypatch.setattr("hgc_video.jobs.checkpoint.shards.save_file", full)
     with pytest.warns(HGCVideoWarning, match="no checkpoint is written: the disk is full"):
         clip = run(pose, work=tmp_path / "work", checkpoint_every_s=0, callback=None)
     assert clip.report.macs_by_part == whole[0].report.macs_by_part
@@ -192,11 +192,11 @@ def test_decoded_frames_are_kept_and_spoilt_ones_are_decoded_again(tmp_path):
     frames = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     work.keep_frames(16, frames)
     assert np.array_equal(work.frames(16, 2), frames) and work.frames(16, 1) is None
-    next((tmp_path / "work").glob("frames-*/tensors-0*")).write_bytes(b"spoilt")
+    next((tmp_path / "work").glob("frames-*/*.safetensors")).write_bytes(b"spoilt")
     assert work.frames(16, 2) is None
     state = {"a": torch.arange(3)}
     for _ in range(4):
-        work.keep(state)
+        work.keep(work.snapshot(state))
     assert len(list((tmp_path / "work").glob("checkpoint-*"))) == 2
     assert torch.equal(work.newest(torch.device("cpu"))["a"], state["a"])
 
