@@ -59,7 +59,7 @@ def test_bench_engine(script, tmp_path):
         "bench_engine", "--methods", "deepcache:interval=2", "--num-frames", 2, "--num-inference-steps",
         2, "--pairs", 1, "--json", tmp_path / "a.json",
     )  # fmt: skip
-    (row,) = told(tmp_path / "a.json")
+    (row,) = told(tmp_path / "a.json")["rows"]
     assert row["method"] == "deepcache:interval=2" and 1.2 < row["macs_ratio"] < 2.2
     assert row["time_ratio"] > 0 and row["kept_nbytes"] == 0
 
@@ -179,9 +179,9 @@ def test_contact_sheet(script, tmp_path):
 def test_eval_puppet(script, tmp_path):
     script(
         "eval_puppet", "--clips", 2, "--num-frames", 2, "--num-inference-steps", 1, "--extras", 0,
-        "--json", tmp_path / "a.json",
+        "--memory", tmp_path / "a.jsonl", "--json", tmp_path / "a.json",
     )  # fmt: skip
-    figures = told(tmp_path / "a.json")["puppet"]
+    figures = told(tmp_path / "a.json")["evaluations"]["puppet"]
     assert {"pose", "depth"} <= set(figures) and figures["options"]["clips"] == 2
 
 

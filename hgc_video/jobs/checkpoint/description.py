@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError, StateError
 from ...files import kept_sha256_of, user_path
-from ...models.fingerprint import fingerprint
+from ...models.identity import fingerprint
 from ...models.parts import ModelParts
 from ...options import LOADING, GenerateOptions
 
