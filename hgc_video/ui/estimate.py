@@ -53,6 +53,7 @@ def scene_of(options: GenerateOptions) -> Scene:
         max_frames=facts.max_frames if facts.from_image else None,
         choice=FrameChoice(start, stop, options.every, options.loop),
     )  # fmt: skip
+    decided.check_prompt_frames(len(indices))
     height, width = plan_size(
         info.height, info.width, options.height, options.width, facts.multiple, facts.default_area
     )

@@ -15,7 +15,7 @@ import pytest
 
 from hgc_video.media.video import read_frames, write_video
 from tests.media import sounding
-from tests.ui.browser import chromium
+from tests.ui.browser import TEST_S, Driven, chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-c", "from hgc_video.cli import main; main()", "ui", "--port", "0"]
@@ -71,11 +71,17 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser():
-    """A headless Chromium."""
+def driven():
+    """A headless Chromium with its limits, one for all tests."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = chromium()
-    with sync_api.sync_playwright() as play:
-        made = play.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+    with Driven(sync_api, chromium()) as made:
         yield made
-        made.close()
+
+
+@pytest.fixture
+def browser(driven):
+    """The browser that playwright drives, for the time that one test may take."""
+    with driven.within(TEST_S, "the test"):
+        yield driven.browser
+    if driven.stopped:  # what the test saw of it is a lost connection
+        pytest.fail(driven.stopped, pytrace=False)

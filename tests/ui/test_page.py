@@ -25,7 +25,7 @@ SHOTS = os.environ.get("HGC_VIDEO_SCREENSHOTS")  # a folder, to look at what the
 @pytest.fixture
 def page(browser, server, request):
     """A tab of its own; every request that it makes must stay on this machine, and nothing may be thrown."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context = browser.new_context(viewport={"width": 1000, "height": 700}, accept_downloads=True)
     made, asked, thrown = context.new_page(), [], []
     made.on("request", lambda one: asked.append(one.url))
     made.on("pageerror", lambda error: thrown.append(str(error)))
