@@ -33,7 +33,10 @@ _LABELS = {
     "video": "Video to restyle", "ip_adapter": "Picture to look like", "crf": "Quality (CRF)",
     "force": "Go on with an unlikely control", "more_controls": "More controls",
     "prompt_at": "Other prompts from a frame on", "controlnet": "ControlNets", "lora": "LoRAs",
-    "scenes_of": "Film to find scene cuts in",
+    "scenes_of": "Film to find scene cuts in", "vae": "VAE", "fps": "Frames per second",
+    "source_fps": "Frames per second of a folder of images", "pix_fmt": "Pixel format",
+    "ip_adapter_scale": "Strength of that picture", "ip_adapter_model": "IP-Adapter", "dtype": "Data type",
+    "base_config": "Configurations of the base",
 }  # fmt: skip
 
 _HELP = {  # where the option's own words are for who writes Python

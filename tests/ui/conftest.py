@@ -43,11 +43,19 @@ class Server:
         """What the server is at."""
         return json.loads(self.get("api/state"))
 
+    def wait_for_model(self, most_s: float = 180) -> None:
+        """Waits until the model is loaded, which takes seconds, and much longer on a busy machine."""
+        until = time.monotonic() + most_s
+        while (state := self.state()["model"]["state"]) == "loading":
+            assert time.monotonic() < until, f"the model is not loaded after {most_s:.0f} s"
+            time.sleep(0.2)
+        assert state == "ready"
+
     def close(self) -> int:
         """Ends it as Ctrl-C does; gives back its exit code."""
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(30)
+            return self.process.wait(120)
         finally:
             self.process.kill()
 
