@@ -229,6 +229,14 @@ def test_media_table(script, tmp_path):
     assert len(got) > 10 and f"| {next(iter(got))} |" in out
 
 
+def test_bench_ui(script, tmp_path):
+    pytest.importorskip("uvicorn", reason="the page needs uvicorn, which is not installed")
+    script("bench_ui", "--pairs", 1, "--num-frames", 1, "--num-inference-steps", 1,
+           "--json", tmp_path / "a.json")  # fmt: skip
+    (pair,) = told(tmp_path / "a.json")["pairs"]
+    assert pair["page_cpu_s"] > 0 and pair["alone_s"] > 0 and pair["nbytes"] > 2**27
+
+
 def test_bench_media(script, tmp_path):
     script("bench_media", "--frames", 12, "--height", 128, "--width", 192, "--repeats", 1,
            "--json", tmp_path / "a.json")  # fmt: skip

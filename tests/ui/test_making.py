@@ -12,6 +12,7 @@ from hgc_video.options import GenerateOptions
 from hgc_video.ui.estimate import Estimates, scene_of
 from hgc_video.ui.line import CANCELLED, DONE, FAILED, Line, Task
 from hgc_video.ui.making import Maker
+from tests.ui.conftest import ROOT
 
 OPTIONS = {
     "prompt": "a dancer in a red shirt on a beach",
@@ -52,9 +53,12 @@ def test_previews_and_the_page_change_nothing_of_the_clip(made, control_clip, tm
     assert maker._generator.num_loads == 1
 
 
-def test_what_is_predicted_is_what_is_executed(made, control_clip, tmp_path):
+@pytest.mark.parametrize("several", [False, True])
+def test_what_is_predicted_is_what_is_executed(made, control_clip, tmp_path, several):
     maker, line = made
-    options = {**OPTIONS, "control_video": str(control_clip), "preset": "fast"}
+    clips = {"pose": str(control_clip), "depth": str(ROOT / "examples" / "dance_depth.mp4")}
+    control = {"control": clips} if several else {"control_video": str(control_clip)}
+    options = {**OPTIONS, **control, "preset": "fast"}
     told = maker._estimates.told(scene_of(GenerateOptions(**options)))
     task = done(line, Task("clip", "a", options, tmp_path / "a"))
     beside = ("text_encoder", "vae")  # which the plan does not count
