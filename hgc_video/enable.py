@@ -25,6 +25,7 @@ from .models.rebuilt import probe_rebuilt
 from .models.state import ModelState
 from .models.supported_pipelines import (
     Batch,
+    guidance_scale,
     known_calls,
     num_evaluations,
     probe_pipeline,
@@ -276,6 +277,7 @@ class CacheHandle:
         elif engine.schedule is not plan:
             engine.take(plan)
         engine.scheduler = self.pipe.scheduler
+        engine.guidance_scale = guidance_scale(self.pipe)
         engine.enable(*self._models)
         return engine
 

@@ -14,6 +14,7 @@ from .fastercache import FasterCache
 from .fewer_steps import FewerSteps
 from .fitted import Fitted
 from .full import Full, Off
+from .guard import Guard
 from .guidance_gate import GuidanceGate
 from .hgc import HGC
 from .hgc_online import HGCOnline
@@ -32,7 +33,7 @@ from .ucache import UCache
 POLICIES: dict[str, type[Policy]] = {
     policy.spelling: policy
     for policy in (
-        HGC, Searched, HGCOnline, DeepCache, BlockCaching, TGate, FasterDiffusion, Clockwork, PAB,
+        HGC, Searched, Guard, HGCOnline, DeepCache, BlockCaching, TGate, FasterDiffusion, Clockwork, PAB,
         EasyCache, UCache, SADA, FasterCache, Spectrum, CalibratedSpectrum, TaylorSeer, HiCache, ResilPhase,
         L2P, Fitted, GuidanceGate, Lossless, FewerSteps, Full, Off,
     )
