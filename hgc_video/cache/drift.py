@@ -15,7 +15,9 @@ from ..errors import CacheStateError
 from .current_step import CurrentStep
 from .noise_levels import NoiseLevels, stability
 
-_FORECAST_OF = 3  # computed predictions that are compared: a line goes through two, and the third is new
+_FORECAST_OF = (
+    3  # computed predictions that are compared: a line goes through two, and the third is new
+)
 
 
 class Observers:
@@ -84,9 +86,13 @@ class Observer:
     def begin(self) -> None:
         """Forgets the run before."""
         self.computed_last, self.step = False, 0
-        self._made: list[tuple[Tensor, int]] = []  # predictions and their branches, the newest first
+        self._made: list[
+            tuple[Tensor, int]
+        ] = []  # predictions and their branches, the newest first
         self._products: tuple[tuple[float, ...], ...] | None = None
-        self._times: list[Tensor | float] = []  # of this step and the one before it, the newest last
+        self._times: list[
+            Tensor | float
+        ] = []  # of this step and the one before it, the newest last
         self._input: Tensor | None = None
         self._past: list[
             tuple[Tensor, Tensor | float]

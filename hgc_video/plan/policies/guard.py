@@ -1,11 +1,11 @@
 """Error-controlled reuse: whole steps are forecast while the error that this makes stays within a tolerance,
 as an embedded Runge-Kutta pair chooses its step size.
 
-At a computed step the forecast that would have been used there is compared with the fresh prediction. The error
-tells how far the next forecasts may go, and how much of the slope they may take: under the noise of an ancestral
-sampler none, and where steps do not resemble one another every step is computed. The tolerance bounds the
-estimated error of the final latents, as a share of their standard deviation: what every step's error makes of
-them follows from the scheduler's noise levels, or from a calibration.
+At a computed step the forecast that would have been used there is compared with the fresh prediction. The
+error tells how far the next forecasts may go, and how much of the slope they may take: under the noise of an
+ancestral sampler none, and where steps do not resemble one another every step is computed. The tolerance bounds
+the estimated error of the final latents, as a share of their standard deviation: what every step's error makes
+of them follows from the scheduler's noise levels, or from a calibration.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .base import Policy
 from .lossless import add_lossless_to_choices
 
 _SAFETY = 0.9  # share of the allowance that a forecast error may take, as step size control has it
-_FADING = 0.5  # of what earlier computed steps tell of the slope, at every further one
+_FADING = 0.2  # of what earlier computed steps tell of the slope, at every further one
 
 
 class Guard(Policy):
@@ -50,13 +50,13 @@ class Guard(Policy):
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> AdaptivePlan:
         """The plan of a run."""
-        choices = tuple(self._choices(graph, i, num_inference_steps) for i in range(num_inference_steps))
+        choices = tuple(
+            self._choices(graph, i, num_inference_steps) for i in range(num_inference_steps)
+        )
         weights = self._weights(num_inference_steps)
 
         def start() -> _Decider:
-            return _Decider(
-                self.tolerance, self.longest, self.growth, num_inference_steps, weights
-            )
+            return _Decider(self.tolerance, self.longest, self.growth, num_inference_steps, weights)
 
         return AdaptivePlan(
             self.spelling,

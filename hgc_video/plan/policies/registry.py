@@ -21,6 +21,7 @@ from .hgc_online import HGCOnline
 from .hicache import HiCache
 from .l2p import L2P
 from .lossless import Lossless
+from .net import Net
 from .pab import PAB
 from .resilphase import ResilPhase
 from .sada import SADA
@@ -35,7 +36,7 @@ POLICIES: dict[str, type[Policy]] = {
     for policy in (
         HGC, Searched, Guard, HGCOnline, DeepCache, BlockCaching, TGate, FasterDiffusion, Clockwork, PAB,
         EasyCache, UCache, SADA, FasterCache, Spectrum, CalibratedSpectrum, TaylorSeer, HiCache, ResilPhase,
-        L2P, Fitted, GuidanceGate, Lossless, FewerSteps, Full, Off,
+        L2P, Fitted, GuidanceGate, Net, Lossless, FewerSteps, Full, Off,
     )
 }  # fmt: skip
 
