@@ -215,4 +215,4 @@ def mean_products(values: list[Tensor]) -> tuple[tuple[float, ...], ...]:
         return ()
     flat = torch.stack([value.flatten().float() for value in alike])
     rows = torch.cat([flat[:1], flat[:-1] - flat[1:]])
-    return tuple(map(tuple, (rows @ rows.T / flat.shape[1]).tolist()))
+    return tuple(map(tuple, (rows[:, None] * rows).mean(-1).tolist()))
