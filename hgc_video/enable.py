@@ -22,9 +22,11 @@ from .errors import CacheStateError, InputError, PresetError
 from .models.graph_builder import build_graph
 from .models.layout import Layout, read_layout
 from .models.rebuilt import probe_rebuilt
+from .models.schedulers import adds_noise
 from .models.state import ModelState
 from .models.supported_pipelines import (
     Batch,
+    guidance_scale,
     known_calls,
     num_evaluations,
     probe_pipeline,
@@ -140,7 +142,7 @@ class CacheHandle:
             tuple[SchedulerListener, _Run | None]
         ] = []  # loops in whose callbacks it runs
         self._graphs: dict[ClipShape, BlockGraph] = {}
-        self._plans: dict[tuple[ClipShape, int], Plan] = {}
+        self._plans: dict[tuple[ClipShape, int, bool], Plan] = {}
         self._run: _Run | None = None
         self._models: tuple[Any, Any] = (None, None)
         self._seen: tuple[Layout, Any] | None = None
@@ -259,9 +261,11 @@ class CacheHandle:
         return _Run(self._models, batch, graph, engine, step_index, left, earlier)
 
     def _planned(self, shape: ClipShape, length: int) -> Plan:
-        key = (shape, length)
+        noisy = adds_noise(self.pipe.scheduler)
+        key = (shape, length, noisy)
         if key not in self._plans:
-            self._plans[key] = self.preset.schedule(self._graph(shape), length)
+            preset = self.preset.with_net(adds_noise=noisy, num_inference_steps=length)
+            self._plans[key] = preset.schedule(self._graph(shape), length)
         return self._plans[key]
 
     def _engine(self, before: _Run | None, graph: BlockGraph, plan: Plan) -> Engine | None:
@@ -276,6 +280,7 @@ class CacheHandle:
         elif engine.schedule is not plan:
             engine.take(plan)
         engine.scheduler = self.pipe.scheduler
+        engine.guidance_scale = guidance_scale(self.pipe)
         engine.enable(*self._models)
         return engine
 

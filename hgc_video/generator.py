@@ -22,7 +22,7 @@ from .media.video import VideoLike
 from .models.device import choose_device, choose_dtype
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .models.parts import ModelParts, model_of
-from .models.schedulers import scheduler_of
+from .models.schedulers import adds_noise, scheduler_of
 from .options import LOADING, GenerateOptions, check_prompt_length
 from .plan.memory.budget import parse_nbytes
 from .plan.presets import Preset, resolve
@@ -213,8 +213,12 @@ class Generator:
             for one in every:
                 if one.prompt_syntax == "plain":
                     _check_lengths(one, pipe)
+        preset = shared.preset.with_net(
+            options.net, adds_noise=adds_noise(pipe.scheduler),
+            num_inference_steps=options.num_inference_steps or 0,
+        )  # fmt: skip
         return RunSetup(
-            options, shared.preset, shared.clips, pipe, clock, shared.facts, shared.budget,
+            options, preset, shared.clips, pipe, clock, shared.facts, shared.budget,
             shared.context, shared.first, shared.source, shared.picture, part,
         )  # fmt: skip
 

@@ -40,6 +40,7 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
     image: ImageLike | None = None,
     model: str = "puppet",
     preset: str = "balanced",
+    net: bool | None = None,
     base: str | os.PathLike[str] | None = None,
     base_config: str | os.PathLike[str] | None = None,
     motion_adapter: str | os.PathLike[str] | None = None,
@@ -109,7 +110,8 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
             array (H W 3) uint8 or a PIL image. It is placed in the frame as the control is.
         model: "puppet" (embedded), a preset that `hgc-video models` lists (downloaded at first use), a
             folder in diffusers format, or a repository of the hub that is laid out as one.
-        preset: off, lossless, quality, balanced, fast, turbo, or a policy such as "deepcache:interval=3".
+        preset: off, lossless, quality, balanced, fast, turbo; "quality=45dB", which finds out at run time
+            what to compute for that PSNR to the uncached clip; or a policy such as "deepcache:interval=3".
         base: the user's own checkpoint, a .safetensors file of Stable Diffusion 1.5 or XL, a folder in
             diffusers format, or a repository of the hub. Motion adapter and ControlNets come from `model`,
             or where that is not named from the usual ones of the base, unless they are named too.
@@ -126,6 +128,8 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
             `{"pose": "openpose.safetensors"}`.
         base_config: of a base in one file that is neither Stable Diffusion 1.5 nor XL, the folder of the
             configurations of what it was tuned from.
+        net: while computed steps show that forecasts fail, what the preset reuses is computed. None puts
+            the net under presets where the sampler adds noise at its steps, or with 8 steps and fewer.
         scheduler: "ddim", "dpm++", "euler", "euler-a", "unipc" or "lcm", on the settings of the model's own.
         clip_skip: layers of the text encoder left out at its end; 1 is what web interfaces call 2.
         prompt_syntax: "compel" reads weights such as "(red)1.3" and prompts beyond 75 tokens, which cost

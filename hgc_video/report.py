@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from .errors import InputError
 from .files import write_text
 from .plan.explain import StepSummary
+from .plan.policies.net import NET
 from .plan.schedule import Schedule
 
 
@@ -193,6 +194,7 @@ class Report(MacTotals):
             f"seconds   {total:.1f} ({stages}{resumed})",
             f"memory    {_mebi(self.peak_nbytes)} at most, the cache {_mebi(self.cache_nbytes)}"
             f"{self._tiers()}",
+            *decided(self.steps),
             *self._devices(),
             *(f"fidelity  {kind}: {_measures(told)}" for kind, told in self.fidelity.items()),
         ]
@@ -221,6 +223,23 @@ class Report(MacTotals):
             f"off it, {_mebi(self.copied_to_host_nbytes)} copied there and "
             f"{_mebi(self.copied_to_device_nbytes)} back"
         )
+
+
+def decided(steps: Sequence[StepSummary]) -> list[str]:
+    """What was measured and decided at run time, in a line or two; none where nothing was."""
+    lines = []
+    errors = [row.forecast_error for row in steps if row.forecast_error is not None]
+    if errors:
+        lines.append(
+            f"measured  {len(errors)} forecasts at computed steps, relative errors {min(errors):.2g} to "
+            f"{max(errors):.2g}"
+        )
+    caught = [str(row.step) for row in steps if row.label.endswith(NET)]
+    if caught:
+        lines.append(
+            f"net       {len(caught)} steps were computed, not reused: {', '.join(caught)}"
+        )
+    return lines
 
 
 def _scales(told: float | dict[str, float]) -> str:
@@ -273,6 +292,7 @@ class CacheReport(MacTotals):
                 f"MACs      {self.macs / 1e12:.3g} of {self.macs_baseline / 1e12:.3g} T: "
                 f"{100 * self.macs_saved:.1f} % saved",
                 f"cache     {self.cache_nbytes / 2**20:.0f} MiB at most",
+                *decided(self.steps),
                 "steps",
                 *(f"  {line}" for line in self.steps),
             ]

@@ -8,29 +8,42 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import CacheStateError
 from .current_step import CurrentStep
 from .noise_levels import NoiseLevels, stability
 
+_FORECAST_OF = (
+    3  # computed predictions that are compared: a line goes through two, and the third is new
+)
+
 
 class Observers:
     """The observers of a run, one for each window of frames; without a `layer`, whose output they compare,
-    the plan decides nothing at run time and they see nothing. `noise` is what `stability` is measured by."""
+    the plan decides nothing at run time and they see nothing.
+
+    noise: what `stability` is measured by. levels: the scheduler's noise levels where they are known, and
+    guidance_scale the run's, None where a prediction has the prompt's branch alone or the scale is not known.
+    """
 
     def __init__(self, layer: str | None, noise: NoiseLevels | None = None) -> None:
         self.layer, self.noise = layer, noise
+        self.levels: NoiseLevels | None = None
+        self.guidance_scale: float | None = None
         self._of: dict[int, Observer] = {}
 
     def at(self, window: int) -> Observer:
         """The observer of a window."""
-        return self._of.setdefault(window, Observer(self.noise))
+        if window not in self._of:
+            self._of[window] = Observer(self.noise, self.levels, self.guidance_scale)
+        return self._of[window]
 
     def see_input(self, step: CurrentStep, sample: Tensor, t: Tensor | float) -> None:
         """The latents as the step's first model gets them, and its timestep."""
         if self.layer is not None:
-            self.at(step.window).see_input(sample, t)
+            self.at(step.window).see_input(sample, t, step.index)
 
     def see_layer(self, step: CurrentStep, name: str, features: Tensor) -> None:
         """A layer's output at the step."""
@@ -40,7 +53,7 @@ class Observers:
     def see_output(self, step: CurrentStep, prediction: Tensor | None) -> None:
         """The step's prediction; None where it was not computed."""
         if self.layer is not None:
-            self.at(step.window).see_output(prediction)
+            self.at(step.window).see_output(prediction, step.branches)
 
     def only_windows(self, windows: Collection[int]) -> None:
         """Forgets what was seen of other windows."""
@@ -63,13 +76,23 @@ class Observers:
 class Observer:
     """Keeps the last inputs and predictions of a run; satisfies plan.adaptive.Signals."""
 
-    def __init__(self, noise: NoiseLevels | None = None) -> None:
-        self._noise = noise
+    def __init__(
+        self, noise: NoiseLevels | None = None, levels: NoiseLevels | None = None,
+        guidance_scale: float | None = None,
+    ) -> None:  # fmt: skip
+        self._noise, self._levels, self._guidance_scale = noise, levels, guidance_scale
         self.begin()
 
     def begin(self) -> None:
         """Forgets the run before."""
-        self.computed_last = False
+        self.computed_last, self.step = False, 0
+        self._made: list[
+            tuple[Tensor, int]
+        ] = []  # predictions and their branches, the newest first
+        self._products: tuple[tuple[float, ...], ...] | None = None
+        self._times: list[
+            Tensor | float
+        ] = []  # of this step and the one before it, the newest last
         self._input: Tensor | None = None
         self._past: list[
             tuple[Tensor, Tensor | float]
@@ -88,6 +111,7 @@ class Observer:
             "at_refresh": self._at_refresh, "input_change": self._input_change,
             "output_change": self._output_change, "drift": self._drift,
             "computed_from": self._computed_from, "past": [[x, t] for x, t in self._past],
+            "step": self.step, "made": [[x, n] for x, n in self._made], "times": self._times,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -98,20 +122,25 @@ class Observer:
         self._input_change, self._output_change = state["input_change"], state["output_change"]
         self._computed_from = state["computed_from"]
         self._past = [(x, t) for x, t in state["past"]]
+        self.step, self._times = state["step"], list(state["times"])
+        self._made, self._products = [(x, n) for x, n in state["made"]], None
 
-    def see_input(self, sample: Tensor, t: Tensor | float = 0.0) -> None:
+    def see_input(self, sample: Tensor, t: Tensor | float = 0.0, step: int = 0) -> None:
         """A step's latents as its first model sees them, at its timestep."""
+        self.step, self._times = step, [*self._times[-1:], t]
         if self._noise is not None:
             self._past = [*self._past[-3:], (sample, t)]
         if self._input is not None and self._input.shape == sample.shape:
             self._input_change = (sample - self._input).abs().mean()
         self._input = sample
 
-    def see_output(self, prediction: Tensor | None) -> None:
-        """The step's prediction; None where it was not computed."""
+    def see_output(self, prediction: Tensor | None, branches: int = 1) -> None:
+        """The step's prediction (branches·b ...); None where it was not computed."""
         self.computed_last = prediction is not None
         if prediction is None:
             return
+        self._made = [(prediction, branches), *self._made[: _FORECAST_OF - 1]]
+        self._products = None
         self._computed_from = self._input
         if self._output is not None and self._output.shape == prediction.shape:
             self._output_change = (prediction - self._output).abs().mean()
@@ -152,6 +181,38 @@ class Observer:
             return 0.0
         return float(stability(self._past, self._noise))
 
+    def products(self) -> tuple[tuple[float, ...], ...]:
+        """See plan.adaptive.Signals; one wait for the device after a step that was computed."""
+        if self._products is None:
+            self._products = mean_products(self._guided())
+        return self._products
+
+    def sensitivity(self) -> float | None:
+        """See plan.adaptive.Signals."""
+        if self._levels is None or len(self._times) < 2:
+            return None
+        return float(self._levels.sensitivity(*self._times))
+
+    def _guided(self) -> list[Tensor]:
+        """The last computed predictions, the newest first, as guidance mixes them; the prompt's branch alone
+        where one of them has no other."""
+        branches = [prediction.chunk(count) for prediction, count in self._made]
+        if self._guidance_scale is None or any(len(parts) != 2 for parts in branches):
+            return [parts[min(1, len(parts) - 1)] for parts in branches]
+        return [uncond + self._guidance_scale * (cond - uncond) for uncond, cond in branches]
+
     def drift(self) -> float:
         """See plan.adaptive.Signals."""
         return float(self._drift)
+
+
+def mean_products(values: list[Tensor]) -> tuple[tuple[float, ...], ...]:
+    """The mean product of every two of the newest value and the changes between successive ones, the newest
+    first; values of another shape than the newest, and those before them, are left out."""
+    alike = [value for value in values if value.shape == values[0].shape] if values else []
+    alike = alike if len(alike) == len(values) else values[:1]
+    if not alike:
+        return ()
+    flat = torch.stack([value.flatten().float() for value in alike])
+    rows = torch.cat([flat[:1], flat[:-1] - flat[1:]])
+    return tuple(map(tuple, (rows[:, None] * rows).mean(-1).tolist()))

@@ -28,7 +28,7 @@ from .inputs import Inputs
 from .installer import Wiring
 from .model_calls import RESIDUALS, sum_residuals, transforms_skips
 from .model_wrappers import ControlNetWrapper, UNetWrapper
-from .noise_levels import NoiseLevels
+from .noise_levels import NoiseLevels, known_levels
 from .prediction import PredictionCache
 from .prepared import PreparedSchedule
 from .store import Lasting, Store, Value
@@ -43,13 +43,17 @@ def attach(
     controlnet: Any = None,
     spill: bool = False,
     scheduler: Any = None,
+    guidance_scale: float | None = None,
 ) -> Iterator[Engine]:
     """Wraps the models while the `with` block lasts; undo is exact, also after an exception.
 
-    `scheduler` tells the noise levels, which few plans need. With `spill` the values of windows that are
-    not at work wait in the offload tier.
+    `scheduler` tells the noise levels, which few plans need, and `guidance_scale` how predictions are mixed,
+    which plans that compare predictions need. With `spill` the values of windows that are not at work wait
+    in the offload tier.
     """
-    engine = Engine(schedule, graph, spill=spill, scheduler=scheduler)
+    engine = Engine(
+        schedule, graph, spill=spill, scheduler=scheduler, guidance_scale=guidance_scale
+    )
     engine.enable(unet, controlnet)
     try:
         yield engine
@@ -72,11 +76,11 @@ class Engine:
 
     def __init__(
         self, schedule: Plan, graph: BlockGraph, *, spill: bool = False,
-        there: int = RESIDENT_WINDOWS, scheduler: Any = None,
+        there: int = RESIDENT_WINDOWS, scheduler: Any = None, guidance_scale: float | None = None,
     ) -> None:  # fmt: skip
         self.graph = graph
         self.on_change: Callable[[int], Engine | None] | None = None
-        self.scheduler = scheduler  # whose noise levels a plan may need
+        self.scheduler, self.guidance_scale = scheduler, guidance_scale  # which few plans need
         self.store, self.prediction = Store(), PredictionCache()
         self.peak_nbytes = 0
         self._inputs = Inputs()
@@ -190,6 +194,8 @@ class Engine:
         self._prepared.begin()
         if self._prepared.reads_clean and self.scheduler is not None:
             self.prediction.noise = self._observers.noise = NoiseLevels(self.scheduler)
+        self._observers.levels = known_levels(self.scheduler)
+        self._observers.guidance_scale = self.guidance_scale
         self.peak_nbytes = 0
         self._run += 1
 

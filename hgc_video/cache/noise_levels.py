@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import CacheStateError
 
 _KNOWN = ("epsilon", "v_prediction", "sample")
+_LEAST_SHARE = 0.05  # at the ends of the noise levels an error would count without bound
 
 
 class NoiseLevels:
@@ -50,6 +51,18 @@ class NoiseLevels:
         before = torch.where(at > 0, table[(at - 1).clamp(min=0)], torch.ones_like(table[at]))
         return 1 - table[at] / before
 
+    def sensitivity(self, before: Tensor | float, now: Tensor | float) -> Tensor:
+        """What a relative error of 1 in the prediction at timestep `now` makes of the final latents, as a
+        share of their standard deviation, if the step is as long as the one from `before`.
+
+        Latents of unit variance turn by dx/dphi = v along phi = atan(sigma / alpha), whatever is predicted;
+        of a prediction's error v gets 1 / alpha times that of the noise, 1 / sigma times that of x0.
+        """
+        (alpha, sigma), (alpha_before, sigma_before) = self.at(now), self.at(before)
+        turn = (torch.atan2(sigma_before, alpha_before) - torch.atan2(sigma, alpha)).abs()
+        share = {"epsilon": alpha, "sample": sigma}.get(str(self._kind), torch.ones_like(alpha))
+        return turn / share.clamp_min(_LEAST_SHARE)
+
     def clean(self, latents: Tensor, prediction: Tensor, t: Tensor | float) -> Tensor:
         """x0 of a prediction that was made of these latents, all of one shape."""
         alpha, sigma = (level.to(latents) for level in self.at(t))
@@ -63,6 +76,14 @@ class NoiseLevels:
         if self._kind == "epsilon":
             return (latents - alpha * clean) / sigma
         return (alpha * latents - clean) / sigma if self._kind == "v_prediction" else clean
+
+
+def known_levels(scheduler: Any) -> NoiseLevels | None:
+    """The noise levels of a scheduler; None where it has none by timestep."""
+    try:
+        return NoiseLevels(scheduler)
+    except CacheStateError:
+        return None
 
 
 def stability(past: Sequence[tuple[Tensor, Tensor | float]], noise: NoiseLevels) -> Tensor:

@@ -97,8 +97,7 @@ class PreparedSchedule:
             if window not in self._deciders:
                 self._deciders[window] = self.plan.start()
             decision = self._deciders[window](len(choices), signals)
-        step = choices[decision.choice].because(decision.reason)
-        return self._work(index, step, decision.choice == 0)
+        return self._work(index, decision.of(choices), decision.choice == 0)
 
     def _work(self, index: int, step: StepPlan, fullest: bool) -> PreparedStep:
         alive = live(self.graph, step, lossless=self._bound.lossless)

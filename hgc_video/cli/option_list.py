@@ -16,9 +16,10 @@ def option(
     name: str, kind: Any, default: Any, help_text: str, panel: str | None = None
 ) -> inspect.Parameter:
     """One keyword parameter that typer shows as `--name`; a flag where `kind` is bool, and with `--no-name`
-    where it is set by default. Help shows it under `panel`."""
+    where it is set by default, or neither. Help shows it under `panel`."""
     plain = name.replace("_", "-")
-    flag = (f"--{plain}/--no-{plain}",) if default is True else (f"--{plain}",)
+    two = default is True or kind == bool | None
+    flag = (f"--{plain}/--no-{plain}",) if two else (f"--{plain}",)
     shown = help_text[:1].upper() + help_text[1:] + ("" if help_text.endswith(".") else ".")
     return inspect.Parameter(
         name,
@@ -58,8 +59,8 @@ def _plain_kind(name: str, field: FieldInfo) -> Any:
             return optional
         if field.annotation is kind:
             return kind
-    if field.annotation is bool:
-        return bool
+    if field.annotation in (bool, bool | None):
+        return field.annotation
     args = getattr(field.annotation, "__args__", ())
     for kind, optional in kinds.items():  # Annotated[int, ...] | None
         if any(getattr(arg, "__origin__", None) is kind for arg in args):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..measure.peak_memory import PeakMemory
+from ..models.schedulers import adds_noise
 from ..plan.cost import full_cost
 from .fidelity import fidelity
 from .methods import Method, make_method
@@ -140,7 +141,10 @@ def _make(task: CompareConfig, method: Method, clip: int, seed: int) -> _Made:
     trial.pipe.scheduler = method.scheduler(own, task.num_inference_steps)
     try:
         evaluations = _evaluations(trial.pipe.scheduler, steps)
-        plan = method.preset.schedule(trial.graph, evaluations)
+        preset = method.preset.with_net(
+            adds_noise=adds_noise(trial.pipe.scheduler), num_inference_steps=steps
+        )
+        plan = preset.schedule(trial.graph, evaluations)
         with PeakMemory(str(trial.pipe.unet.device)) as memory:
             begun = time.perf_counter()
             latents: Tensor = trial.latents(plan)

@@ -21,7 +21,7 @@ from ..plan.cost import cost, full_cost
 from ..plan.graph import BlockGraph
 from ..plan.policies.registry import split_fields
 from ..plan.policies.searched import load_coded_schedule
-from ..plan.presets import Preset, resolve
+from ..plan.presets import Preset, asks_quality, resolve
 from ..plan.step_codes import FULL
 from .gradient_estimation import GradientEstimation
 
@@ -92,7 +92,7 @@ def split_methods(text: str) -> list[str]:
     found: list[str] = []
     for part in text.replace(";", ",").split(","):
         word = part.strip()
-        field = "=" in word and ":" not in word and found
+        field = "=" in word and ":" not in word and not asks_quality(word) and found
         if field:
             found[-1] += f",{word}"
         elif word:

@@ -151,7 +151,10 @@ class Trial:
         """An engine for a schedule on the pipeline's models, while the `with` block lasts."""
         unet, controlnet = self.pipe.unet, self.pipe.controlnet
         models = {"graph": self.graph, "unet": unet, "controlnet": controlnet}
-        with attach(schedule, **models, scheduler=self.pipe.scheduler) as engine:
+        attached = attach(
+            schedule, **models, scheduler=self.pipe.scheduler, guidance_scale=self.guidance_scale
+        )
+        with attached as engine:
             yield engine
 
     def latents(self, schedule: Plan | None = None) -> Tensor:

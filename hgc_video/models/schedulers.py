@@ -21,3 +21,14 @@ def scheduler_of(name: str | None, own: Any) -> Any:
 
     kind = type(own) if name is None else getattr(diffusers, _CLASSES[name])
     return kind.from_config(own.config)
+
+
+# Parts of the names of schedulers of diffusers that add fresh noise at their steps.
+_NOISY = ("Ancestral", "LCM", "TCD", "DDPM", "SDE", "SASolver", "CMStochastic", "CosineDPM")
+
+
+def adds_noise(scheduler: Any) -> bool:
+    """Whether a scheduler adds fresh noise at its steps, so that they do not resemble one another."""
+    algorithm = str(getattr(scheduler, "config", {}).get("algorithm_type", ""))
+    name = type(scheduler).__name__
+    return algorithm.startswith("sde") or any(part in name for part in _NOISY)

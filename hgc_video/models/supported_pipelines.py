@@ -81,6 +81,14 @@ def guidance_branches(pipe: Any) -> int:
     return 1 + guided + perturbed
 
 
+def guidance_scale(pipe: Any) -> float | None:
+    """The guidance scale of the call that runs, the largest of several frames; None where there is none."""
+    scale = getattr(pipe, "guidance_scale", None)
+    if scale is None or not getattr(pipe, "do_classifier_free_guidance", False):
+        return None
+    return float(scale.max() if hasattr(scale, "max") else scale)
+
+
 def read_batch(pipe: Any, sample: Any, frames_axis: int, num_tokens: int) -> Batch:
     """What the scaled latents (branches·b …) of a step say; AdapterError where they do not fit."""
     branches = guidance_branches(pipe)

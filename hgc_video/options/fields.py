@@ -40,8 +40,12 @@ class GenerateFields(Options):
         "puppet", description="puppet, a model of hgc-video models, a folder, or a hub repository"
     )
     preset: str = Field(
-        "balanced", description="off, lossless, quality, balanced, fast, turbo, or a policy such as "
-        "deepcache:interval=3",
+        "balanced", description="off, lossless, quality, balanced, fast, turbo; quality=45dB, which computes "
+        "what that takes; or a policy such as deepcache:interval=3",
+    )  # fmt: skip
+    net: bool | None = Field(
+        None, description="compute what the preset reuses while measured forecast errors are beyond a bound; "
+        "default: for presets where the sampler adds noise, or with 8 steps and fewer",
     )  # fmt: skip
     base: Place = Field(
         None, description="checkpoint in place of the model's own: a .safetensors file of Stable Diffusion "

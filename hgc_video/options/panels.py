@@ -15,7 +15,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         "context_length", "context_overlap",
     ),
     "Steps and cost": (
-        "preset", "num_inference_steps", "guidance_scale", "scheduler", "memory", "auto_calibrate",
+        "preset", "net", "num_inference_steps", "guidance_scale", "scheduler", "memory", "auto_calibrate",
         "calibration_dir",
     ),
     "Model": (

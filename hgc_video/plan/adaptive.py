@@ -5,7 +5,7 @@ The engine measures on features that are computed anyway and asks; what was done
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
@@ -17,8 +17,21 @@ class Signals(Protocol):
     """What is measured; each is read only when asked for. Means of absolute values."""
 
     @property
+    def step(self) -> int:
+        """The step that is decided on; of a run that was planned anew, counted from there."""
+
+    @property
     def computed_last(self) -> bool:
         """Whether the step before this one computed the prediction."""
+
+    def products(self) -> tuple[tuple[float, ...], ...]:
+        """The mean product of every two of F1, F1 - F2 and F2 - F3, where F1, F2 and F3 are the guided
+        predictions that were computed last, the newest first; fewer rows where there are fewer. All that
+        a linear forecast of F1 from the others is wrong by follows from these numbers."""
+
+    def sensitivity(self) -> float | None:
+        """What a relative error of 1 in this step's prediction makes of the final latents, as a share of
+        their standard deviation, by the noise levels that it leads between; None where they are not known."""
 
     def input_change(self) -> float:
         """Of this step's latents minus those of the step before; 0 at step 0."""
@@ -42,10 +55,29 @@ class Signals(Protocol):
 
 
 class Decision(NamedTuple):
-    """Which of a step's choices is taken, and why."""
+    """Which of a step's choices is taken, and why.
+
+    coefficients: in place of the choice's own, no more of them; None takes those.
+    forecast_error: what the step before, which was computed, was measured to differ by from its forecast,
+        relative to its size; None where nothing was measured.
+    """
 
     choice: int
     reason: str
+    coefficients: tuple[float, ...] | None = None
+    forecast_error: float | None = None
+
+    def of(self, choices: Sequence[StepPlan]) -> StepPlan:
+        """The step that is carried out; PlanError where it reads more values than were planned."""
+        step = choices[self.choice]
+        if self.coefficients is not None:
+            if len(self.coefficients) > step.depth:
+                raise PlanError(
+                    f"{len(self.coefficients)} coefficients were chosen for a step that was planned to read "
+                    f"{step.depth} values; plan it with as many"
+                )
+            step = replace(step, coefficients=self.coefficients)
+        return replace(step, forecast_error=self.forecast_error).because(self.reason)
 
 
 Decide = Callable[[int, Signals], Decision]
@@ -70,12 +102,18 @@ def restored_decider(fresh: Decide, state: Mapping[str, Any]) -> Decide:
 class AdaptivePlan(Plan):
     """Per step the step plans to choose from, the fullest first, and `start()`, which gives a fresh
     decider for a run: called at every step with the number of choices and the signals, it gives the
-    place of the one to take, and the reason."""
+    place of the one to take, and the reason.
+
+    cheapest: per step the choice of the run that costs least; empty where any choice may follow any other.
+    fixed: the schedule that is carried out unless something is measured that speaks against it.
+    """
 
     name: str
     alternatives: tuple[tuple[StepPlan, ...], ...]
     start: Callable[[], Decide]
     lossless: bool = True
+    cheapest: tuple[int, ...] = ()
+    fixed: Schedule | None = None
 
     is_adaptive: ClassVar[bool] = True
 
@@ -89,7 +127,22 @@ class AdaptivePlan(Plan):
 
     def executed(self, steps: Collection[StepPlan]) -> Schedule:
         """The schedule of a run in which these steps were chosen."""
+        if self.fixed is not None:
+            return replace(self.fixed, name=self.name, steps=tuple(steps))
         return Schedule(self.name, tuple(steps), self.lossless)
+
+    def lower_bound(self) -> Schedule:
+        """The schedule of the run that costs least."""
+        if not self.cheapest:
+            return self.executed([choices[-1] for choices in self.alternatives])
+        return self.executed(
+            [some[at] for some, at in zip(self.alternatives, self.cheapest, strict=True)]
+        )
+
+    def num_computed(self) -> tuple[int, int]:
+        """The fewest and the most steps that are computed in full, or as far as they ever are."""
+        cheapest = self.cheapest or [len(choices) - 1 for choices in self.alternatives]
+        return sum(not at for at in cheapest), len(self)
 
     def with_inactive(self, steps: Mapping[int, Collection[str]]) -> AdaptivePlan:
         """The plan with ControlNets that add nothing, by step."""
@@ -97,4 +150,5 @@ class AdaptivePlan(Plan):
             tuple(choice.with_inactive(steps.get(i, ())) for choice in some)
             for i, some in enumerate(self.alternatives)
         )
-        return replace(self, alternatives=alternatives)
+        fixed = None if self.fixed is None else self.fixed.with_inactive(steps)
+        return replace(self, alternatives=alternatives, fixed=fixed)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import reduce
 
 from ..errors import PlanError
+from .adaptive import AdaptivePlan
 from .schedule import Schedule, StepPlan
 
 
@@ -30,6 +31,31 @@ def compose(schedules: list[Schedule]) -> Schedule:
         lossless=any(s.lossless for s in schedules),
         anchors=anchors.pop() if anchors else None,
         adjust=next((s.adjust for s in schedules if s.adjust), ""),
+    )
+
+
+def compose_choices(plan: AdaptivePlan, schedules: list[Schedule]) -> AdaptivePlan:
+    """An adaptive plan whose every choice also does what the schedules do at its step; PlanError where they
+    contradict each other."""
+    for other in schedules:
+        if len(other) != len(plan):
+            raise PlanError(
+                f"{plan.name} has {len(plan)} steps and {other.name} {len(other)}; only plans of one length "
+                "can be composed"
+            )
+        if other.anchors is not None:
+            raise PlanError(
+                f"{other.name} chooses anchor frames and {plan.name} decides at run time; give one of them"
+            )
+    at_once = [[schedule.steps[i] for schedule in schedules] for i in range(len(plan))]
+    return replace(
+        plan,
+        name="+".join([plan.name, *(schedule.name for schedule in schedules)]),
+        alternatives=tuple(
+            tuple(reduce(_both, others, choice) for choice in choices)
+            for choices, others in zip(plan.alternatives, at_once, strict=True)
+        ),
+        lossless=plan.lossless or any(schedule.lossless for schedule in schedules),
     )
 
 

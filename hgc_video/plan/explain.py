@@ -20,7 +20,8 @@ from .schedule import Plan
 @dataclass(frozen=True)
 class StepSummary:
     """One step of a plan in numbers: MACs of UNet and ControlNet, of the plan and of the stock models;
-    bytes that the store holds when the step ends."""
+    bytes that the store holds when the step ends; where steps were decided on at run time, the relative error
+    that the forecast of the step before, which was computed, was measured to have."""
 
     step: int
     label: str
@@ -31,6 +32,7 @@ class StepSummary:
     macs_stock: int
     stored_nbytes: int
     reason: str
+    forecast_error: float | None = None
 
     def __str__(self) -> str:
         branches = "both branches" if self.branches == 2 else "one branch   "
@@ -105,6 +107,7 @@ def summaries(graph: BlockGraph, plan: Plan) -> tuple[StepSummary, ...]:
                 stock,
                 spent.nbytes[i],
                 step.reason,
+                step.forecast_error,
             )
         )
     return tuple(rows)

@@ -1,24 +1,29 @@
 """The presets off, lossless, quality, balanced, fast, turbo; and policies by name with fields.
 
 `resolve("balanced")`, `resolve("hgc:interval=3,depth=1")`, `resolve("deepcache:interval=3+gate:at=0.4")`,
-`resolve("fewer-steps:steps=13")`.
+`resolve("fewer-steps:steps=13")`, `resolve("quality=45dB")`, `resolve("balanced+net")`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import PresetError, nearest
 from ..files import shipped_schedule
-from .compose import compose
+from .adaptive import AdaptivePlan
+from .compose import compose, compose_choices
 from .graph import BlockGraph
 from .policies.base import Policy
 from .policies.fewer_steps import FewerSteps
 from .policies.full import Off
-from .policies.lossless import add_lossless
+from .policies.guard import Guard
+from .policies.lossless import add_lossless, add_lossless_to_choices
+from .policies.net import Net
 from .policies.registry import POLICIES, make_policy
 from .policies.searched import Searched
+from .quality_map import tolerance_of
 from .schedule import Plan, Schedule
 from .validate import check
 
@@ -26,6 +31,7 @@ SEARCHED = ("quality", "balanced", "fast", "turbo")  # whose schedules are data 
 # Each searched preset is the result of a search on the embedded model; on other models and for other
 # numbers of steps the same step codes are carried over by rule. Figures are in configs/results.
 PRESETS = ("off", "lossless", *SEARCHED)
+FEW_STEPS = 8  # of so few or fewer, the presets have a net: distilled models are made for them
 
 
 # A policy, or any function of a user's own that makes a plan for a graph and a number of steps.
@@ -52,6 +58,22 @@ class Preset:
         """Whether anything is reused at all; without, the stock models run, maybe for fewer steps."""
         return not all(isinstance(policy, Off | FewerSteps) for policy in self.policies)
 
+    def with_net(
+        self, net: bool | None = None, *, adds_noise: bool, num_inference_steps: int
+    ) -> Preset:
+        """The preset with a net under it (`policies.net`) where one is asked for.
+
+        None puts one under the presets that were searched: in runs of few steps, and where the sampler adds
+        fresh noise at its steps; there everything is computed until forecasts are seen to be good.
+        """
+        if net is False or not self.caches or any(isinstance(p, Net) for p in self.policies):
+            return self
+        searched = all(isinstance(policy, Searched) for policy in self.policies)
+        wanted = adds_noise or num_inference_steps <= FEW_STEPS
+        if net is None and not (searched and wanted):
+            return self
+        return Preset(f"{self.name}+net", (*self.policies, Net(closed=adds_noise)))
+
     def num_steps(self, asked: int) -> int:
         """The steps to run where `asked` are asked for: fewer-steps has its own number, and a searched
         schedule may run more, cheaper ones of a run that is not short already."""
@@ -69,19 +91,43 @@ class Preset:
 
         `inactive` names the ControlNets that add nothing, by step.
         """
-        plans = [policy(graph, num_inference_steps) for policy in self.policies]
-        for policy, plan in zip(self.policies, plans, strict=True):
+        nets = [policy for policy in self.policies if isinstance(policy, Net)]
+        others = [policy for policy in self.policies if not isinstance(policy, Net)]
+        if not others:  # a net under nothing
+            return check(nets[0](graph, num_inference_steps).with_inactive(inactive or {}), graph)
+        plans = [policy(graph, num_inference_steps) for policy in others]
+        for policy, plan in zip(others, plans, strict=True):
             _check_kind(policy, plan)
         caching = [plan for plan in plans if not plan.is_stock]
         if not caching:
             return plans[0]
-        if len(caching) == 1 and caching[0].is_adaptive:
-            return check(caching[0].with_inactive(inactive or {}), graph)
+        adaptive = [plan for plan in caching if isinstance(plan, AdaptivePlan)]
         fixed = [plan for plan in caching if isinstance(plan, Schedule)]
+        if adaptive and nets:
+            raise PresetError(
+                f"{self.name}: {adaptive[0].name} decides at run time already; leave the net out"
+            )
+        if adaptive:
+            return check(
+                self._adaptive(adaptive, fixed, graph).with_inactive(inactive or {}), graph
+            )
         if len(fixed) != len(caching):
-            raise PresetError(f"{self.name}: a policy that decides at run time stands alone")
+            raise PresetError(f"{self.name}: a plan of a kind of its own stands alone")
         made = compose(fixed).with_inactive(inactive or {})
-        return check(add_lossless(made, graph) if made.lossless else made, graph)
+        made = add_lossless(made, graph) if made.lossless else made
+        return check(nets[0].under(made, graph) if nets else made, graph)
+
+    def _adaptive(
+        self, adaptive: list[AdaptivePlan], fixed: list[Schedule], graph: BlockGraph
+    ) -> AdaptivePlan:
+        """A policy that decides at run time, with what fixed ones do at every step."""
+        if len(adaptive) > 1:
+            names = " and ".join(plan.name for plan in adaptive)
+            raise PresetError(f"{self.name}: {names} both decide at run time; give one of them")
+        plan = compose_choices(adaptive[0], fixed) if fixed else adaptive[0]
+        if fixed and plan.lossless:
+            return replace(plan, alternatives=add_lossless_to_choices(plan.alternatives, graph))
+        return plan
 
 
 def _check_kind(policy: MakesPlan, plan: object) -> None:
@@ -93,6 +139,23 @@ def _check_kind(policy: MakesPlan, plan: object) -> None:
         )
 
 
+_QUALITY = re.compile(r"quality=([0-9.]+) ?dB", re.IGNORECASE)
+
+
+def asks_quality(text: str) -> bool:
+    """Whether a word asks for a PSNR to the uncached clip, as "quality=45dB"."""
+    return text.replace(" ", "").startswith("quality=")
+
+
+def _of_quality(text: str) -> Guard:
+    asked = _QUALITY.fullmatch(text)
+    if asked is None:
+        raise PresetError(
+            f'"{text}" is no quality; write quality=45dB, the PSNR to the uncached clip'
+        )
+    return Guard(tolerance=tolerance_of(float(asked[1])))
+
+
 def resolve(text: str, model: str = "") -> Preset:
     """The preset or policies that `text` names, with the schedules of a model that is known by name;
     PresetError names the nearest one."""
@@ -101,6 +164,8 @@ def resolve(text: str, model: str = "") -> Preset:
 
 
 def _one(text: str, model: str) -> Policy:
+    if asks_quality(text):
+        return _of_quality(text)
     name, _, options = text.partition(":")
     if name == "hgc" and options in PRESETS:  # "hgc:balanced", an older spelling of "balanced"
         name, options = options, ""

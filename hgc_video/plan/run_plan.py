@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import MissingExtraError
+from .adaptive import AdaptivePlan
 from .checkpoints import CheckpointPlan
 from .cost import Cost, cost, full_cost
 from .devices import DevicePlan
@@ -85,6 +86,19 @@ class RunPlan:
         return windowed(self.baseline, self.windows, padded(self.moves, len(self.baseline.macs)))
 
     @property
+    def macs_least(self) -> int:
+        """MACs over all windows of the run that costs least; of a fixed plan, of the only one there is."""
+        if not isinstance(self.plan, AdaptivePlan):
+            return sum(self.macs_by_part.values())
+        least = cost(self.graph, self.plan.lower_bound())
+        return sum(windowed(least, self.windows, self.moves).values())
+
+    @property
+    def computed_steps(self) -> tuple[int, int] | None:
+        """The fewest and the most steps that may be computed; None where the plan is fixed."""
+        return self.plan.num_computed() if isinstance(self.plan, AdaptivePlan) else None
+
+    @property
     def macs_saved(self) -> float:
         """The share of the baseline that would not be executed, 0..1."""
         return 1 - sum(self.macs_by_part.values()) / sum(self.macs_baseline_by_part.values())
@@ -96,6 +110,8 @@ class RunPlan:
             "macs": sum(self.macs_by_part.values()),
             "macs_baseline": sum(self.macs_baseline_by_part.values()),
             "macs_saved": self.macs_saved,
+            "macs_least": self.macs_least,
+            "computed_steps": self.computed_steps,
             "macs_by_part": self.macs_by_part,
             "macs_baseline_by_part": self.macs_baseline_by_part,
             "cache_peak_nbytes": self.spent.peak_nbytes,
@@ -136,6 +152,16 @@ class RunPlan:
         rest = (f"       {line}" for line in self.memory_plan.explain())
         return [f"memory {self.memory_plan}", *rest]
 
+    def _range_lines(self) -> list[str]:
+        if self.computed_steps is None:
+            return []
+        least, most = self.computed_steps
+        saved = 1 - self.macs_least / sum(self.macs_baseline_by_part.values())
+        return [
+            f"range  {least} to {most} of {len(self.plan)} steps are computed, as measured in the run; the "
+            f"above is the most, the least is {tera(self.macs_least)} T: {100 * saved:.1f} % saved"
+        ]
+
     def __str__(self) -> str:
         spent, baseline = self.macs_by_part, self.macs_baseline_by_part
         parts = ", ".join(
@@ -145,6 +171,7 @@ class RunPlan:
             *map(str, self.steps),
             f"MACs   {tera(sum(spent.values()))} of {tera(sum(baseline.values()))} T: "
             f"{100 * self.macs_saved:.1f} % saved ({parts})",
+            *self._range_lines(),
             f"cache  {self.spent.peak_nbytes / 2**20:.1f} MiB at most for a window",
             *self._memory_lines(),
             *([] if self.checkpoints is None else [f"kept   {self.checkpoints}"]),

@@ -44,6 +44,8 @@ class StepPlan:
     inactive_controlnets: ControlNets ("controlnet", "controlnet.nets.1") that add nothing at this step.
     always_compute: layers that are computed although nobody reads them, where a method's release does so.
     label: a word for the chart.
+    forecast_error: of a step that was decided on at run time, the error that the forecast of the step before
+        it was measured to have, relative to that step's prediction; no part of what is executed.
     reason: why the step is as it is, one clause of each policy that had a say; no part of what is
         executed, so that two steps that do the same are equal.
     """
@@ -60,6 +62,7 @@ class StepPlan:
     inactive_controlnets: frozenset[str] = frozenset()
     always_compute: frozenset[str] = frozenset()
     label: str = "full"
+    forecast_error: float | None = field(default=None, compare=False)
     reason: str = field(default="", compare=False)
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -123,6 +126,10 @@ class Plan(ABC):
     def upper_bound(self) -> Schedule:
         """The schedule of the run that costs most: always the first choice."""
         return self.executed([choices[0] for choices in self.choices])
+
+    def lower_bound(self) -> Schedule:
+        """The schedule of the run that costs least."""
+        return self.upper_bound()
 
     @abstractmethod
     def executed(self, steps: Collection[StepPlan]) -> Schedule:

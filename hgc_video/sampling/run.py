@@ -132,7 +132,7 @@ class Run:
                 if not self.schedule.is_stock:
                     attached = attach(
                         self.schedule, **models, spill=self.memory_plan.chunks.spill,
-                        scheduler=self.pipe.scheduler,
+                        scheduler=self.pipe.scheduler, guidance_scale=self.guidance_scale,
                     )  # fmt: skip
                     self.engine = stack.enter_context(attached)
                 steered = ControlledUNet(

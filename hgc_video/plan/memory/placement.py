@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..adaptive import AdaptivePlan
 from ..cost import cost, kept_for_any
 from ..graph import BlockGraph, Layer
 from ..liveness import kept, live, reads
@@ -76,10 +77,12 @@ def carried_out(plan: Plan, place: str) -> Plan:
 
 
 def moves_of(plan: Plan, graph: BlockGraph, windows: Windows) -> tuple[bool, ...]:
-    """Per step whether the windows are the shifted ones; none of them where they never move."""
-    if len(windows.plain) == 1 or plan.is_adaptive:
+    """Per step whether the windows are the shifted ones; none of them where they never move. Under a net they
+    move as without it: what is computed besides leaves less to hold."""
+    fixed = plan.fixed if isinstance(plan, AdaptivePlan) else plan
+    if len(windows.plain) == 1 or fixed is None:
         return ()
-    return shifts(plan, graph)
+    return shifts(fixed, graph)
 
 
 def work_of(plan: Plan, graph: BlockGraph, windows: Windows, place: str) -> RunCost:

@@ -14,12 +14,14 @@ from .fastercache import FasterCache
 from .fewer_steps import FewerSteps
 from .fitted import Fitted
 from .full import Full, Off
+from .guard import Guard
 from .guidance_gate import GuidanceGate
 from .hgc import HGC
 from .hgc_online import HGCOnline
 from .hicache import HiCache
 from .l2p import L2P
 from .lossless import Lossless
+from .net import Net
 from .pab import PAB
 from .resilphase import ResilPhase
 from .sada import SADA
@@ -32,9 +34,9 @@ from .ucache import UCache
 POLICIES: dict[str, type[Policy]] = {
     policy.spelling: policy
     for policy in (
-        HGC, Searched, HGCOnline, DeepCache, BlockCaching, TGate, FasterDiffusion, Clockwork, PAB,
+        HGC, Searched, Guard, HGCOnline, DeepCache, BlockCaching, TGate, FasterDiffusion, Clockwork, PAB,
         EasyCache, UCache, SADA, FasterCache, Spectrum, CalibratedSpectrum, TaylorSeer, HiCache, ResilPhase,
-        L2P, Fitted, GuidanceGate, Lossless, FewerSteps, Full, Off,
+        L2P, Fitted, GuidanceGate, Net, Lossless, FewerSteps, Full, Off,
     )
 }  # fmt: skip
 

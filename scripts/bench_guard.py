@@ -1,0 +1,159 @@
+#!/usr/bin/env python
+"""Asked against achieved quality of `guard`, over samplers and numbers of steps, beside fixed presets.
+
+    python scripts/bench_guard.py
+
+First the map from PSNR to tolerance is fitted to runs of other clips and written to --map (--no-fit keeps the
+one there is); then every setting runs at the asked qualities. What was measured is kept in --memory, so that a
+stopped run goes on; another model, map or setting is measured anew. Writes --json, and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hgc_video.evaluate.measure import CompareConfig, measure
+from hgc_video.evaluate.results_file import ResultsFile
+from hgc_video.evaluate.trials import SampleSet, kept_trials, model_hash
+from hgc_video.files import write_text
+from hgc_video.plan.quality_map import QualityMap, fitted_map, shipped_map
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEDULERS = {
+    "ddim": "", "dpm++": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler",
+    "euler-a": "EulerAncestralDiscreteScheduler", "lcm": "LCMScheduler",
+}  # fmt: skip
+SETTINGS = "ddim-25,lcm-8,lcm-4,ddim-12,euler-a-25,dpm++-25,unipc-25,ddim-50"
+FIT_SETTINGS, FIT_TOLERANCES = "ddim-25,ddim-12", (0.01, 0.03, 0.09)
+FIT_FIRST = 3500  # the number of the first clip of the fit; --first is that of the others
+KNOTS = (20, 25, 30, 35, 40, 45, 50, 55, 60)  # dB
+FIXED = ("balanced", "fast")
+
+
+def main() -> None:
+    """Fits, measures and writes."""
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--model", default="puppet")
+    asked.add_argument("--settings", default=SETTINGS, help="SCHEDULER-STEPS, divided by commas")
+    asked.add_argument("--fit-settings", default=FIT_SETTINGS)
+    asked.add_argument("--asked", default="50,42,35", help="dB, divided by commas")
+    asked.add_argument("--clips", type=int, default=2)
+    asked.add_argument("--fit-clips", type=int, default=1)
+    asked.add_argument("--first", type=int, default=3000)
+    asked.add_argument("--num-frames", type=int, default=4)
+    asked.add_argument("--no-fit", action="store_true", help="keep the map that there is")
+    asked.add_argument("--map", type=Path, default=ROOT / "configs/schedules/guard.yaml")
+    asked.add_argument("--json", type=Path, default=ROOT / "configs/results/guard.json")
+    asked.add_argument("--memory", type=Path, default=Path("runs/guard.jsonl"))
+    given = asked.parse_args()
+    bench = Bench(given)
+    with kept_trials():
+        known = shipped_map() if given.no_fit else bench.fit()
+        print("\n".join(bench.table(known)))
+
+
+class Bench:
+    """Runs what is not in memory yet."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given, self.results = given, ResultsFile(given.memory)
+
+    def fit(self) -> QualityMap:
+        """The map, fitted to runs at a few tolerances, and written."""
+        runs = []
+        words = {f"guard:tolerance={t}": t for t in FIT_TOLERANCES}
+        for setting in self.given.fit_settings.split(","):
+            for clip in range(self.given.fit_clips):
+                rows = self.measured(setting, FIT_FIRST, clip, list(words))
+                runs += [
+                    (words[row["method"]], row["psnr_db"])
+                    for row in rows
+                    if row["macs_saved"] > 0.1
+                ]
+        made = fitted_map(runs, KNOTS)
+        told = {
+            "psnr_db": list(made.psnr_db), "tolerance": list(made.tolerance),
+            "model": self.given.model, "model_hash": model_hash(self.given.model),
+            "runs": [[tolerance, round(psnr, 1)] for tolerance, psnr in runs],
+        }  # fmt: skip
+        write_text(self.given.map, yaml.safe_dump(told, sort_keys=False, default_flow_style=None))
+        return made
+
+    def table(self, known: QualityMap) -> list[str]:
+        """Rows of every setting, written as JSON and given as Markdown."""
+        asked = [float(db) for db in self.given.asked.split(",")]
+        words = {f"guard:tolerance={known.tolerance_of(db)}": db for db in asked}
+        found: list[dict[str, Any]] = []
+        for setting in self.given.settings.split(","):
+            for clip in range(self.given.clips):
+                rows = self.measured(setting, self.given.first, clip, [*words, *FIXED])
+                found += [
+                    {"setting": setting, "asked_db": words.get(row["method"]), **row}
+                    for row in rows
+                ]
+                self.write(found)
+        return markdown(found)
+
+    def measured(
+        self, setting: str, first: int, clip: int, words: list[str]
+    ) -> list[dict[str, Any]]:
+        """The figures of methods on one clip of a setting."""
+        name, _, steps = setting.rpartition("-")
+        model = self.given.model
+        source = SampleSet(
+            model, None, first, clip + 1, self.given.num_frames, SCHEDULERS[name], device="cpu"
+        )
+        task = json.dumps([model, model_hash(model), setting, first, clip, self.given.num_frames])
+        known = {row["method"]: row for row in self.results.read(task)}
+        missing = [word for word in words if word not in known]
+        if missing:
+            began = time.perf_counter()
+            made = measure(CompareConfig(source, int(steps), 0), missing, clip, 0)
+            self.results.add(task, made)
+            known |= {row["method"]: row for row in made}
+            print(f"{setting} clip {first + clip}: {time.perf_counter() - began:.0f} s", flush=True)
+        return [known[word] for word in words]
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """The rows so far, and what they were measured on."""
+        given = self.given
+        told = {
+            "task": f"{given.clips} clips of {given.num_frames} frames, 1 noise, {given.model}",
+            "model_hash": model_hash(given.model), "date": time.strftime("%Y-%m-%d"),
+            "machine": f"{os.cpu_count()} shared cores, one thread", "rows": rows,
+        }  # fmt: skip
+        write_text(given.json, json.dumps(told, indent=1) + "\n")
+
+
+def markdown(rows: list[dict[str, Any]]) -> list[str]:
+    """Means over clips, a line for every setting and method."""
+    lines = [
+        "| setting | method | asked, dB | achieved, dB | MACs saved | flicker |",
+        "|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["setting"], row["method"]), []).append(row)
+    for (setting, method), group in groups.items():
+        saved, psnr, flicker = (
+            sum(row[name] for row in group) / len(group)
+            for name in ("macs_saved", "psnr_db", "flicker")
+        )
+        asked = group[0]["asked_db"]
+        achieved = "identical" if psnr > 90 else f"{psnr:.1f}"
+        lines.append(
+            f"| {setting} | `{method}` | {'' if asked is None else f'{asked:g}'} | {achieved} | "
+            f"{100 * saved:.1f} % | {flicker:.2f} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()

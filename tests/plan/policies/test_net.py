@@ -1,0 +1,126 @@
+"""The net under fixed schedules: what it measures, when it holds reuse back, and what forecasts read then."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hgc_video.errors import PresetError
+from hgc_video.plan.liveness import live
+from hgc_video.plan.policies.net import NET, Net, best_line_error, successive
+from hgc_video.plan.policies.searched import CodedSchedule
+from hgc_video.plan.presets import resolve
+from tests.plan.policies.test_guard import Series, circle, line, noise
+from tests.plan.policies.test_policies import calibration, tower  # noqa: F401
+
+
+def run(plan, signals):
+    """The decisions of a run whose predictions are the series', also where only a part is computed."""
+    decide, decisions, steps = plan.start(), [], []
+    for step, choices in enumerate(plan.choices):
+        signals.step = step
+        decisions.append(decide(len(choices), signals))
+        steps.append(decisions[-1].of(choices))
+        if tower().output in live(tower(), steps[-1]).computed:
+            signals.computed.append(step)
+    return decisions, steps
+
+
+@given(st.integers(0, 999))
+@settings(max_examples=50, deadline=None)
+def test_the_error_is_that_of_the_nearest_line(seed):
+    rng = np.random.default_rng(seed)
+    values = np.cumsum(rng.normal(size=(3, 30)) + rng.normal(size=30) * rng.uniform(0, 3), 0)
+    series = Series(values)
+    series.computed = [0, 1, 2]
+    shares = np.linspace(0, 3, 3001)[:, None]
+    lines = values[1] + shares * (values[1] - values[0])
+    nearest = np.linalg.norm(values[2] - lines, axis=1).min() / np.linalg.norm(values[2])
+    assert best_line_error(series.products()) == pytest.approx(nearest, rel=1e-3, abs=1e-3)
+    gram = values @ values.T / 30
+    np.testing.assert_allclose(successive(gram, (2, 1, 0)), series.products(), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "preset", ["balanced", "fast", "turbo", "deepcache:interval=3", "taylorseer"]
+)
+def test_on_a_smooth_path_the_schedule_is_carried_out_as_it_is(preset):
+    fixed = resolve(preset).schedule(tower(), 25)
+    plan = resolve(f"{preset}+net").schedule(tower(), 25)
+    decisions, steps = run(plan, Series(circle(25)))
+    assert tuple(steps) == fixed.steps
+    assert plan.executed(steps).steps == fixed.steps
+    assert all(d.coefficients is None for d in decisions)
+    assert plan.lower_bound().steps == fixed.steps
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_where_steps_do_not_resemble_one_another_all_are_computed(closed):
+    plan = Net(closed=closed).under(resolve("fast").schedule(tower(), 25), tower())
+    decisions, steps = run(plan, Series(noise(25)))
+    first = next(i for i, step in enumerate(steps) if step.label == NET)
+    assert first <= (8 if not closed else 3)
+    for i, step in enumerate(steps[first:], first):
+        assert len(live(tower(), step).computed) == len(live(tower(), plan.choices[i][0]).computed)
+        assert not step.extrapolate
+        assert step.branches == plan.fixed.steps[i].branches
+        assert step.label == NET or len(plan.choices[i]) == 1
+    assert all("net: computed, error" in s.reason for s in steps[first + 3 :] if s.label == NET)
+    errors = [d.forecast_error for d in decisions if d.forecast_error is not None]
+    assert min(errors[3:]) > 0.8
+
+
+def test_once_forecasts_are_good_again_the_schedule_goes_on_and_lines_have_their_new_distance():
+    codes = CodedSchedule("FFF" + "FHH" * 7, 99, (1.0,) * 24)
+    values = np.concatenate([10 * noise(9, size=8), line(15)])
+    plan = Net().under(codes(tower(), 24), tower())
+    decisions, steps = run(plan, Series(values))
+    caught = [i for i, step in enumerate(steps) if step.label == NET]
+    assert caught
+    assert caught[-1] < 15
+    held = [i for i in range(max(caught) + 1, 24) if decisions[i].choice]
+    assert len(held) >= 5
+    kept = [i for i in range(24) if not decisions[i].choice]
+    for i in held:  # a line through what is kept, wherever it was made, meets the line
+        newest, older = [k for k in kept if k < i][:-3:-1]
+        a, b = steps[i].coefficients
+        np.testing.assert_allclose(a * values[newest] + b * values[older], values[i], atol=1e-3)
+
+
+def test_a_calibration_gives_the_bound(calibration, tmp_path):  # noqa: F811
+    values = circle(25, 1.0)
+    told = yaml.safe_load(calibration.read_text())
+    told["products"] = (values @ values.T / 2).tolist()
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(told))
+    fixed = resolve("balanced").schedule(tower(), 25)
+    plan = Net(calibration=str(path)).under(fixed, tower())
+    assert tuple(run(plan, Series(values))[1]) == fixed.steps
+    faster = np.repeat(circle(25, 8.0), 1, 0)  # eight times as far from step to step
+    assert any(step.label == NET for step in run(plan, Series(faster))[1])
+
+
+def test_a_net_stands_under_something_fixed():
+    alone = resolve("net").schedule(tower(), 5)
+    assert not alone.is_adaptive
+    assert all(not step.reuse for step in alone.steps)
+    with pytest.raises(PresetError, match="guard decides at run time already"):
+        resolve("guard+net").schedule(tower(), 5)
+
+
+def test_presets_get_one_where_steps_may_not_resemble_one_another():
+    fast = resolve("fast")
+    plain = {"adds_noise": False, "num_inference_steps": 25}
+    assert fast.with_net(**plain) is fast
+    assert fast.with_net(True, **plain).name == "fast+net"
+    noisy = fast.with_net(adds_noise=True, num_inference_steps=25)
+    assert noisy.policies[-1] == Net(closed=True)
+    assert fast.with_net(adds_noise=False, num_inference_steps=8).policies[-1] == Net()
+    assert fast.with_net(False, adds_noise=True, num_inference_steps=4) is fast
+    assert noisy.with_net(adds_noise=True, num_inference_steps=25) is noisy
+    for other in ("off", "lossless", "guard", "deepcache:interval=3", "fewer-steps:steps=4"):
+        same = resolve(other)
+        assert same.with_net(adds_noise=True, num_inference_steps=4) is same
