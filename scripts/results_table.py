@@ -252,6 +252,24 @@ def published_video(told: Told) -> str:
     )
 
 
+def partial_steps(told: Told) -> str:
+    """What the calibration predicts that partial steps add."""
+    kinds = ("whole steps", "partial steps", "both")
+    lines = [
+        "| MACs | between key steps: reused whole | last up layer computed | either | gain |",
+        "|---|---|---|---|---|",
+    ]
+    for row in told["predicted_db"]:
+        shown = ["" if row[kind] is None else f"{row[kind]:.1f} dB" for kind in kinds]
+        gain = row["both"] - row["whole steps"]
+        lines.append(f"| {100 * row['budget']:.0f} % | {' | '.join(shown)} | {gain:+.1f} dB |")
+    price = 100 * told["prices"]["1"] / told["prices"]["F"]
+    return (
+        "\n".join(lines)
+        + f"\n\nA step that computes the last up layer costs {price:.0f} % of a key step; {measured_on(told)}."
+    )
+
+
 def engine(told: Told) -> str:
     """What the clock shows of what the MACs promise."""
     lines = [
@@ -302,7 +320,7 @@ def sections(results: Path) -> dict[str, str]:
         "published", published, published_video
     )
     for name, file, write in (
-        ("engine", "engine", engine), ("fidelity", "puppet", fidelity),
+        ("engine", "engine", engine), ("partial steps", "partial-steps", partial_steps), ("fidelity", "puppet", fidelity),
         ("reconstruction", "puppet-vae", reconstruction), ("depth estimator", "puppet-depth", depth),
     ):  # fmt: skip
         (made[name],) = if_measured(file, write)

@@ -276,3 +276,18 @@ def test_transfer_schedules_writes_the_ones_there_are(script, tmp_path):
 
 def test_the_list_of_files_is_what_the_files_say(script):
     assert script("file_list", "--check") == ""
+
+
+def test_what_partial_steps_add_is_told_from_the_calibration_alone(script, tmp_path):
+    calibration = ROOT / "configs" / "puppet-calibration.yaml"
+    script(
+        "partial_steps",
+        "--calibration",
+        calibration,
+        "--budgets",
+        0.6,
+        "--json",
+        tmp_path / "a.json",
+    )
+    (row,) = told(tmp_path / "a.json")["predicted_db"]
+    assert row["both"] >= max(row["whole steps"], row["partial steps"])

@@ -139,7 +139,9 @@ def test_the_sensitivity_is_what_an_error_makes_of_a_turn_of_the_latents(kind):
         noise = (x - alpha * clean) / sigma
         moved.append(alpha_next * clean + sigma_next * noise)
     measured = float((moved[1] - moved[0]).abs() / error)
-    assert float(levels.sensitivity(510.0, 500.0)) == pytest.approx(measured, rel=0.05)  # steps differ
+    assert float(levels.sensitivity(510.0, 500.0)) == pytest.approx(
+        measured, rel=0.05
+    )  # steps differ
     assert float(turn) > 0
 
 
