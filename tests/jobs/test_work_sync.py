@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,11 +36,17 @@ def test_work_goes_on_elsewhere(tmp_path, scheme):
         (here / "steps").mkdir()
         (here / "steps" / "3.safetensors").write_text("latents")
         (here / "old").write_text("x")
+        (here / "gone").mkdir()
+        (here / "gone" / "a").write_text("x")
+        (here / "gone" / "b").write_text("x")
     assert not here.exists()
     with work_at(url) as there:
         assert (there / "steps" / "3.safetensors").read_text() == "latents"
         (there / "old").unlink()
+        shutil.rmtree(there / "gone")
         (there / "steps" / "3.safetensors").write_text("latents of step 5")
+    if scheme == "file":
+        assert {path.name for path in (tmp_path / "work").iterdir()} == {"steps"}
     with work_at(url) as again:
         assert {p.name for p in again.rglob("*") if p.is_file()} == {"3.safetensors"}
         assert (again / "steps" / "3.safetensors").read_text() == "latents of step 5"

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from ...errors import Cancelled, HGCVideoWarning, InputError, StateError
+from ...errors import Cancelled, HGCVideoError, HGCVideoWarning, InputError, StateError
 from ...plan.checkpoints import checkpoint_steps, macs_by_step, nbytes_by_step
 from ...plan.memory.budget import MemoryPlan
 from ...plan.run_plan import RunPlan
@@ -193,10 +193,10 @@ class FolderKeeper:
         self.writer.begin(write)
 
     def _hear(self, ask: Callable[[], None]) -> None:
-        """Asks the writer; where something cannot be written, the run goes on all the same."""
+        """Asks the writer; where something cannot be kept, the run goes on all the same."""
         try:
             ask()
-        except InputError as error:
+        except HGCVideoError as error:
             warnings.warn(f"no checkpoint is written: {error}", HGCVideoWarning, stacklevel=3)
 
     def _write_plan(self) -> None:

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .durable import sync
+from .durable import save_tensors, sync
 from .snapshot import Held
 
 _SHARD_NBYTES = 2**28
@@ -118,7 +117,7 @@ class Shards:
         names = (f"tensors-{number:06}-{at}.safetensors" for at in count())
         target = next(path for name in names if not (path := self._folder / name).exists())
         part = self._folder / f".{target.name}.part"
-        save_file(tensors, part)
+        save_tensors(tensors, part)
         sync(part)
         part.replace(target)
         sync(self._folder)

@@ -20,11 +20,11 @@ from typing import IO, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ...errors import HGCVideoWarning, InputError, StateError
 from ...files import sha256_of, unwritable
-from .durable import durable_folder, fault_of, read_json, write_json
+from .durable import durable_folder, fault_of, read_json, save_tensors, write_json
 from .shards import GoingOn, Shards
 from .snapshot import Restored, Snapshot
 
@@ -46,7 +46,13 @@ class WorkFolder:
             self.path.mkdir(parents=False, exist_ok=True)
         except OSError as error:
             raise StateError(f'work "{self.path}" cannot be made: {error.strerror}') from error
-        if not self.is_begun and any(p for p in self.path.iterdir() if p.name != "lock"):
+        # A process that ended before job.json was written leaves inputs alone.
+        ours = [
+            self.path / "lock",
+            *self.path.glob("input-*.npy"),
+            *self.path.glob(".job.json.part"),
+        ]
+        if not self.is_begun and set(self.path.iterdir()) - set(ours):
             raise StateError(f'work "{self.path}" holds something else; name another folder')
         self._lock = (self.path / "lock").open("a+")
         if not _take(self._lock):
@@ -92,12 +98,15 @@ class WorkFolder:
         Args:
             going_on: raises where that is to be left, and what was kept before stays.
         """
-        before = [path for path in self._checkpoints() if path not in self._spoilt]
-        number = 1 + max((_number(path) for path in self._checkpoints()), default=0)
         try:
-            checksums, nbytes = self._shards.write(number, snapshot.storages, going_on)
+            return self._keep(snapshot, going_on)
         except OSError as error:
             raise unwritable(self.path, error, InputError) from error
+
+    def _keep(self, snapshot: Snapshot, going_on: GoingOn) -> int:
+        before = [path for path in self._checkpoints() if path not in self._spoilt]
+        number = 1 + max((_number(path) for path in self._checkpoints()), default=0)
+        checksums, nbytes = self._shards.write(number, snapshot.storages, going_on)
         places = self._shards.places(checksums.values())
         with durable_folder(self.path / f"checkpoint-{number:06}") as part:
             told = {"state": snapshot.told, "storages": checksums, "places": places}
@@ -137,7 +146,7 @@ class WorkFolder:
     def keep_frames(self, start: int, frames: NDArray[np.uint8]) -> int:
         """Keeps decoded frames (n H W 3); their bytes."""
         with durable_folder(self._frames(start, len(frames))) as part:
-            save_file({"frames": frames}, part / _FRAMES)
+            save_tensors({"frames": torch.from_numpy(np.ascontiguousarray(frames))}, part / _FRAMES)
         return frames.nbytes
 
     def frames(self, start: int, count: int) -> NDArray[np.uint8] | None:

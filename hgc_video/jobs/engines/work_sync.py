@@ -102,6 +102,14 @@ class _Copied:
         for inner in set(self._pushed) - there:
             self._files.rm(f"{self._place}/{inner}")
             del self._pushed[inner]
+            folder = inner.rpartition("/")[0]
+            if folder and not (self._folder / folder).exists() and not self._holds(folder):
+                with suppress(OSError):  # where folders are not more than names, there is none
+                    self._files.rmdir(f"{self._place}/{folder}")
+
+    def _holds(self, folder: str) -> bool:
+        """Whether a file was copied to a folder that is gone here, and is to be removed there."""
+        return any(inner.startswith(f"{folder}/") for inner in self._pushed)
 
     def _copy(self, path: Path, inner: str) -> bool:
         """Whether a file was copied; not where the run has removed it meanwhile."""
