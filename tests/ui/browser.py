@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-LAUNCH_S, TEST_S, CLOSE_S = 60, 150, 20  # on a machine whose cores are shared by several others
+LAUNCH_S, TEST_S, CLOSE_S = 90, 240, 20  # on a machine whose cores are shared by several others
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-software-rasterizer", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-extensions", "--mute-audio", "--renderer-process-limit=2",

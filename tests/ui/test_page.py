@@ -19,7 +19,7 @@ from tests.ui.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
-STEPS = 60_000  # milliseconds that a few steps may take on a busy machine
+STEPS = 150_000  # milliseconds that a few steps may take on a machine that others work on too
 SHOTS = os.environ.get("HGC_VIDEO_SCREENSHOTS")  # a folder, to look at what the tests saw
 
 
@@ -134,12 +134,14 @@ def test_a_reload_finds_the_running_job_and_another_tab_is_undisturbed(
 
 
 def test_presets_are_compared_in_step(page, control_clip):
-    fill(page, control_clip, steps=10)
+    fill(page, control_clip, steps=4)
     page.click("#tab-compare")
+    page.uncheck("[name=preset][value=balanced]")
+    page.check("[name=preset][value=turbo]")
     page.click("#compare-run")
     page.locator("#compared table").wait_for()
     rows = page.locator("#compared tr").all_inner_texts()[1:]
-    assert [row.split()[0] for row in rows] == ["off", "balanced"]
+    assert [row.split()[0] for row in rows] == ["off", "turbo"]
     assert "reference" in rows[0] and float(re.search(r"([\d.]+) dB", rows[1])[1]) > 15
     page.click("#play-all")
     time.sleep(0.5)

@@ -84,7 +84,8 @@ function player(videos) {
   return element("div", { class: "row" }, play, seek);
 }
 
-const decibel = (row) => (row.reference ? "reference" : `${row.psnr_db.toFixed(1)} dB`);
+const IDENTICAL = 140, HIGHEST = 80; // dB: no difference is left; the top of the plot
+const decibel = (row) => (row.reference ? "reference" : row.psnr_db > IDENTICAL ? "identical" : `${row.psnr_db.toFixed(1)} dB`);
 
 function table(rows) {
   const head = ["Preset", "MACs", "Saved", "Time", "PSNR"].map((one) => element("th", { scope: "col" }, one));
@@ -95,7 +96,9 @@ function table(rows) {
 
 function plot(rows) {
   const points = rows.filter((row) => !row.reference), width = 480, height = 240, left = 52, below = 42;
-  const best = Math.max(40, ...points.map((row) => row.psnr_db)) + 5, least = Math.min(20, ...points.map((row) => row.psnr_db));
+  const right = (row) => row.result.macs > row.result.macs_baseline / 2; // its name stands to the left of it
+  const quality = (row) => Math.min(row.psnr_db, HIGHEST);
+  const best = Math.max(40, ...points.map(quality)) + 5, least = Math.min(20, ...points.map(quality));
   const x = (row) => left + ((width - left - 70) * row.result.macs) / row.result.macs_baseline;
   const y = (db) => 12 + ((height - below - 12) * (best - db)) / (best - least);
   const svg = (tag, attributes, text) => { const made = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const [k, v] of Object.entries(attributes)) made.setAttribute(k, v); if (text) made.textContent = text; return made; };
@@ -105,6 +108,6 @@ function plot(rows) {
   for (let db = Math.ceil(least / every) * every; db <= best; db += every) made.append(svg("text", { x: left - 8, y: y(db) + 4, "text-anchor": "end" }, String(db)));
   for (const share of [0, 0.5, 1]) made.append(svg("text", { x: left + (width - left - 70) * share, y: height - below + 16, "text-anchor": "middle" }, `${100 * share} %`));
   made.append(svg("text", { x: (width + left) / 2, y: height - 6, "text-anchor": "middle" }, "MACs of the uncached run"), svg("text", { x: 14, y: 90, transform: "rotate(-90 14 90)", "text-anchor": "middle" }, "PSNR, dB"));
-  for (const row of points) made.append(svg("circle", { cx: x(row), cy: y(row.psnr_db), r: 5, fill: "var(--mark)" }), svg("text", { x: x(row) + 9, y: y(row.psnr_db) + 4 }, row.preset));
+  for (const row of points) made.append(svg("circle", { cx: x(row), cy: y(quality(row)), r: 5, fill: "var(--mark)" }), svg("text", { x: x(row) + (right(row) ? -9 : 9), y: y(quality(row)) + 4, "text-anchor": right(row) ? "end" : "start" }, row.psnr_db > IDENTICAL ? `${row.preset}, identical` : row.preset));
   return made;
 }

@@ -71,8 +71,8 @@ function fieldOf(field) {
   const about = [element("p", { class: "help", id: `help-${field.name}` }, field.help),
     element("p", { class: "fault", id: `fault-${field.name}`, "aria-live": "polite" })];
   const tools = { changed: () => changed(), most: spec.most_upload_nbytes, fault: (why) => tellFault({ why, field: field.name }, true), clear: () => clearFaults(true) };
-  if (field.kind === "rows") return element("div", {}, rowsField(field, held.rows[field.name] ??= [], tools), ...about);
-  if (field.kind === "group") return element("div", {}, groupField(field, held.groups[field.name] ??= {}, tools), ...about);
+  if (field.kind === "rows") return element("div", { class: "field" }, rowsField(field, held.rows[field.name] ??= [], tools), ...about);
+  if (field.kind === "group") return element("div", { class: "field" }, groupField(field, held.groups[field.name] ??= {}, tools), ...about);
   const input = field.kind === "video" || field.kind === "image" ? uploadInput(field, id, tools) : plainInput(field, id);
   const label = element("label", { for: id }, field.label);
   if (field.kind === "flag") return element("div", { class: "field" }, element("label", {}, input, ` ${field.label}`), ...about);
