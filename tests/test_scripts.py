@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hgc_video.evaluate.results_header import png_header
 from hgc_video.media.video import probe, read_frames
+from hgc_video.models.identity import model_hash
 from hgc_video.preprocess.extract import extract_control
+from tests.ui.browser import chromium
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
@@ -41,7 +44,7 @@ def told(path):
 
 def test_every_script_is_run_here_or_elsewhere():
     here = Path(__file__).read_text()
-    others = {"results_table"}  # tests/test_results.py
+    others = {"results_table", "reproduce"}  # tests/test_results.py, tests/test_reproduce.py
     for path in SCRIPTS.glob("*.py"):
         run = re.search(rf'script\(\s*"{path.stem}"', here)
         assert run or path.stem in others, f"{path.name} is not run"
@@ -192,12 +195,39 @@ def test_eval_puppet_vae(script, tmp_path):
     assert Image.open(tmp_path / "a.png").width >= 2 * 128
 
 
-def test_puppet_sheet(script, tmp_path):
+def test_the_pictures_carry_what_they_were_made_with(script, tmp_path):
     script(
         "puppet_sheet", "--prompts", 1, "--num-frames", 2, "--num-inference-steps", 1, "--out",
         tmp_path / "a.png",
     )  # fmt: skip
     assert Image.open(tmp_path / "a.png").width >= 4 * 128
+    header = png_header(tmp_path / "a.png")
+    assert header["model_hash"] == model_hash("puppet") and header["clips"] == 1
+    assert header["command"].startswith("puppet_sheet --prompts 1")
+
+
+def test_page_picture(script, tmp_path):
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    chromium()
+    script(
+        "page_picture", "--num-frames", 2, "--num-inference-steps", 2, "--out", tmp_path / "a.png"
+    )
+    assert Image.open(tmp_path / "a.png").height > 900
+    assert png_header(tmp_path / "a.png")["model"] == "puppet"
+
+
+def test_published_figures(script, tmp_path):
+    script("published_figures", "--rows", 1, "--json", tmp_path / "a.json")
+    (row,) = told(tmp_path / "a.json")["rows"]
+    assert row["macs"] / 1e12 == pytest.approx(row["published_tmacs"], rel=5e-3)
+
+
+def test_run_notebooks(script, tmp_path):
+    pytest.importorskip("jupytext", reason="the extra `notebooks` is not installed")
+    script("run_notebooks", "anatomy", "--small", "--out", tmp_path)
+    made, there = (told(f / "anatomy.ipynb") for f in (tmp_path, ROOT / "examples" / "notebooks"))
+    assert len(made["cells"]) == len(there["cells"])
+    assert made["metadata"]["hgc_video"]["model_hash"] == model_hash("puppet")
 
 
 def test_extract_motions(script, tmp_path, shared_data):
