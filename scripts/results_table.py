@@ -150,6 +150,29 @@ def _nearest(plain: Iterable[Row], row: Row) -> str:
     return f"{100 * near.saved:.0f} %, {near.psnr_db:.1f}"
 
 
+def asked_table(measured: Sequence[dict[str, Any]]) -> str:
+    """What was asked of `guard` and what came out, and the fixed presets, by setting: means over clips."""
+    lines = [
+        "| scheduler, steps | method | asked, dB | PSNR to `off`, dB | MACs saved | flicker |",
+        "|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in measured:
+        groups.setdefault((row["setting"], row["method"]), []).append(row)
+    for (setting, method), group in groups.items():
+        saved, psnr, change = (
+            sum(row[name] for row in group) / len(group)
+            for name in ("macs_saved", "psnr_db", "flicker")
+        )
+        asked = group[0]["asked_db"]
+        name, _, steps = setting.rpartition("-")
+        lines.append(
+            f"| {name}, {steps} | {_name(method)} | {'' if asked is None else f'{asked:g}'} | "
+            f"{'identical' if psnr > 99 else f'{psnr:.1f}'} | {100 * saved:.1f} % | {change:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def caption(measured: dict[str, Any], found: Iterable[Row]) -> str:
     """What was run, how often, when and on what."""
     runs = sorted({row.runs for row in found})
@@ -173,11 +196,14 @@ def sections(results: Path) -> dict[str, str]:
     main["date"] = " and ".join(sorted({main["date"], newer["date"]}))
     few = [row for name in _README_ROWS for row in found if row.method == name]
     others = [row for told in settings for row in rows(told["figures"])]
+    guard = json.loads((results / "guard.json").read_text())
+    measured = f"{guard['task']}; {guard['date']}, {guard['machine']}."
     return {
         "presets": f"{table(few)}\n\n{caption(main, few)}",
         "margins": margins(found),
         "all methods": f"{table(found)}\n\n{caption(main, found)}",
         "other settings": f"{settings_table(settings)}\n\n{caption(settings[0], others)}",
+        "asked quality": f"{asked_table(guard['figures'])}\n\n{measured}",
     }
 
 

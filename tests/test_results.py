@@ -44,7 +44,9 @@ def test_a_figure_that_changes_changes_both_pages(tmp_path):
         assert text != page.read_text()
 
 
-@pytest.mark.parametrize("name", ["compare-25", "rivals-25", "rivals-2026", "other-settings"])
+@pytest.mark.parametrize(
+    "name", ["compare-25", "rivals-25", "rivals-2026", "other-settings", "guard"]
+)
 def test_every_file_says_what_it_was_measured_on(name):
     told = json.loads((ROOT / "configs" / "results" / f"{name}.json").read_text())
     for one in told if isinstance(told, list) else [told]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import pi
 
 import pytest
@@ -139,7 +140,9 @@ def test_the_sensitivity_is_what_an_error_makes_of_a_turn_of_the_latents(kind):
         noise = (x - alpha * clean) / sigma
         moved.append(alpha_next * clean + sigma_next * noise)
     measured = float((moved[1] - moved[0]).abs() / error)
-    assert float(levels.sensitivity(510.0, 500.0)) == pytest.approx(measured, rel=0.05)  # steps differ
+    assert float(levels.sensitivity(510.0, 500.0)) == pytest.approx(
+        measured, rel=0.05
+    )  # steps differ
     assert float(turn) > 0
 
 
@@ -157,7 +160,7 @@ def test_without_known_noise_levels_there_is_no_sensitivity():
     levels = known_levels(scheduler)
     assert levels is not None
     times = [float(t) for t in scheduler.timesteps]
-    total = sum(float(levels.sensitivity(a, b)) for a, b in zip(times, times[1:], strict=False))
+    total = sum(float(levels.sensitivity(a, b)) for a, b in pairwise(times))
     assert total == pytest.approx(pi / 2 * 24 / 25, rel=0.05)
 
 
