@@ -19,7 +19,8 @@ from .models.configurations import Configurations, known_model, known_models
 from .models.graph_store import graph_of
 from .models.load import read_facts
 from .models.parts import ModelParts, controlnet_folders, find_base, model_of
-from .options import CONTROL_KINDS
+from .models.schedulers import would_add_noise
+from .options import CONTROL_KINDS, SCHEDULERS
 from .plan.checkpoints import plan_checkpoints
 from .plan.clip_shape import ClipShape
 from .plan.devices import plan_devices
@@ -36,6 +37,8 @@ def forecast(
     model: str = "puppet",
     control: str | Sequence[str] = "pose",
     preset: str = "balanced",
+    net: bool | None = None,
+    scheduler: str | None = None,
     num_inference_steps: int = 25,
     num_frames: int | None = None,
     height: int | None = None,
@@ -62,6 +65,7 @@ def forecast(
         model: the embedded model, a folder in diffusers format, or a configuration that is known by
             name (`hgc-video models`), which needs no files at all.
         control: the kind of control, or several at once; which ControlNets of a folder are meant.
+        net, scheduler: as of `generate`; of a scheduler it only counts whether it adds noise at its steps.
         base, base_config, motion_adapter: as of `generate`, and on this machine.
         ip_adapter: with a picture, of `ip_adapter_model` or of the usual IP-Adapter for the base.
         prompt_parts: of a long prompt, how often the text encoder reads; each part adds its tokens.
@@ -99,7 +103,9 @@ def forecast(
     parts = ModelParts(base, base_config, motion_adapter, ip_adapter_model=ip_adapter_model)
     if base:
         model = model_of(model, parts, offline=True)
-    chosen = resolve(preset, model)
+    if scheduler is not None and scheduler not in SCHEDULERS:
+        raise InputError(f'unknown scheduler "{scheduler}": {nearest(scheduler, SCHEDULERS)}')
+    chosen = resolve(preset, model).with_net(net, adds_noise=would_add_noise(model, scheduler))
     if base:
         scene = _base_scene(model, parts, height, width, num_controlnets)
     else:

@@ -213,10 +213,7 @@ class Generator:
             for one in every:
                 if one.prompt_syntax == "plain":
                     _check_lengths(one, pipe)
-        preset = shared.preset.with_net(
-            options.net, adds_noise=adds_noise(pipe.scheduler),
-            num_inference_steps=options.num_inference_steps or 0,
-        )  # fmt: skip
+        preset = shared.preset.with_net(options.net, adds_noise=adds_noise(pipe.scheduler))
         return RunSetup(
             options, preset, shared.clips, pipe, clock, shared.facts, shared.budget,
             shared.context, shared.first, shared.source, shared.picture, part,

@@ -129,7 +129,7 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
         base_config: of a base in one file that is neither Stable Diffusion 1.5 nor XL, the folder of the
             configurations of what it was tuned from.
         net: while computed steps show that forecasts fail, what the preset reuses is computed. None puts
-            the net under presets where the sampler adds noise at its steps, or with 8 steps and fewer.
+            the net under presets where the sampler adds noise at its steps ("euler-a", "lcm").
         scheduler: "ddim", "dpm++", "euler", "euler-a", "unipc" or "lcm", on the settings of the model's own.
         clip_skip: layers of the text encoder left out at its end; 1 is what web interfaces call 2.
         prompt_syntax: "compel" reads weights such as "(red)1.3" and prompts beyond 75 tokens, which cost

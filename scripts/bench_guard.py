@@ -3,17 +3,17 @@
 
     python scripts/bench_guard.py
 
-First the map from PSNR to tolerance is fitted to runs of other clips and written to --map (--no-fit keeps the
-one there is); then every setting runs at the asked qualities. What was measured is kept in --memory, so that a
-stopped run goes on; another model, map or setting is measured anew. Writes --json, and prints the table.
+First the map from PSNR to tolerance is fitted to runs of other clips and written to --map (--no-fit keeps
+the one there is); then every setting runs at the asked qualities. What was measured is kept in --memory, so
+that a stopped run goes on; another model, map or setting is measured anew. Writes --json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ import yaml
 
 from hgc_video.evaluate.measure import CompareConfig, measure
 from hgc_video.evaluate.results_file import ResultsFile
-from hgc_video.evaluate.trials import SampleSet, kept_trials, model_hash
+from hgc_video.evaluate.results_header import results_header, write_results
+from hgc_video.evaluate.trials import SampleSet, kept_trials
 from hgc_video.files import write_text
+from hgc_video.models.identity import model_hash
 from hgc_video.plan.quality_map import QualityMap, fitted_map, shipped_map
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,11 +32,11 @@ SCHEDULERS = {
     "ddim": "", "dpm++": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler",
     "euler-a": "EulerAncestralDiscreteScheduler", "lcm": "LCMScheduler",
 }  # fmt: skip
-SETTINGS = "ddim-25,lcm-8,lcm-4,ddim-12,euler-a-25,dpm++-25,unipc-25,ddim-50"
-FIT_SETTINGS, FIT_TOLERANCES = "ddim-25,ddim-12", (0.01, 0.03, 0.09)
+SETTINGS = "ddim-25,lcm-8,euler-a-25,lcm-4,ddim-12,dpm++-25,ddim-50,unipc-25"
+FIT_SETTINGS, FIT_TOLERANCES = "ddim-25,ddim-12", "0.015,0.05,0.15"
 FIT_FIRST = 3500  # the number of the first clip of the fit; --first is that of the others
-KNOTS = (20, 25, 30, 35, 40, 45, 50, 55, 60)  # dB
-FIXED = ("balanced", "fast")
+KNOTS = (30, 35, 40, 45, 50, 55, 60)  # dB
+FIXED = "balanced,fast"
 
 
 def main() -> None:
@@ -43,7 +45,9 @@ def main() -> None:
     asked.add_argument("--model", default="puppet")
     asked.add_argument("--settings", default=SETTINGS, help="SCHEDULER-STEPS, divided by commas")
     asked.add_argument("--fit-settings", default=FIT_SETTINGS)
+    asked.add_argument("--fit-tolerances", default=FIT_TOLERANCES)
     asked.add_argument("--asked", default="50,42,35", help="dB, divided by commas")
+    asked.add_argument("--fixed", default=FIXED, help="presets beside it, divided by commas")
     asked.add_argument("--clips", type=int, default=2)
     asked.add_argument("--fit-clips", type=int, default=1)
     asked.add_argument("--first", type=int, default=3000)
@@ -56,7 +60,8 @@ def main() -> None:
     bench = Bench(given)
     with kept_trials():
         known = shipped_map() if given.no_fit else bench.fit()
-        print("\n".join(bench.table(known)))
+        for row in bench.rows(known):
+            print(told(row), flush=True)
 
 
 class Bench:
@@ -68,14 +73,15 @@ class Bench:
     def fit(self) -> QualityMap:
         """The map, fitted to runs at a few tolerances, and written."""
         runs = []
-        words = {f"guard:tolerance={t}": t for t in FIT_TOLERANCES}
+        tolerances = [float(t) for t in self.given.fit_tolerances.split(",")]
+        words = {f"guard:tolerance={t}": t for t in tolerances}
         for setting in self.given.fit_settings.split(","):
             for clip in range(self.given.fit_clips):
                 rows = self.measured(setting, FIT_FIRST, clip, list(words))
                 runs += [
                     (words[row["method"]], row["psnr_db"])
                     for row in rows
-                    if row["macs_saved"] > 0.1
+                    if row["psnr_db"] < 99  # something was reused
                 ]
         made = fitted_map(runs, KNOTS)
         told = {
@@ -86,20 +92,18 @@ class Bench:
         write_text(self.given.map, yaml.safe_dump(told, sort_keys=False, default_flow_style=None))
         return made
 
-    def table(self, known: QualityMap) -> list[str]:
-        """Rows of every setting, written as JSON and given as Markdown."""
+    def rows(self, known: QualityMap) -> Iterator[dict[str, Any]]:
+        """The rows of every setting, which are written as JSON too."""
         asked = [float(db) for db in self.given.asked.split(",")]
         words = {f"guard:tolerance={known.tolerance_of(db)}": db for db in asked}
+        methods = [*words, *filter(None, self.given.fixed.split(","))]
         found: list[dict[str, Any]] = []
         for setting in self.given.settings.split(","):
             for clip in range(self.given.clips):
-                rows = self.measured(setting, self.given.first, clip, [*words, *FIXED])
-                found += [
-                    {"setting": setting, "asked_db": words.get(row["method"]), **row}
-                    for row in rows
-                ]
+                for row in self.measured(setting, self.given.first, clip, methods):
+                    found.append({"setting": setting, "asked_db": words.get(row["method"]), **row})
+                    yield found[-1]
                 self.write(found)
-        return markdown(found)
 
     def measured(
         self, setting: str, first: int, clip: int, words: list[str]
@@ -124,35 +128,17 @@ class Bench:
     def write(self, rows: list[dict[str, Any]]) -> None:
         """The rows so far, and what they were measured on."""
         given = self.given
-        told = {
-            "task": f"{given.clips} clips of {given.num_frames} frames, 1 noise, {given.model}",
-            "model_hash": model_hash(given.model), "date": time.strftime("%Y-%m-%d"),
-            "machine": f"{os.cpu_count()} shared cores, one thread", "rows": rows,
-        }  # fmt: skip
-        write_text(given.json, json.dumps(told, indent=1) + "\n")
+        header = results_header(given.model, clips=given.clips, seeds=1)
+        write_results(given.json, header, num_frames=given.num_frames, figures=rows)
 
 
-def markdown(rows: list[dict[str, Any]]) -> list[str]:
-    """Means over clips, a line for every setting and method."""
-    lines = [
-        "| setting | method | asked, dB | achieved, dB | MACs saved | flicker |",
-        "|---|---|---|---|---|---|",
-    ]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["setting"], row["method"]), []).append(row)
-    for (setting, method), group in groups.items():
-        saved, psnr, flicker = (
-            sum(row[name] for row in group) / len(group)
-            for name in ("macs_saved", "psnr_db", "flicker")
-        )
-        asked = group[0]["asked_db"]
-        achieved = "identical" if psnr > 90 else f"{psnr:.1f}"
-        lines.append(
-            f"| {setting} | `{method}` | {'' if asked is None else f'{asked:g}'} | {achieved} | "
-            f"{100 * saved:.1f} % | {flicker:.2f} |"
-        )
-    return lines
+def told(row: dict[str, Any]) -> str:
+    """A row as a line."""
+    asked = "" if row["asked_db"] is None else f"asked {row['asked_db']:g} dB, "
+    return (
+        f"{row['setting']} {row['method']}: {asked}{row['psnr_db']:.1f} dB, "
+        f"{100 * row['macs_saved']:.1f} % saved, flicker {row['flicker']:.2f}"
+    )
 
 
 if __name__ == "__main__":

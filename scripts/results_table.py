@@ -169,6 +169,33 @@ def _nearest(plain: Iterable[Row], row: Row) -> str:
     return f"{100 * near.saved:.0f} %, {near.psnr_db:.1f}"
 
 
+def asked_table(told: Told) -> str:
+    """What was asked of `guard` and what came out, and the fixed presets, by setting: means over clips."""
+    lines = [
+        "| scheduler, steps | method | asked, dB | PSNR to `off`, dB | MACs saved | flicker |",
+        "|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in told["figures"]:
+        groups.setdefault((row["setting"], row["method"]), []).append(row)
+    for (setting, method), group in groups.items():
+        saved, psnr, change = (
+            sum(row[name] for row in group) / len(group)
+            for name in ("macs_saved", "psnr_db", "flicker")
+        )
+        asked = group[0]["asked_db"]
+        name, _, steps = setting.rpartition("-")
+        lines.append(
+            f"| {name}, {steps} | {_name(method)} | {'' if asked is None else f'{asked:g}'} | "
+            f"{'identical' if psnr > 99 else f'{psnr:.1f}'} | {100 * saved:.1f} % | {change:.2f} |"
+        )
+    header = told["header"]
+    return (
+        "\n".join(lines)
+        + f"\n\nMeans over {header['clips']} clips of {told['num_frames']} frames; {measured_on(told)}."
+    )
+
+
 def caption(several: Sequence[Told], found: Iterable[Row], steps: str = "") -> str:
     """What was run, how often, when and on what."""
     runs = sorted({row.runs for row in found})
@@ -266,7 +293,26 @@ def partial_steps(told: Told) -> str:
     price = 100 * told["prices"]["1"] / told["prices"]["F"]
     return (
         "\n".join(lines)
-        + f"\n\nA step that computes the last up layer costs {price:.0f} % of a key step; {measured_on(told)}."
+        + f"\n\nA step that computes the last up layer costs {price:.0f} % of a key step; "
+        + f"{measured_on(told)}."
+    )
+
+
+def low_resolution(told: Told) -> str:
+    """What early steps at half the size save and cost."""
+    lines = [
+        "| early steps at half the size | MACs saved, about | PSNR to `off`, dB |",
+        "|---|---|---|",
+    ]
+    for row in told["rows"]:
+        lines.append(
+            f"| {row['low_steps']} of {told['num_inference_steps']} | {100 * row['macs_saved']:.0f} % "
+            f"| {row['psnr_db']:.1f} |"
+        )
+    header = told["header"]
+    return (
+        "\n".join(lines)
+        + f"\n\nMeans over {header['clips']} clips of {told['num_frames']} frames; {measured_on(told)}."
     )
 
 
@@ -320,8 +366,10 @@ def sections(results: Path) -> dict[str, str]:
         "published", published, published_video
     )
     for name, file, write in (
-        ("engine", "engine", engine), ("partial steps", "partial-steps", partial_steps), ("fidelity", "puppet", fidelity),
-        ("reconstruction", "puppet-vae", reconstruction), ("depth estimator", "puppet-depth", depth),
+        ("engine", "engine", engine), ("partial steps", "partial-steps", partial_steps),
+        ("low resolution", "low-resolution", low_resolution), ("asked quality", "guard", asked_table),
+        ("fidelity", "puppet", fidelity), ("reconstruction", "puppet-vae", reconstruction),
+        ("depth estimator", "puppet-depth", depth),
     ):  # fmt: skip
         (made[name],) = if_measured(file, write)
     return made

@@ -57,6 +57,19 @@ def test_shell_scripts_are_shell_and_those_to_be_called_can_be():
             assert os.access(path, os.X_OK) or path.name == "bootstrap"
 
 
+def test_bench_guard(script, tmp_path):
+    given = [
+        "--settings", "lcm-3", "--clips", 1, "--num-frames", 1, "--asked", "35", "--fixed", "",
+        "--json", tmp_path / "guard.json", "--memory", tmp_path / "guard.jsonl", "--map",
+        tmp_path / "map.yaml", "--fit-settings", "ddim-5", "--fit-tolerances", "0.2,2",
+    ]  # fmt: skip
+    said = script("bench_guard", *given)
+    assert "asked 35 dB" in said
+    (row,) = told(tmp_path / "guard.json")["figures"]
+    assert row["asked_db"] == 35
+    assert script("bench_guard", *given).count(" s\n") == 0  # nothing is measured twice
+
+
 def test_bench_engine(script, tmp_path):
     script(
         "bench_engine", "--methods", "deepcache:interval=2", "--num-frames", 2, "--num-inference-steps",
@@ -321,3 +334,12 @@ def test_what_partial_steps_add_is_told_from_the_calibration_alone(script, tmp_p
     )
     (row,) = told(tmp_path / "a.json")["predicted_db"]
     assert row["both"] >= max(row["whole steps"], row["partial steps"])
+
+
+def test_early_steps_at_half_the_size(script, tmp_path):
+    script(
+        "bench_low_resolution", "--clips", 1, "--num-frames", 2, "--num-inference-steps", 2, "--low-steps",
+        0, 1, "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    none, one = told(tmp_path / "a.json")["rows"]
+    assert none["psnr_db"] > 99 > one["psnr_db"]

@@ -22,6 +22,17 @@ def plan(
             "Repeat it to compare.",
         ),
     ] = None,
+    net: Annotated[
+        bool | None,
+        typer.Option(
+            "--net/--no-net",
+            help="With a net under the preset. Default: as generate, where the sampler adds noise.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="The scheduler of the run, as of generate: whether it adds noise."),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="puppet, a folder, or a configuration that hgc-video models lists.")
     ] = "puppet",
@@ -117,7 +128,8 @@ def plan(
             check_chart(path)
         made = [
             forecast(
-                model=model, control=control, preset=preset, num_controlnets=controlnet,
+                model=model, control=control, preset=preset, net=net, scheduler=scheduler,
+                num_controlnets=controlnet,
                 num_inference_steps=num_inference_steps, num_frames=num_frames, height=height,
                 width=width, guided=guidance, convention=convention, memory=memory,
                 throughput=throughput, checkpoint_every_s=checkpoint_every_s, devices=devices, base=base,

@@ -45,7 +45,7 @@ class GenerateFields(Options):
     )  # fmt: skip
     net: bool | None = Field(
         None, description="compute what the preset reuses while measured forecast errors are beyond a bound; "
-        "default: for presets where the sampler adds noise, or with 8 steps and fewer",
+        "default: for presets where the sampler adds noise (euler-a, lcm)",
     )  # fmt: skip
     base: Place = Field(
         None, description="checkpoint in place of the model's own: a .safetensors file of Stable Diffusion "

@@ -31,7 +31,6 @@ SEARCHED = ("quality", "balanced", "fast", "turbo")  # whose schedules are data 
 # Each searched preset is the result of a search on the embedded model; on other models and for other
 # numbers of steps the same step codes are carried over by rule. Figures are in configs/results.
 PRESETS = ("off", "lossless", *SEARCHED)
-FEW_STEPS = 8  # of so few or fewer, the presets have a net: distilled models are made for them
 
 
 # A policy, or any function of a user's own that makes a plan for a graph and a number of steps.
@@ -58,19 +57,16 @@ class Preset:
         """Whether anything is reused at all; without, the stock models run, maybe for fewer steps."""
         return not all(isinstance(policy, Off | FewerSteps) for policy in self.policies)
 
-    def with_net(
-        self, net: bool | None = None, *, adds_noise: bool, num_inference_steps: int
-    ) -> Preset:
-        """The preset with a net under it (`policies.net`) where one is asked for.
+    def with_net(self, net: bool | None = None, *, adds_noise: bool) -> Preset:
+        """The preset with a net under it (`policies.net`) where one is asked for; None puts one under the
+        presets that were searched where the sampler adds fresh noise at its steps.
 
-        None puts one under the presets that were searched: in runs of few steps, and where the sampler adds
-        fresh noise at its steps; there everything is computed until forecasts are seen to be good.
+        Where it does, everything is computed until forecasts are seen to be good.
         """
         if net is False or not self.caches or any(isinstance(p, Net) for p in self.policies):
             return self
         searched = all(isinstance(policy, Searched) for policy in self.policies)
-        wanted = adds_noise or num_inference_steps <= FEW_STEPS
-        if net is None and not (searched and wanted):
+        if net is None and not (searched and adds_noise):
             return self
         return Preset(f"{self.name}+net", (*self.policies, Net(closed=adds_noise)))
 

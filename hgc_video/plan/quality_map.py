@@ -9,7 +9,7 @@ from math import exp, isfinite, log
 
 import yaml
 
-from ..errors import PresetError
+from ..errors import InputError, PresetError
 from ..files import package_data
 
 
@@ -55,6 +55,10 @@ def fitted_map(runs: Sequence[tuple[float, float]], asked: Sequence[float]) -> Q
     """A map from runs, given as tolerance and PSNR: the line of PSNR over the logarithm of the tolerance by
     least squares, at these PSNRs. A slope of -20 dB a decade is that of an error that is as large as the
     tolerance; the line falls in any case, so that the map is monotone."""
+    if len({tolerance for tolerance, _ in runs}) < 2:
+        raise InputError(
+            f"{len(runs)} runs that reused something are too few for a map; measure more"
+        )
     logs, psnr = [log(t) for t, _ in runs], [p for _, p in runs]
     mean_log, mean_psnr = sum(logs) / len(logs), sum(psnr) / len(psnr)
     spread = sum((x - mean_log) ** 2 for x in logs)

@@ -89,6 +89,7 @@ class Estimates:
         options = scene.options
         told: dict[str, Any] = {
             "model": options.model, "control": options.control_kinds or ("pose",), "preset": options.preset,
+            "net": options.net, "scheduler": options.scheduler,
             "num_inference_steps": options.num_inference_steps or 1, "num_frames": scene.num_frames,
             "height": scene.height, "width": scene.width, "num_controlnets": len(options.control_kinds),
             "guided": options.branches == 2, "base": str(options.base or ""),

@@ -23,7 +23,7 @@ _BESIDE = {"control": "more_controls", "prompt": "prompt_at"}
 _FIRST = ("prompt", "model", "preset", "seed", "num_frames")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "control": CONTROL_KINDS, "scheduler": SCHEDULERS, "prompt_syntax": PROMPT_SYNTAXES, "dtype": DTYPES,
-    "codec": ("h264", "hevc", "av1", "vp9"),
+    "codec": ("h264", "hevc", "av1", "vp9"), "net": ("on", "off"),
 }  # fmt: skip
 _LABELS = {
     "control_video": "Control clip or video", "control": "Kind of control", "num_frames": "Frames",

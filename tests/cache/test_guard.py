@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import pi
 
 import pytest
@@ -159,7 +160,7 @@ def test_without_known_noise_levels_there_is_no_sensitivity():
     levels = known_levels(scheduler)
     assert levels is not None
     times = [float(t) for t in scheduler.timesteps]
-    total = sum(float(levels.sensitivity(a, b)) for a, b in zip(times, times[1:], strict=False))
+    total = sum(float(levels.sensitivity(a, b)) for a, b in pairwise(times))
     assert total == pytest.approx(pi / 2 * 24 / 25, rel=0.05)
 
 

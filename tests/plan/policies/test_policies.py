@@ -102,21 +102,16 @@ def needs_file(name, calibration):
 def test_every_policy_makes_a_valid_plan(name, calibration):
     plan = resolve(needs_file(name, calibration)).schedule(tower(), 25)
     assert len(plan) == 25
-    assert plan.lossless == name.startswith(("hgc", "lossless", "searched"))
+    assert plan.lossless == name.startswith(("hgc", "lossless", "searched", "guard"))
     assert plan.is_stock == (name in ("off", "fewer-steps"))
-    assert plan.is_adaptive == (name in ("easycache", "ucache", "sada", "hgc-online"))
+    assert plan.is_adaptive == (name in ("easycache", "ucache", "sada", "hgc-online", "guard"))
     if not plan.is_adaptive:
         assert all(step.reason for step in plan.steps)
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        n
-        for n in POLICIES
-        if "hgc" not in n
-        and n not in ("easycache", "ucache", "sada", "searched", "lossless", "off")
-    ],
+    [n for n in POLICIES if "hgc" not in n and n not in ("searched", "lossless", "off", "guard")],
 )
 def test_lossless_can_be_added_to_any_published_policy(name, calibration):
     from hgc_video.plan.cost import cost
@@ -278,7 +273,7 @@ def test_hgc_guidance_difference():
     ["tgate:gate=0", "pab:spatial=0", "pab:skip_first=2", "clockwork:clock=0", "faster-diffusion:mod=-1",
      "fastercache:first=2", "easycache:warm_up=0", "gate:at=2", "deepcache:pow=0.5", "deepcache:interval=0",
      "hgc:lambda_inter=2", "hgc:anchor_stride=0", "hgc:threshold=0.5", "hgc-online:cut=9",
-     "easycache+lossless"],
+     "easycache+ucache", "guard:tolerance=0", "guard:longest=0", "net:bound=0"],
 )  # fmt: skip
 def test_impossible_numbers_are_refused(text):
     with pytest.raises(PresetError):

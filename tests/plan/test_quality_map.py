@@ -1,0 +1,66 @@
+"""The map from an asked PSNR to a tolerance: monotone, fitted by least squares, refused beyond its ends."""
+
+from __future__ import annotations
+
+from math import log10
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hgc_video.errors import InputError, PresetError
+from hgc_video.evaluate.methods import make_method, split_methods
+from hgc_video.plan.policies.guard import Guard
+from hgc_video.plan.presets import resolve
+from hgc_video.plan.quality_map import QualityMap, fitted_map, shipped_map, tolerance_of
+
+KNOWN = QualityMap((30.0, 40.0, 50.0), (0.1, 0.03, 0.01))
+
+
+def test_between_its_points_the_logarithm_is_interpolated():
+    assert [KNOWN.tolerance_of(db) for db in (30, 40, 50)] == [0.1, 0.03, 0.01]
+    assert KNOWN.tolerance_of(45) == pytest.approx((0.03 * 0.01) ** 0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("db", [29.9, 50.1, float("nan"), float("inf")])
+def test_beyond_what_was_measured_it_is_refused(db):
+    with pytest.raises(PresetError, match="ask for 30 to 50 dB"):
+        KNOWN.tolerance_of(db)
+
+
+@given(st.floats(5, 40), st.floats(5, 30))
+def test_a_fit_finds_the_line_of_its_runs(at_one_percent, slope):
+    runs = [(t, at_one_percent - slope * log10(t / 0.01)) for t in (0.01, 0.05, 0.2)]
+    made = fitted_map(runs, (20, 30, 40))
+    for db, tolerance in zip(made.psnr_db, made.tolerance, strict=True):
+        assert at_one_percent - slope * log10(tolerance / 0.01) == pytest.approx(db, abs=0.05)
+
+
+def test_a_fit_is_monotone_whatever_was_measured():
+    made = fitted_map([(0.01, 40.0), (0.1, 45.0)], (30, 40, 50))
+    assert list(made.tolerance) == sorted(made.tolerance, reverse=True)
+
+
+def test_a_fit_needs_runs_at_two_tolerances():
+    with pytest.raises(InputError, match="2 runs that reused something are too few"):
+        fitted_map([(0.01, 40.0), (0.01, 45.0)], (30,))
+
+
+def test_the_shipped_map_is_monotone_and_what_quality_means():
+    known = shipped_map()
+    assert list(known.psnr_db) == sorted(set(known.psnr_db))
+    assert list(known.tolerance) == sorted(set(known.tolerance), reverse=True)
+    assert resolve("quality=45dB").policies == (Guard(tolerance=tolerance_of(45)),)
+    assert resolve("Quality=42.5 db".lower()).policies == (Guard(tolerance=tolerance_of(42.5)),)
+
+
+@pytest.mark.parametrize("text", ["quality=45", "quality=dB", "quality=1000dB", "quality=-3dB"])
+def test_another_quality_says_what_to_write(text):
+    with pytest.raises(PresetError, match=r"write quality=45dB|ask for .* dB"):
+        resolve(text)
+
+
+def test_a_comparison_takes_it_as_a_method():
+    words = split_methods("off,quality=45dB,guard:tolerance=0.1,longest=4,quality=40dB")
+    assert words == ["off", "quality=45dB", "guard:tolerance=0.1,longest=4", "quality=40dB"]
+    assert make_method("quality=45dB").preset.policies == resolve("quality=45dB").policies
