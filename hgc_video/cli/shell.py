@@ -90,6 +90,13 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
         if context.obj:
             raise
         text = " ".join(str(error).split())[:300]
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+            typer.echo(
+                f"error: memory ran out ({text or 'the host'}); make fewer or smaller frames, give less "
+                "--memory, or free memory",
+                err=True,
+            )
+            raise typer.Exit(2) from None
         typer.echo(
             f"internal error: {type(error).__name__}: {text} (hgc-video --debug shows where)",
             err=True,

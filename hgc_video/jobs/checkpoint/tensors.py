@@ -7,12 +7,13 @@ of a tensor decides the last bits of what is computed from it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -73,7 +74,7 @@ class _Packed:
         listed: dict[str, Any] = {}
         for number, shard in enumerate(self._shards()):
             file = f"tensors-{number}.safetensors"
-            save_file({name: _bytes_of(storage).cpu() for name, storage in shard}, folder / file)
+            _save({name: _bytes_of(storage).cpu() for name, storage in shard}, folder / file)
             listed |= {name: [file, storage.nbytes()] for name, storage in shard}
         self.nbytes = sum(nbytes for _, nbytes in listed.values())
         return listed
@@ -127,6 +128,17 @@ class _Unpacked:
             made = torch.empty(nbytes, dtype=torch.uint8, device=device or "cpu")
             made.copy_(stored.get_tensor(name))
         return made.untyped_storage()
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes a file of tensors; where that cannot be done OSError, as of every other file."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), str(error), str(path)) from error
 
 
 def _bytes_of(storage: torch.UntypedStorage) -> Tensor:

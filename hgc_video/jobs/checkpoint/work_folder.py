@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import HGCVideoWarning, StateError
-from ...files import sha256_of
+from ...files import sha256_of, unwritable
 from .durable import durable_folder, fault_of, read_json, write_json
 from .tensors import read_state, write_state
 
@@ -38,11 +38,15 @@ class WorkFolder:
         """Makes the folder and takes it; StateError where another process has it, or it is something else."""
         try:
             self.path.mkdir(parents=False, exist_ok=True)
+            ours = self.is_begun or (self.path / "lock").is_file()
+            holds_more = not ours and any(self.path.iterdir())
+            lock = None if holds_more else (self.path / "lock").open("a+")
         except OSError as error:
             raise StateError(f'work "{self.path}" cannot be made: {error.strerror}') from error
-        if not self.is_begun and any(p for p in self.path.iterdir() if p.name != "lock"):
+        # One with a lock is ours, also where a process was killed before it had noted what it begins.
+        if lock is None:
             raise StateError(f'work "{self.path}" holds something else; name another folder')
-        self._lock = (self.path / "lock").open("a+")
+        self._lock = lock
         if not _take(self._lock):
             self._lock.close()
             raise StateError(f'another process works in "{self.path}"; wait for it, or end it')
@@ -66,9 +70,12 @@ class WorkFolder:
         write_json(self.path / f"{name}.json", data)
 
     def clear(self) -> None:
-        """Removes checkpoints and frames: the run begins anew."""
-        for path in [*self._checkpoints(), *self.path.glob("frames-*")]:
-            shutil.rmtree(path)
+        """Removes checkpoints and frames: the run begins anew. StateError where that cannot be done."""
+        try:
+            for path in [*self._checkpoints(), *self.path.glob("frames-*")]:
+                shutil.rmtree(path)
+        except OSError as error:
+            raise unwritable(self.path, error, StateError) from error
 
     def remove(self) -> None:
         """Removes the folder."""
@@ -81,8 +88,7 @@ class WorkFolder:
         number = 1 + (int(before[-1].name.rpartition("-")[2]) if before else 0)
         with durable_folder(self.path / f"checkpoint-{number:06}") as part:
             nbytes = write_state(part, state)
-        for old in before[: 1 - _KEPT]:
-            shutil.rmtree(old)
+        _remove(before[: 1 - _KEPT])
         return nbytes
 
     def newest(self, device: torch.device) -> Any:
@@ -105,15 +111,14 @@ class WorkFolder:
         if not path.is_dir():
             return None
         if fault_of(path) is not None:
-            shutil.rmtree(path)
+            _remove([path])
             return None
         frames: NDArray[np.uint8] = read_state(path, torch.device("cpu"))["frames"].numpy()
         return frames
 
     def finish(self, out: Path | None, digest: str) -> None:
         """The clip is made; the last state stays, so that it can be written again."""
-        for path in [*self._checkpoints()[:-1], *self.path.glob("frames-*")]:
-            shutil.rmtree(path)
+        _remove([*self._checkpoints()[:-1], *self.path.glob("frames-*")])
         written = {} if out is None else {"out": str(out.absolute()), "sha256": sha256_of(out)}
         self.write("done", {"job": digest, **written})
 
@@ -131,6 +136,12 @@ class WorkFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*"))
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    """Removes what nobody reads any more; where that cannot be done, it stays."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take(lock: IO[str]) -> bool:
