@@ -155,7 +155,7 @@ def complete_or_gone(target: Path, kind: type[HGCVideoError] = InputError) -> It
     except OSError as error:
         raise unwritable(target, error, kind) from error
     finally:
-        _remove(part)
+        remove(part)
 
 
 def require_writable(target: Path, kind: type[HGCVideoError] = InputError) -> None:
@@ -166,7 +166,7 @@ def require_writable(target: Path, kind: type[HGCVideoError] = InputError) -> No
     except OSError as error:
         raise unwritable(target, error, kind) from error
     finally:
-        _remove(part)
+        remove(part)
 
 
 def unwritable(target: Path, error: OSError, kind: type[HGCVideoError]) -> HGCVideoError:
@@ -232,7 +232,7 @@ def _sweep(parts: Iterable[Path]) -> None:
         owner = part.name[: part.name.rindex(".part")].split(".")[-2]
         space, _, pid = owner.rpartition("-")
         if owner != _owner() and space == _pid_space() and pid.isdigit() and not _runs(int(pid)):
-            _remove(part)
+            remove(part)
 
 
 def _owner() -> str:
@@ -283,11 +283,10 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(swap(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
 
 
-def _remove(part: Path) -> None:
-    try:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
+def remove(path: Path) -> None:
+    """Removes a file or folder that nobody reads; one that cannot be removed stays."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            part.unlink(missing_ok=True)
-    except OSError:  # its folder cannot be reached, so nothing was made there
-        return
+            path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -414,4 +415,13 @@ def test_memory_that_runs_out_is_what_the_user_can_mend(error, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert (
         end.value.exit_code == 2 and line.startswith("error: memory ran out") and "--memory" in line
+    )
+
+
+def test_a_disk_that_fails_anywhere_is_told_in_one_line(capsys):
+    with pytest.raises(typer.Exit) as end, errors_in_one_line(SimpleNamespace(obj=False)):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/there/a.log")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.exit_code == 2 and line.startswith(
+        'error: cannot write "/there/a.log": read-only'
     )

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
+from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, InputError
+from ..files import unwritable
 
 # In this order help lists them: what most people want first.
 _COMMANDS = (
     "generate", "ui", "extract", "show", "resume", "cache", "init", "run", "batch", "schema",
     "plan", "policies", "models", "doctor", "calibrate", "search", "compare",
 )  # fmt: skip
+
+
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # never ours
 
 
 class _InOrder(TyperGroup):
@@ -96,6 +102,10 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
                 "--memory, or free memory",
                 err=True,
             )
+            raise typer.Exit(2) from None
+        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            told = unwritable(Path(str(error.filename or "a file")), error, InputError)
+            typer.echo(f"error: {told}", err=True)
             raise typer.Exit(2) from None
         typer.echo(
             f"internal error: {type(error).__name__}: {text} (hgc-video --debug shows where)",

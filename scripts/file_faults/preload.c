@@ -1,6 +1,8 @@
 /* Faults at file boundaries: every call that changes a file beneath one folder is counted, and one of
  * them ends the process, fails, or is interrupted. Built and preloaded by `shim.py`; told by a mapped page
- * that all processes of a command share. Calls that libc makes to itself (fwrite) are not seen. */
+ * that all processes of a command share. Calls that libc makes to itself (fwrite) are not seen, nor system
+ * calls made without it: of a work folder's 96 that strace shows, four renames by safetensors within a
+ * hidden folder. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
