@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Early steps at half the size, as SPEED (2605.18736) takes them, on the embedded model.
 
-The first steps run on latents of half the height and width. Averaging four values halves the noise, so that they
-are at the timestep of four times the signal-to-noise ratio. At the change the predicted clean latents are enlarged,
-and the noise that the small latents had not is put back. Writes --json.
+The first steps run on latents of half the height and width. Averaging four values halves the noise, so that
+they are at the timestep of four times the signal-to-noise ratio. At the change the predicted clean latents are
+enlarged, and the noise that the small latents had not is put back. Writes --json.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Levels:
         return float(self.alphas[t].sqrt()), float((1 - self.alphas[t]).clamp(min=0).sqrt())
 
     def small(self, t: int) -> int:
-        """The timestep of latents of half the size: four times the signal-to-noise ratio; of pure noise itself."""
+        """The timestep of latents of half the size: four times the signal-to-noise ratio."""
         last = len(self.alphas) - 1
         return last if t >= last else int((self.ratios - 2 * self.ratios[t]).abs().argmin())
 

@@ -258,6 +258,26 @@ def test_fault_table(script, tmp_path):
     assert "lossless" in out and told(tmp_path / "a.json")["rows"]
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.skipif(sys.platform != "linux", reason="calls are intercepted as Linux has them")
+def test_faults(script, tmp_path):
+    """Small: one file of results, killed at three of its boundaries and within a write."""
+    given = [
+        "--case",
+        "part: results file",
+        "--fault",
+        "kill",
+        "torn",
+        "--most",
+        3,
+        "--rows",
+        tmp_path / "rows",
+    ]
+    out = script("faults", *given, "--out", tmp_path / "a.json")
+    assert "6 pass" in out and "| part: results file | 9 | 3 of 3 | 3 of 3 |" in out
+    assert told(tmp_path / "a.json")["part: results file"]["calls"]["write"] == 3
+
+
 def test_make_example_clips_makes_the_ones_there_are(script, tmp_path):
     script("make_example_clips", "--out", tmp_path)
     for name in ("dance_pose.mp4", "dance_depth.mp4"):

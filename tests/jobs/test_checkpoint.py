@@ -143,6 +143,52 @@ def test_a_folder_that_is_no_runs_or_in_use_is_refused(pose, begun, tmp_path):
     process.communicate()
 
 
+def test_a_disk_that_is_full_of_tensors_is_told_as_any_other(tmp_path):
+    """safetensors has an error of its own for it, which would have ended the run."""
+    work = WorkFolder(tmp_path / "work")
+    work.open()
+    work.keep({"step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(InputError, match="the disk is full"):
+            work.keep({"step": 2, "latents": torch.zeros(10_000)})
+        with pytest.raises(InputError, match="the disk is full"):
+            work.keep_frames(0, np.zeros((4, 64, 64, 3), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(p.name for p in work.path.iterdir()) == ["checkpoint-000001", "lock"]
+    assert work.newest(torch.device("cpu")) == {"step": 1}
+    work.close()
+
+
+def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_run(tmp_path):
+    work = WorkFolder(tmp_path / "work")
+    work.open()
+    (work.path / "checkpoint-000000").symlink_to(tmp_path)  # rmtree refuses links
+    (work.path / "frames-000000-9").symlink_to(tmp_path)
+    for step in range(1, 4):
+        work.keep({"step": step})
+    work.finish(None, "digest")
+    assert work.newest(torch.device("cpu")) == {"step": 3}
+    with pytest.raises(StateError, match="cannot write"):
+        work.clear()
+    work.close()
+
+
+def test_a_folder_whose_run_was_killed_as_it_began_is_taken_again(tmp_path):
+    """With half of its description aside, and an input that was in memory: neither is somebody else's."""
+    folder = WorkFolder(tmp_path / "work")
+    folder.open()
+    folder.close()
+    (folder.path / ".job.json.part").write_text('{"options": {"pro')
+    (folder.path / "pose.npy").write_bytes(b"half")
+    again = WorkFolder(folder.path)
+    again.open()
+    assert not again.is_begun and again.read("job") is None
+    again.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_once_finishes_the_step_and_says_how_to_go_on(pose, whole, tmp_path, capsys, number):
     work, before = tmp_path / "work", signal.getsignal(signal.SIGINT)

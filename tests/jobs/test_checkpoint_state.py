@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hgc_video.cache.engine import attach
+from hgc_video.cache.finite import FiniteLatents
 from hgc_video.cache.store import Offloaded
 from hgc_video.errors import StateError
 from hgc_video.jobs.checkpoint.work_folder import WorkFolder
@@ -80,7 +81,7 @@ def run(models, keeper, scheduler="ddim", policy=None, spill=False):
             plan = resolve(policy).schedule(graph, len(timesteps))
             wrapped = attach(plan, graph=graph, unet=unet, controlnet=net, spill=spill)
             engine = stack.enter_context(wrapped)
-        offers = Offers(keeper, lambda *_: None)
+        offers = Offers(keeper, lambda *_: None, FiniteLatents(len(timesteps), str))
         steered = ControlledUNet(
             unet, net, guidance, len(timesteps), windows=windows, on_window=offers.window,
             listeners=[engine] if engine else [],

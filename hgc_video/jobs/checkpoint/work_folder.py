@@ -44,17 +44,15 @@ class WorkFolder:
         """Makes the folder and takes it; StateError where another process has it, or it is something else."""
         try:
             self.path.mkdir(parents=False, exist_ok=True)
+            ours = self.is_begun or (self.path / "lock").is_file()
+            holds_more = not ours and any(self.path.iterdir())
+            lock = None if holds_more else (self.path / "lock").open("a+")
         except OSError as error:
             raise StateError(f'work "{self.path}" cannot be made: {error.strerror}') from error
-        # A process that ended before job.json was written leaves inputs alone.
-        ours = [
-            self.path / "lock",
-            *self.path.glob("input-*.npy"),
-            *self.path.glob(".job.json.part"),
-        ]
-        if not self.is_begun and set(self.path.iterdir()) - set(ours):
+        # One with a lock is ours, also where a process was killed before it had noted what it begins.
+        if lock is None:
             raise StateError(f'work "{self.path}" holds something else; name another folder')
-        self._lock = (self.path / "lock").open("a+")
+        self._lock = lock
         if not _take(self._lock):
             self._lock.close()
             raise StateError(f'another process works in "{self.path}"; wait for it, or end it')
@@ -78,10 +76,13 @@ class WorkFolder:
         write_json(self.path / f"{name}.json", data)
 
     def clear(self) -> None:
-        """Removes checkpoints and frames: the run begins anew."""
-        for path in [*self._checkpoints(), *self.path.glob("frames-*")]:
-            shutil.rmtree(path)
-        self._shards.keep_only(())
+        """Removes checkpoints and frames: the run begins anew. StateError where that cannot be done."""
+        try:
+            for path in [*self._checkpoints(), *self.path.glob("frames-*")]:
+                shutil.rmtree(path)
+            self._shards.keep_only(())
+        except OSError as error:
+            raise unwritable(self.path, error, StateError) from error
 
     def remove(self) -> None:
         """Removes the folder."""
@@ -155,7 +156,7 @@ class WorkFolder:
         if not path.is_dir():
             return None
         if fault_of(path) is not None:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
             return None
         frames: NDArray[np.uint8] = load_file(path / _FRAMES)["frames"]
         return frames

@@ -82,8 +82,8 @@ def search_keys(
 def least_error(
     measured: Calibration, graph: BlockGraph, budget: float, *, gate: int, letters: str
 ) -> float | None:
-    """The error that the plan of `search_keys` is predicted to have, as a share of the final latents' variance;
-    None where there is no plan."""
+    """The predicted error of the plan of `search_keys`, as a share of the final latents' variance; None where
+    there is no plan."""
     found = _Search(measured, graph, budget, gate, False, letters).best()
     return None if found is None else found[0]
 
