@@ -2,8 +2,8 @@
 """Early steps at half the size, as SPEED (2605.18736) takes them, on the embedded model.
 
 The first steps run on latents of half the height and width. Averaging four values halves the noise, so that
-they are at the timestep of four times the signal-to-noise ratio. At the change the predicted clean latents are
-enlarged, and the noise that the small latents had not is put back. Writes --json.
+they are at the timestep of four times the signal-to-noise ratio. At the change the predicted clean latents
+are enlarged, and the noise that the small latents had not is put back. Writes --json.
 """
 
 from __future__ import annotations
@@ -73,7 +73,6 @@ def doubled(latents: Tensor, mode: str) -> Tensor:
     return rearrange(larger, "(b f) c h w -> b c f h w", b=len(latents))
 
 
-@torch.no_grad()
 def final_latents(trial: Trial, low_steps: int) -> Tensor:
     """Final latents (1 c f h w) of DDIM with the first `low_steps` steps at half the size."""
     models, noise, timesteps, options = trial.start()
@@ -100,6 +99,7 @@ def final_latents(trial: Trial, low_steps: int) -> Tensor:
     return latents
 
 
+@torch.no_grad()
 def main() -> None:
     """Writes what a number of early steps saves and costs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

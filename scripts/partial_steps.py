@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """What partial steps are predicted to add, by calibration alone.
 
-It is the difference of exact optima over key steps, where the steps between them reuse the whole prediction (H),
-compute the last up layer (1), or may do either.
+It is the difference of exact optima over key steps, where the steps between them reuse the whole prediction
+(H), compute the last up layer (1), or may do either.
 
 No model is run. The optimum is that of the dynamic programming of the search, under extrapolation by a fitted
 share of the slope, at the best gate of those tried. Writes --json.

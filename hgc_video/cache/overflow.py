@@ -82,7 +82,7 @@ class OverflowGuard:
         self._pending = []
 
 
-def _bound(known: Sequence[float], coefficients: Sequence[float], most: float) -> float:
+def _bound(known: Sequence[float], coefficients: tuple[float, ...], most: float) -> float:
     """The largest magnitude that `combination.combined` meets in the values' own dtype, at the most progress
     of the latents."""
     newest = known[0]
