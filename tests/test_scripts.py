@@ -216,7 +216,7 @@ def test_the_pictures_carry_what_they_were_made_with(script, tmp_path):
     assert Image.open(tmp_path / "a.png").width >= 4 * 128
     header = png_header(tmp_path / "a.png")
     assert header["model_hash"] == model_hash("puppet") and header["clips"] == 1
-    assert header["command"].startswith("puppet_sheet --prompts 1")
+    assert header["command"].startswith("puppet_sheet.py --prompts 1")
 
 
 def test_page_picture(script, tmp_path):
