@@ -171,6 +171,8 @@ def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_run(tmp_path):
         work.keep({"step": step})
     work.finish(None, "digest")
     assert work.newest(torch.device("cpu")) == {"step": 3}
+    with pytest.raises(StateError, match="was written and is gone"):
+        work.finish(tmp_path / "clip.mp4", "digest")
     with pytest.raises(StateError, match="cannot write"):
         work.clear()
     work.close()

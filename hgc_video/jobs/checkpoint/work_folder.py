@@ -162,9 +162,15 @@ class WorkFolder:
         return frames
 
     def finish(self, out: Path | None, digest: str) -> None:
-        """The clip is made; the last state stays, so that it can be written again."""
+        """The clip is made; the last state stays, so that it can be written again. StateError where the clip
+        is gone already."""
         self._remove([*self._checkpoints()[:-1], *self.path.glob("frames-*")])
-        written = {} if out is None else {"out": str(out.absolute()), "sha256": sha256_of(out)}
+        try:
+            written = {} if out is None else {"out": str(out.absolute()), "sha256": sha256_of(out)}
+        except OSError as error:
+            raise StateError(
+                f'the clip "{out}" was written and is gone: {error.strerror}; see whether its folder is there'
+            ) from error
         self.write("done", {"job": digest, **written})
 
     def is_finished(self, out: Path | None, digest: str) -> bool:
