@@ -275,7 +275,7 @@ def test_faults(script, tmp_path):
     ]
     out = script("faults", *given, "--out", tmp_path / "a.json")
     assert "6 pass" in out and "| part: results file | 9 | 3 of 3 | 3 of 3 |" in out
-    assert told(tmp_path / "a.json")["part: results file"]["calls"]["write"] == 3
+    assert told(tmp_path / "a.json")["parts"]["part: results file"]["calls"]["write"] == 3
 
 
 def test_make_example_clips_makes_the_ones_there_are(script, tmp_path):
