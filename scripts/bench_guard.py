@@ -133,7 +133,7 @@ class Bench:
         """The rows so far, and what they were measured on."""
         given = self.given
         told = {
-            "task": f"{given.clips} clips of {given.num_frames} frames, 1 noise, {given.model}",
+            "task": f"clips: {given.clips}, of {given.num_frames} frames, 1 noise, {given.model}",
             "model_hash": model_hash(given.model), "date": time.strftime("%Y-%m-%d"),
             "machine": f"{os.cpu_count()} shared cores, one thread", "figures": rows,
         }  # fmt: skip
