@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from .cache.engine import Engine
+from .cache.finite import FiniteLatents
 from .cache.stock_loop import LoopListener, SchedulerListener
 from .errors import CacheStateError, InputError, PresetError
 from .models.graph_builder import build_graph
@@ -202,7 +203,10 @@ class CacheHandle:
             self._outer.append((self._clock, self._run))
             self._run = None
         self._state.forget()
-        self._clock = SchedulerListener(self.pipe.scheduler, self._step_begins, self._step_ends)
+        finite = FiniteLatents(num_evaluations(self.pipe), self._done_at)
+        self._clock = SchedulerListener(
+            self.pipe.scheduler, self._step_begins, self._step_ends, finite
+        )
         self._clock.start()
 
     def _loop_ends(self, whole: bool) -> None:
@@ -221,6 +225,14 @@ class CacheHandle:
                 "the pipeline's scheduler was replaced within its loop, so that the cache could not tell "
                 "where the run was; replace it between calls"
             )
+        if whole:
+            clock.finite.settle()
+
+    def _done_at(self, step_index: int) -> str:
+        """What was done at a step of the loop that runs, as half a sentence."""
+        rows = () if self._run is None else self._run.segments()[-1].steps
+        reasons = [row.reason for row in rows if row.step == step_index]
+        return ": ".join([self.preset.name, *filter(None, reasons)])
 
     def _step_begins(self, step_index: int, latents: Tensor) -> None:
         """Before the models of a step: at the first one the run is planned, and the rest of it where

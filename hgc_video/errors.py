@@ -9,6 +9,7 @@ HGCVideoError
 ├── PlanError             a schedule or chunk plan that is not valid
 ├── AdapterError          a model whose layout is not known
 ├── CacheStateError       a cached tensor that does not belong here
+├── NumericalError        numbers of a run that are not finite (also an ArithmeticError)
 ├── ModelError            a model that cannot be found, downloaded or loaded
 ├── MissingExtraError     an optional package that is not installed
 └── Cancelled             the user stopped the run
@@ -64,6 +65,10 @@ class AdapterError(HGCVideoError, TypeError):
 
 class CacheStateError(HGCVideoError, RuntimeError):
     """A cached tensor that does not belong here."""
+
+
+class NumericalError(HGCVideoError, ArithmeticError):
+    """Numbers of a run that are not finite: NaN, or infinite."""
 
 
 class ModelError(HGCVideoError):

@@ -7,13 +7,16 @@ Knows nothing about what files hold.
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import glob
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -132,24 +135,27 @@ def own_folder(given_folder: str | os.PathLike[str] | None = None) -> Path:
     return (caches if caches.is_absolute() else user_path("~/.cache")) / "hgc_video"
 
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def complete_or_gone(target: Path, kind: type[HGCVideoError] = InputError) -> Iterator[Path]:
-    """A path to write a file or folder to, which takes the target's place at the end of the block.
+    """A path to write a file or folder to, which takes the target's place at the end of the block. What
+    killed processes of this machine had begun to write for the same target is removed.
 
     Raises:
         `kind`: the place cannot be written, the disk is full.
     """
     part = _part_of(target)
     try:
+        _sweep(_parts_of(target))
         yield part
         _replace(part, target)
     except OSError as error:
         raise unwritable(target, error, kind) from error
     finally:
-        _remove(part)
+        remove(part)
 
 
 def require_writable(target: Path, kind: type[HGCVideoError] = InputError) -> None:
@@ -160,7 +166,7 @@ def require_writable(target: Path, kind: type[HGCVideoError] = InputError) -> No
     except OSError as error:
         raise unwritable(target, error, kind) from error
     finally:
-        _remove(part)
+        remove(part)
 
 
 def unwritable(target: Path, error: OSError, kind: type[HGCVideoError]) -> HGCVideoError:
@@ -196,14 +202,64 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     require_writable(target)
 
 
+def remove_folder(folder: Path) -> None:
+    """Removes a folder as a whole: it is gone under its name before the first file of it is. One that
+    cannot be removed stays."""
+    part = _part_of(folder)
+    with suppress(OSError):
+        _sweep(_parts_of(folder))
+        folder.rename(part)
+        shutil.rmtree(part)
+
+
 def _part_of(target: Path) -> Path:
-    return target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+    """A name beside the target, hidden, which says what process writes there."""
+    return target.with_name(f".{target.stem}.{_owner()}.{secrets.token_hex(4)}.part{target.suffix}")
+
+
+def sweep(folder: Path) -> None:
+    """Removes what processes of this machine that are gone had begun to write in a folder, whatever for."""
+    _sweep(folder.glob(".*-*.????????.part*"))
+
+
+def _parts_of(target: Path) -> Iterator[Path]:
+    stem, suffix = glob.escape(target.stem), glob.escape(target.suffix)
+    return target.parent.glob(f".{stem}.*-*.????????.part{suffix}")
+
+
+def _sweep(parts: Iterable[Path]) -> None:
+    for part in parts:
+        owner = part.name[: part.name.rindex(".part")].split(".")[-2]
+        space, _, pid = owner.rpartition("-")
+        if owner != _owner() and space == _pid_space() and pid.isdigit() and not _runs(int(pid)):
+            remove(part)
+
+
+def _owner() -> str:
+    """This process, in a name."""
+    return f"{_pid_space()}-{os.getpid()}"
+
+
+@lru_cache(1)
+def _pid_space() -> str:
+    """Where the numbers of processes are those of this machine, or of this container of it, in a name."""
+    try:
+        own = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116  Path's own follows no such link
+    except OSError:  # no Linux
+        own = 0
+    return hashlib.sha256(f"{platform.node()} {own}".encode()).hexdigest()[:8]
+
+
+def _runs(pid: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(pid))
 
 
 def _replace(part: Path, target: Path) -> None:
-    if (
-        part.is_dir() and target.is_dir()
-    ):  # a folder that holds something cannot be replaced at once
+    if not (part.is_dir() and target.is_dir()):
+        part.replace(target)
+    elif not _exchange(part, target):  # then what was there before has the name of the part
         old = _part_of(target)
         target.rename(old)
         try:
@@ -212,15 +268,25 @@ def _replace(part: Path, target: Path) -> None:
             old.rename(target)
             raise
         shutil.rmtree(old)
-    else:
-        part.replace(target)
 
 
-def _remove(part: Path) -> None:
-    try:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
+def _exchange(one: Path, other: Path) -> bool:
+    """Gives two folders each other's name, at once; False, and nothing is done, where the system cannot.
+
+    Between two renames a kill would leave neither under its name.
+    """
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    swap = getattr(libc, "renameat2", None)  # of Linux
+    if swap is None:
+        return False
+    names = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    return bool(swap(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or folder that nobody reads; one that cannot be removed stays."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            part.unlink(missing_ok=True)
-    except OSError:  # its folder cannot be reached, so nothing was made there
-        return
+            path.unlink(missing_ok=True)

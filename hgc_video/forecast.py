@@ -6,6 +6,7 @@ Composes models and plan; knows nothing about tensors that hold numbers.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from .sampling.predict_peak import PeakModel, RunScale
 def forecast(
     *,
     model: str = "puppet",
-    control: str = "pose",
+    control: str | Sequence[str] = "pose",
     preset: str = "balanced",
     net: bool | None = None,
     scheduler: str | None = None,
@@ -63,6 +64,7 @@ def forecast(
     Args:
         model: the embedded model, a folder in diffusers format, or a configuration that is known by
             name (`hgc-video models`), which needs no files at all.
+        control: the kind of control, or several at once; which ControlNets of a folder are meant.
         net, scheduler: as of `generate`; of a scheduler it only counts whether it adds noise at its steps.
         base, base_config, motion_adapter: as of `generate`, and on this machine.
         ip_adapter: with a picture, of `ip_adapter_model` or of the usual IP-Adapter for the base.
@@ -180,8 +182,9 @@ class _Scene:
 
 
 def _scene(
-    model: str, control: str, height: int | None, width: int | None, num_controlnets: int | None
-) -> _Scene:
+    model: str, control: str | Sequence[str], height: int | None, width: int | None,
+    num_controlnets: int | None,
+) -> _Scene:  # fmt: skip
     if model in known_models():
         return _known_scene(model, height, width, num_controlnets)
     return _folder_scene(model, control, height, width, num_controlnets)
@@ -203,15 +206,20 @@ def _known_scene(
 
 
 def _folder_scene(
-    model: str, control: str, height: int | None, width: int | None, num_controlnets: int | None
-) -> _Scene:
-    if control not in CONTROL_KINDS:
-        raise InputError(f'unknown control "{control}": {nearest(control, CONTROL_KINDS)}')
-    if num_controlnets not in (None, 0, 1):
-        raise InputError(f"controlnet={num_controlnets} is not possible for a folder; give 0 or 1")
+    model: str, control: str | Sequence[str], height: int | None, width: int | None,
+    num_controlnets: int | None,
+) -> _Scene:  # fmt: skip
+    kinds = (control,) if isinstance(control, str) else tuple(control)
+    for kind in kinds:
+        if kind not in CONTROL_KINDS:
+            raise InputError(f'unknown control "{kind}": {nearest(kind, CONTROL_KINDS)}')
+    if num_controlnets not in (None, 0, len(kinds)):
+        raise InputError(
+            f"controlnet={num_controlnets} is not possible for a folder; give 0 or {len(kinds)}"
+        )
     facts = read_facts(model)
     rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
-    nets = [] if num_controlnets == 0 else controlnet_folders(facts.folder, (control,))
+    nets = [] if num_controlnets == 0 else controlnet_folders(facts.folder, kinds)
     vae = _config(facts.folder / "vae")
     models = Configurations(_config(facts.folder / "unet"), tuple(map(_config, nets)), vae)
     factor = 2 ** (len(vae["block_out_channels"]) - 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import torch
 
 from hgc_video.cache.engine import Engine
+from hgc_video.evaluate.results_header import results_header, write_results
 from hgc_video.models.graph_builder import build_graph
 from hgc_video.models.load import default_guidance_scale, load_pipeline
 from hgc_video.plan.clip_shape import ClipShape
@@ -148,7 +148,11 @@ def main() -> None:
             flush=True,
         )
     if args.json is not None:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        header = results_header("puppet", clips=1, seeds=args.pairs)
+        write_results(
+            args.json, header, num_frames=args.num_frames, num_inference_steps=args.num_inference_steps,
+            device=args.device, dtype=args.dtype, rows=[asdict(row) for row in rows],
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

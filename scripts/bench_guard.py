@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +21,10 @@ import yaml
 
 from hgc_video.evaluate.measure import CompareConfig, measure
 from hgc_video.evaluate.results_file import ResultsFile
-from hgc_video.evaluate.trials import SampleSet, kept_trials, model_hash
+from hgc_video.evaluate.results_header import results_header, write_results
+from hgc_video.evaluate.trials import SampleSet, kept_trials
 from hgc_video.files import write_text
+from hgc_video.models.identity import model_hash
 from hgc_video.plan.quality_map import QualityMap, fitted_map, psnr_of, shipped_map
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,12 +133,8 @@ class Bench:
     def write(self, rows: list[dict[str, Any]]) -> None:
         """The rows so far, and what they were measured on."""
         given = self.given
-        told = {
-            "task": f"clips: {given.clips}, of {given.num_frames} frames, 1 noise, {given.model}",
-            "model_hash": model_hash(given.model), "date": time.strftime("%Y-%m-%d"),
-            "machine": f"{os.cpu_count()} shared cores, one thread", "figures": rows,
-        }  # fmt: skip
-        write_text(given.json, json.dumps(told, indent=1) + "\n")
+        header = results_header(given.model, clips=given.clips, seeds=1)
+        write_results(given.json, header, num_frames=given.num_frames, figures=rows)
 
 
 def told(row: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import hgc_video
+from hgc_video.evaluate.results_header import results_header, save_png
 from hgc_video.media.control import Placement, plan_frames
 from hgc_video.media.video import open_clip
 
@@ -98,7 +99,9 @@ def main() -> None:
         f"uncached\n{cost(uncached)}": uncached.frames,
         f"cached\n{cost(cached)}": cached.frames,
     }
-    sheet(rows, args.columns, args.scale).save(args.out, optimize=True)
+    save_png(
+        sheet(rows, args.columns, args.scale), args.out, results_header("puppet", clips=1, seeds=1)
+    )
     print(args.out)
 
 

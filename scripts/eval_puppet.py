@@ -8,11 +8,11 @@ Several models are put side by side: scripts/eval_puppet.py --model puppet runs/
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 
+from hgc_video.evaluate.results_header import results_header, write_results
 from hgc_video.puppet.evaluation import Options, evaluate
 from hgc_video.puppet.evaluation_table import table
 
@@ -36,6 +36,9 @@ def main() -> None:
         "--extras", type=int, default=defaults.extras, help="clips for the slower questions"
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--memory", type=Path, help="file of clips measured so far, so that a stopped run goes on"
+    )
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -44,10 +47,11 @@ def main() -> None:
     for model in args.model:
         print(model, flush=True)
         options = Options(model=model, **given)
-        found[model] = evaluate(options, log=lambda line: print(line, flush=True))
+        found[model] = evaluate(options, lambda line: print(line, flush=True), args.memory)
     print(table(found))
     if args.json is not None:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+        header = results_header(args.model[0], clips=args.clips, seeds=1)
+        write_results(args.json, header, evaluations=found)
 
 
 if __name__ == "__main__":

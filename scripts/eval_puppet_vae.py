@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from hgc_video.evaluate.results_header import results_header, save_png, write_results
 from hgc_video.puppet.reconstruction import held_out_frames, measure, sheet
 from hgc_video.puppet.training.progress import averaged_weights
 from hgc_video.puppet.training.vae import make_vae
@@ -46,13 +47,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     truth = held_out_frames(args.frames)
     figures, made = measure(load_vae(args.vae), truth)
-    text = json.dumps(figures.as_dict(), indent=2)
-    print(text)
+    print(json.dumps(figures.as_dict(), indent=2))
+    header = results_header("puppet" if args.vae == SHIPPED else None, clips=args.frames)
     if args.json is not None:
-        args.json.write_text(text + "\n")
+        write_results(args.json, header, vae=_told(args.vae), **figures.as_dict())
     if args.sheet is not None:
         count = args.sheet_frames
-        Image.fromarray(sheet(truth[:count], made[:count])).save(args.sheet, optimize=True)
+        save_png(Image.fromarray(sheet(truth[:count], made[:count])), args.sheet, header)
+
+
+def _told(vae: Path) -> str:
+    return "shipped" if vae == SHIPPED else str(vae)
 
 
 if __name__ == "__main__":

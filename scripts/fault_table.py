@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hgc_video
 from hgc_video.errors import HGCVideoError
-from hgc_video.files import write_text
+from hgc_video.evaluate.results_header import results_header, write_results
 from tests import tiny_pipelines as tiny
 
 PIPELINES = (
@@ -392,8 +392,9 @@ def main() -> None:
             print(json.dumps(row), file=sys.stderr, flush=True)
     print(markdown(table, list(asked.policy)))
     if asked.out is not None:
-        told = {"steps": asked.steps, "changed_after_step": AT, "rows": table}
-        write_text(asked.out, json.dumps(told, indent=1) + "\n")
+        write_results(
+            asked.out, results_header(None), steps=asked.steps, changed_after_step=AT, rows=table
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from hgc_video.evaluate.results_header import results_header, save_png
 from hgc_video.puppet.evaluation import Options, Sampler, held_out
 from hgc_video.puppet.prompts import plain_prompt
 from hgc_video.puppet.reconstruction import sheet
@@ -51,7 +52,8 @@ def main() -> None:
     picture = sheet(
         np.concatenate(truth), np.concatenate(made), columns=2 * SHOWN, scale=args.scale
     )
-    Image.fromarray(picture).save(args.out, optimize=True)
+    header = results_header(args.model, clips=args.prompts, seeds=1)
+    save_png(Image.fromarray(picture), args.out, header)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env python
-"""Rewrites the tables of README.md and configs/results/README.md, and README's sentence of margins, from the
-figures in configs/results that `hgc-video compare --json` measured. Run it after each measurement."""
+"""Rewrites what the pages say of measurements, from the files in configs/results: README.md and the pages of
+results, of the embedded model and of the policies. Only what stands between marks is written."""
 
 from __future__ import annotations
 
@@ -13,15 +13,31 @@ from typing import Any
 from hgc_video.evaluate.table import Row, rows
 from hgc_video.files import write_text
 from hgc_video.plan.presets import SEARCHED
+from hgc_video.puppet.evaluation_table import table as puppet_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "configs" / "results"
+PAGES = (
+    ROOT / "README.md", RESULTS / "README.md", ROOT / "hgc_video" / "puppet" / "README.md",
+    ROOT / "hgc_video" / "plan" / "policies" / "README.md",
+)  # fmt: skip
 _FEWER, _SOLVER = "fewer-steps:", "dpm++:"
 _NEAR = 0.1  # how much the savings of a row and of the baseline beside it may differ
 _README_ROWS = (
     "off", "quality", "balanced", "fast", "turbo", "deepcache:interval=2,controlnet_interval=2",
     "l2p:calibration=configs/puppet-calibration.yaml,interval=3", "dpm++:steps=10",
 )  # fmt: skip
+# Comparisons at other numbers of steps and schedulers, each a file.
+_SETTINGS = (
+    "compare-4", "compare-8", "compare-12", "compare-50", "compare-25-dpmpp-2m", "compare-25-euler-ancestral",
+    "compare-8-lcm",
+)  # fmt: skip
+_SCHEDULERS = {
+    "DPMSolverMultistepScheduler": "DPM++ 2M", "EulerAncestralDiscreteScheduler": "Euler ancestral",
+    "LCMScheduler": "LCM",
+}  # fmt: skip
+_MODELS = {"sd15": "SD1.5", "sd21": "SD2.1 at 768x768"}
+Told = dict[str, Any]  # a file of results
 
 
 def table(found: Iterable[Row]) -> str:
@@ -58,14 +74,10 @@ def _name(method: str) -> str:
     if method.startswith("dpm++:order="):
         told = {"ddim": "DDIM", "multistep": "DPM++ 2M"}
         return f"{told[kind]} at searched timesteps"
-    if method.startswith(("l2p:", "fitted:")):  # whose calibration is puppet's own
-        fields = [
-            f for f in method.partition(":")[2].split(",") if not f.startswith("calibration=")
-        ]
-        return f"`{':'.join([method.partition(':')[0], *([','.join(fields)] if fields else [])])}`"
-    if method.startswith("block-caching:"):
-        return f"`block-caching:threshold={method.rpartition('=')[2]}`"
-    return f"`{method}`"
+    name, _, fields = method.partition(":")
+    # Calibrations are puppet's own.
+    shown = [f for f in fields.split(",") if f and not f.startswith("calibration=")]
+    return f"`{':'.join([name, *([','.join(shown)] if shown else [])])}`"
 
 
 def _is_whole_step(method: str) -> bool:
@@ -124,7 +136,7 @@ def _at(found: Sequence[Row], saved: float) -> float | None:
     return best
 
 
-def settings_table(several: Iterable[dict[str, Any]]) -> str:
+def settings_table(several: Iterable[Told]) -> str:
     """The rows of several comparisons, each with the better of its equal-cost baselines beside it."""
     lines = [
         "| steps, scheduler | method | MACs saved | PSNR to `off`, dB | fewer steps: saved, dB | flicker |",
@@ -136,10 +148,17 @@ def settings_table(several: Iterable[dict[str, Any]]) -> str:
         for row in found:
             if row.method != "off" and row not in plain:
                 lines.append(
-                    f"| {told['setting']} | {_name(row.method)} | {100 * row.saved:.1f} % "
+                    f"| {_setting(told)} | {_name(row.method)} | {100 * row.saved:.1f} % "
                     f"| {_likeness(row)} | {_nearest(plain, row)} | {row.means['flicker']:.2f} |"
                 )
     return "\n".join(lines)
+
+
+def _setting(told: Told) -> str:
+    scheduler = told["scheduler"]
+    return ", ".join(
+        [str(told["num_inference_steps"]), *([_SCHEDULERS[scheduler]] if scheduler else [])]
+    )
 
 
 def _nearest(plain: Iterable[Row], row: Row) -> str:
@@ -150,14 +169,14 @@ def _nearest(plain: Iterable[Row], row: Row) -> str:
     return f"{100 * near.saved:.0f} %, {near.psnr_db:.1f}"
 
 
-def asked_table(measured: Sequence[dict[str, Any]]) -> str:
+def asked_table(told: Told) -> str:
     """What was asked of `guard` and what came out, and the fixed presets, by setting: means over clips."""
     lines = [
         "| scheduler, steps | method | asked, dB | PSNR to `off`, dB | MACs saved | flicker |",
         "|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in measured:
+    for row in told["figures"]:
         groups.setdefault((row["setting"], row["method"]), []).append(row)
     for (setting, method), group in groups.items():
         saved, psnr, change = (
@@ -170,47 +189,196 @@ def asked_table(measured: Sequence[dict[str, Any]]) -> str:
             f"| {name}, {steps} | {_name(method)} | {'' if asked is None else f'{asked:g}'} | "
             f"{'identical' if psnr > 99 else f'{psnr:.1f}'} | {100 * saved:.1f} % | {change:.2f} |"
         )
-    return "\n".join(lines)
+    header = told["header"]
+    return (
+        "\n".join(lines)
+        + f"\n\nMeans over {header['clips']} clips of {told['num_frames']} frames; {measured_on(told)}."
+    )
 
 
-def caption(measured: dict[str, Any], found: Iterable[Row]) -> str:
+def caption(several: Sequence[Told], found: Iterable[Row], steps: str = "") -> str:
     """What was run, how often, when and on what."""
     runs = sorted({row.runs for row in found})
     many = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else f"{runs[0]}"
+    first = several[0]
+    clips, seeds = first["header"]["clips"], first["header"]["seeds"]
     return (
-        f"{measured['task']}; means over {many} runs a row, with the spread of the PSNR; "
-        f"{measured['date']}, {measured['machine']}."
+        f"{clips} clips of {first['num_frames']} frames, {seeds} noise{'s' * (seeds > 1)}{steps}, "
+        f"{first['header']['model']}; means over {many} runs a row, with the spread of the PSNR; "
+        f"{measured_on(*several)}."
+    )
+
+
+def measured_on(*several: Told) -> str:
+    """Dates, machine and model of files of results."""
+    headers = [told["header"] for told in several]
+    dates = " and ".join(sorted({header["date"] for header in headers}))
+    machine, threads = headers[0]["machine"], headers[0]["threads"]
+    cpu = f"{machine['cores']} cores of an {machine['cpu']}" if machine else "a CPU"
+    told = f"{dates}, {cpu}, {threads} thread{'s' * (threads > 1)} a process"
+    names = {header["model_hash"] for header in headers} - {None}
+    return told + "".join(f", weights `{name}`" for name in sorted(names))
+
+
+def reconstruction(told: Told) -> str:
+    """The VAE's figures in a sentence."""
+    return (
+        f"The VAE alone, on {told['frames']} held-out frames: {told['psnr_db']:.1f} dB "
+        f"({told['psnr_min_db']:.1f} to {told['psnr_max_db']:.1f}), gradient energy "
+        f"{told['gradient_energy']:.3f} of the truth's, 16 frames decoded in "
+        f"{told['decode_16_frames_s']:.2f} s of processor time."
+    )
+
+
+def depth(told: Told) -> str:
+    """The depth estimator's figures in a sentence."""
+    return (
+        f"The depth estimator, on {told['header']['clips']} held-out clips: off by {told['error']:.3f} of "
+        f"the range, by {told['error_of_the_dancer']:.3f} on the dancer, whose arms and legs it blurs; the "
+        f"mean depth is off by {told['error_of_the_mean']:.3f}."
+    )
+
+
+def fidelity(told: Told) -> str:
+    """The embedded model's figures against their aims."""
+    figures = told["evaluations"][told["header"]["model"]]
+    options, true = figures["options"], figures["pose"]["of_true_clips"]
+    return (
+        f"{puppet_table({'puppet': figures})}\n\n"
+        f"{options['clips']} held-out clips of {options['num_frames']} frames, half pose, half depth, "
+        f"{options['num_inference_steps']} steps; the last three rows on {options['extras']} clips. Of true "
+        f"clips the judge finds an IoU of {true['silhouette_iou']:.2f} and a flicker of "
+        f"{true['background_flicker']:.1f}; {measured_on(told)}."
+    )
+
+
+def published(told: Told) -> str:
+    """Published MACs beside those of the plan."""
+    lines = ["| model, steps, counting | policy | published | `plan` |", "|---|---|---|---|"]
+    before = ""
+    for row in told["rows"]:
+        nets = " + ControlNet" * bool(row["num_controlnets"])
+        setting = f"{_MODELS[row['model']]}{nets}, {row['num_inference_steps']}, without attention products"
+        shown = "" if setting == before else setting
+        before = setting
+        lines.append(
+            f"| {shown} | `{row['policy']}` | {row['published_tmacs']:.2f} T | {row['macs'] / 1e12:.2f} T |"
+        )
+    return "\n".join(lines)
+
+
+def published_video(told: Told) -> str:
+    """MACs of a step with a ControlNet, and what DeepCache saves of it."""
+    full, *others = told["video"]
+    step = full["macs"] / told["video_num_inference_steps"] / 1e12
+    saved = ", ".join(f"`{row['policy']}` saves {100 * row['macs_saved']:.1f} %" for row in others)
+    return (
+        "For AnimateDiff with a ControlNet, 16 frames of 512x512, "
+        f"{told['video_num_inference_steps']} steps, every product counted, a step costs "
+        f"{step:.2f} T; {saved}."
+    )
+
+
+def partial_steps(told: Told) -> str:
+    """What the calibration predicts that partial steps add."""
+    kinds = ("whole steps", "partial steps", "both")
+    lines = [
+        "| MACs | between key steps: reused whole | last up layer computed | either | gain |",
+        "|---|---|---|---|---|",
+    ]
+    for row in told["predicted_db"]:
+        shown = ["" if row[kind] is None else f"{row[kind]:.1f} dB" for kind in kinds]
+        gain = row["both"] - row["whole steps"]
+        lines.append(f"| {100 * row['budget']:.0f} % | {' | '.join(shown)} | {gain:+.1f} dB |")
+    price = 100 * told["prices"]["1"] / told["prices"]["F"]
+    return (
+        "\n".join(lines)
+        + f"\n\nA step that computes the last up layer costs {price:.0f} % of a key step; "
+        + f"{measured_on(told)}."
+    )
+
+
+def low_resolution(told: Told) -> str:
+    """What early steps at half the size save and cost."""
+    lines = [
+        "| early steps at half the size | MACs saved, about | PSNR to `off`, dB |",
+        "|---|---|---|",
+    ]
+    for row in told["rows"]:
+        lines.append(
+            f"| {row['low_steps']} of {told['num_inference_steps']} | {100 * row['macs_saved']:.0f} % "
+            f"| {row['psnr_db']:.1f} |"
+        )
+    header = told["header"]
+    return (
+        "\n".join(lines)
+        + f"\n\nMeans over {header['clips']} clips of {told['num_frames']} frames; {measured_on(told)}."
+    )
+
+
+def engine(told: Told) -> str:
+    """What the clock shows of what the MACs promise."""
+    lines = [
+        "| method | MACs, uncached over cached | time, uncached over cached | range | share |",
+        "|---|---|---|---|---|",
+    ]
+    for row in told["rows"]:
+        macs, seconds = row["macs_ratio"], row["time_ratio"]
+        low, high = row["time_ratio_range"]
+        lines.append(
+            f"| `{row['method']}` | {macs:.2f} | {seconds:.2f} | {low:.2f} to {high:.2f} "
+            f"| {seconds / macs:.2f} |"
+        )
+    pairs = told["header"]["seeds"]
+    return (
+        "\n".join(lines)
+        + f"\n\n{told['num_frames']} frames, {told['num_inference_steps']} steps, medians of {pairs} pairs; "
+        + f"{measured_on(told)}."
     )
 
 
 def sections(results: Path) -> dict[str, str]:
     """What stands between the marks of each name, made from the files in `results`."""
-    main, older, newer, settings = (
-        json.loads((results / f"{name}.json").read_text())
-        for name in ("compare-25", "rivals-25", "rivals-2026", "other-settings")
-    )
+
+    def read(name: str) -> Told:
+        return dict(json.loads((results / f"{name}.json").read_text()))
+
+    def if_measured(name: str, *write: Callable[[Told], str]) -> list[str]:
+        if not (results / f"{name}.json").is_file():
+            return ["Not measured with these weights yet (`scripts/reproduce`)."] * len(write)
+        return [one(read(name)) for one in write]
+
+    main, older, newer = (read(name) for name in ("compare-25", "rivals-25", "rivals-2026"))
     known = {figure["method"] for figure in main["figures"]}
     more = [*older["figures"], *newer["figures"]]
-    figures = [*main["figures"], *(f for f in more if f["method"] not in known)]
-    found = rows(figures)
-    main["date"] = " and ".join(sorted({main["date"], newer["date"]}))
+    found = rows([*main["figures"], *(f for f in more if f["method"] not in known)])
     few = [row for name in _README_ROWS for row in found if row.method == name]
+    settings = [read(name) for name in _SETTINGS]
     others = [row for told in settings for row in rows(told["figures"])]
-    guard = json.loads((results / "guard.json").read_text())
-    measured = f"{guard['task']}; {guard['date']}, {guard['machine']}."
-    return {
-        "presets": f"{table(few)}\n\n{caption(main, few)}",
+    measured, steps = (main, older, newer), f", {main['num_inference_steps']} steps"
+    made = {
+        "presets": f"{table(few)}\n\n{caption(measured, few, steps)}",
         "margins": margins(found),
-        "all methods": f"{table(found)}\n\n{caption(main, found)}",
-        "other settings": f"{settings_table(settings)}\n\n{caption(settings[0], others)}",
-        "asked quality": f"{asked_table(guard['figures'])}\n\n{measured}",
+        "all methods": f"{table(found)}\n\n{caption(measured, found, steps)}",
+        "other settings": f"{settings_table(settings)}\n\n{caption(settings, others)}",
     }
+    made["published figures"], made["published video"] = if_measured(
+        "published", published, published_video
+    )
+    for name, file, write in (
+        ("engine", "engine", engine), ("partial steps", "partial-steps", partial_steps),
+        ("low resolution", "low-resolution", low_resolution), ("asked quality", "guard", asked_table),
+        ("fidelity", "puppet", fidelity), ("reconstruction", "puppet-vae", reconstruction),
+        ("depth estimator", "puppet-depth", depth),
+    ):  # fmt: skip
+        (made[name],) = if_measured(file, write)
+    return made
 
 
 def rewritten(text: str, made: dict[str, str]) -> str:
     """A page with what stands between its marks made anew; a name may stand in it or not."""
     for name, body in made.items():
-        begin, end = f"<!-- {name}: scripts/results_table.py -->", f"<!-- end of {name} -->"
+        begin, end = marks(name)
         if begin in text:
             before, rest = text.split(begin)
             _, after = rest.split(end)
@@ -218,12 +386,16 @@ def rewritten(text: str, made: dict[str, str]) -> str:
     return text
 
 
+def marks(name: str) -> tuple[str, str]:
+    """What stands before and after a section that is written here."""
+    return f"<!-- {name}: scripts/results_table.py -->", f"<!-- end of {name} -->"
+
+
 def main() -> None:
     """Rewrites the pages."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
-    pages = [ROOT / "README.md", RESULTS / "README.md"]
-    parser.add_argument("--pages", type=Path, nargs="+", default=pages, help="pages to rewrite")
+    parser.add_argument("--pages", type=Path, nargs="+", default=PAGES, help="pages to rewrite")
     args = parser.parse_args()
     made = sections(args.results)
     for page in args.pages:

@@ -63,6 +63,13 @@ def main() -> None:
         "--presets", default=",".join(PRESETS), help="whose memory is predicted; '' leaves it out"
     )
     parser.add_argument("--work", type=Path, default=Path("runs/ship_graphs"), metavar="FOLDER")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=package_data("graphs"),
+        metavar="FOLDER",
+        help="of what is shipped",
+    )
     options = parser.parse_args()
     models = options.only or [PUPPET, *known_models()]
     presets = [name for name in options.presets.split(",") if name]
@@ -79,13 +86,13 @@ def main() -> None:
                     forecast(**asked)
                 print(f"{time.process_time() - began:6.1f} s  {asked}", flush=True)
     finally:
-        kept_data.ship_own()
+        kept_data.ship_own(options.out)
     made = {path.name for path in options.work.glob("graphs/*.json.gz")}
-    for path in package_data("graphs").glob("*.json.gz"):
+    for path in options.out.glob("*.json.gz"):
         if whole and path.name not in made:
             path.unlink()
-    sizes = [path.stat().st_size for path in package_data("graphs").glob("*.json.gz")]
-    print(f"{len(sizes)} files, {sum(sizes) / 1024:.0f} KiB in {package_data('graphs')}")
+    sizes = [path.stat().st_size for path in options.out.glob("*.json.gz")]
+    print(f"{len(sizes)} files, {sum(sizes) / 1024:.0f} KiB in {options.out}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from transformers import (
     DPTImageProcessorPil,
 )
 
+from hgc_video.evaluate.results_header import results_header, write_results
 from hgc_video.puppet.evaluation import held_out
 from hgc_video.puppet.motion import random_motion
 from hgc_video.puppet.spec import random_spec
@@ -150,6 +151,10 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=400, help="clips drawn before training begins")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--clips", type=int, default=16, help="held-out clips it is measured on")
+    parser.add_argument(
+        "--measure", type=Path, help="train nothing: measure the estimator in this folder"
+    )
+    parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--start", type=Path, help="weights to go on from; default: fresh ones")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate, falling to zero")
     parser.add_argument("--seed", type=int, default=0, help="of the clips that are drawn")
@@ -157,14 +162,19 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model = make_model()
-    if args.start is not None:
-        model = DepthAnythingForDepthEstimation.from_pretrained(args.start, dtype=torch.float32)
-    weights = sum(p.numel() for p in model.parameters())
-    steps = train(model.train(), args)
-    told = {"weights": weights, "steps": steps, **errors(model.eval(), args.clips)}
-    save(model, args.out)
+    model, start = make_model(), args.measure or args.start
+    if start is not None:
+        model = DepthAnythingForDepthEstimation.from_pretrained(start, dtype=torch.float32)
+    told: dict[str, float] = {"weights": sum(p.numel() for p in model.parameters())}
+    if args.measure is None:
+        told["steps"] = train(model.train(), args)
+    told |= errors(model.eval(), args.clips)
+    if args.measure is None:
+        save(model, args.out)
     print(json.dumps(told, indent=2))
+    if args.json is not None:
+        measured = str(args.measure or args.out)
+        write_results(args.json, results_header(measured, clips=args.clips), **told)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,13 +11,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+import typer
 from typer.testing import CliRunner
 
 import hgc_video
 from hgc_video.cli import app
+from hgc_video.cli.shell import errors_in_one_line
 from hgc_video.media.video import probe, read_frames, write_video
 from tests.media import sounding
 
@@ -401,3 +406,22 @@ def test_policies_are_listed_with_fields_and_sources():
 def test_plan_refuses_in_one_line(arguments, says):
     done = invoke("plan", *arguments)
     assert done.exit_code == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_memory_that_runs_out_is_what_the_user_can_mend(error, capsys):
+    with pytest.raises(typer.Exit) as end, errors_in_one_line(SimpleNamespace(obj=False)):
+        raise error
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        end.value.exit_code == 2 and line.startswith("error: memory ran out") and "--memory" in line
+    )
+
+
+def test_a_disk_that_fails_anywhere_is_told_in_one_line(capsys):
+    with pytest.raises(typer.Exit) as end, errors_in_one_line(SimpleNamespace(obj=False)):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/there/a.log")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.exit_code == 2 and line.startswith(
+        'error: cannot write "/there/a.log": read-only'
+    )

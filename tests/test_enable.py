@@ -239,6 +239,7 @@ COMPILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "preset", "how"),
     [
@@ -253,7 +254,7 @@ def test_compiled_models_are_whole_graphs_and_not_compiled_again_at_the_next_cal
     from torch._dynamo.testing import CompileCounter
 
     torch._dynamo.reset()
-    pipe, steps = tiny.make(name), 20 if preset == "balanced" else 6
+    pipe, steps = tiny.make(name), 10 if preset == "balanced" else 6
     with hgc_video.enable_cache(pipe, preset) as cache:
         expected = tiny.call(pipe, name, num_inference_steps=steps)
         macs = cache.report.macs

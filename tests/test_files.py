@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from hgc_video.errors import InputError
-from hgc_video.files import check_writable, write_text
+from hgc_video.files import check_writable, complete_or_gone, remove_folder, write_text
 
 
 def test_a_new_file_replaces_an_old_one(tmp_path):
@@ -52,3 +52,79 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_part(tmp_path):
     assert "the disk is full" in done.stderr.splitlines()[-1]
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "old"
+
+
+def killed_at(step, code):
+    """Runs code in a process that kills itself (-9) at this one, from 1, of its file operations that remove,
+    rename or make folders; whether it got so far."""
+    audit = (
+        "import os, signal, sys; seen = []\n"
+        "def hook(event, args):\n"
+        "    if event in ('os.rename', 'os.remove', 'os.rmdir', 'os.mkdir'):\n"
+        f"        seen.append(event); len(seen) == {step} and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from pathlib import Path; from hgc_video.files import *\n"
+        "sys.addaudithook(hook)\n"
+    )
+    return subprocess.run([sys.executable, "-c", audit + code], check=False).returncode == -9
+
+
+def folder_of(path, *names):
+    path.mkdir()
+    for name in names:
+        (path / name).write_text(path.name)
+    return path
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_folder_is_the_old_or_the_new_one_wherever_a_kill_comes(tmp_path):
+    """And what the killed process left aside is removed by the next one."""
+    steps = 0
+    while True:
+        place = tmp_path / str(steps)
+        old = folder_of(place, "x") and folder_of(place / "clip", "1", "2", "3")
+        code = (
+            f"with complete_or_gone(Path({str(old)!r})) as part:\n"
+            "    part.mkdir(); (part / '1').write_text('new'); (part / '4').write_text('new')\n"
+        )
+        killed = killed_at(steps + 1, code)
+        assert names(old) in (["1", "2", "3"], ["1", "4"])
+        with complete_or_gone(old) as part:
+            folder_of(part, "last")
+        assert names(old) == ["last"] and names(place) == ["clip", "x"]
+        if not killed:
+            break
+        steps += 1
+    assert steps >= 5
+
+
+def test_a_folder_is_whole_or_gone_wherever_its_removal_is_killed(tmp_path):
+    steps = 0
+    while True:
+        place = tmp_path / str(steps)
+        old = folder_of(place) and folder_of(place / "kept", "1", "2")
+        killed = killed_at(steps + 1, f"remove_folder(Path({str(old)!r}))")
+        assert not old.exists() or names(old) == ["1", "2"]
+        folder_of(old, "again") if not old.exists() else None
+        remove_folder(old)
+        assert names(place) == []
+        if not killed:
+            break
+        steps += 1
+    assert steps == 4
+
+
+def test_what_a_process_writes_now_is_left_alone(tmp_path):
+    with (
+        complete_or_gone(tmp_path / "a.txt") as mine,
+        complete_or_gone(tmp_path / "a.txt") as other,
+    ):
+        mine.write_text("one")
+        other.write_text("two")
+        (tmp_path / ".a.elsewhere-1.12345678.part.txt").write_text("another machine's")
+        write_text(tmp_path / "a.txt", "three")
+        assert mine.exists() and other.exists()
+    assert (tmp_path / "a.txt").read_text() == "one"
+    assert names(tmp_path) == [".a.elsewhere-1.12345678.part.txt", "a.txt"]

@@ -31,6 +31,16 @@ def test_the_forecast_is_what_a_run_then_reports(preset):
     assert told.steps == report.steps
 
 
+def test_several_controls_of_a_folder_are_a_controlnet_each():
+    one, both = (
+        forecast(control=control, num_frames=2, num_inference_steps=2).macs_baseline_by_part
+        for control in ("depth", ("pose", "depth"))
+    )
+    assert both["controlnet"] == 2 * one["controlnet"] and both["unet"] == one["unet"]
+    with pytest.raises(InputError, match="give 0 or 2"):
+        forecast(control=("pose", "depth"), num_controlnets=1)
+
+
 def test_off_saves_nothing_and_bolder_presets_more():
     saved = [forecast(preset=p).macs_saved for p in ("off", "lossless", "quality", "balanced")]
     assert saved[0] == 0

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"files", "plan"},
     "clip": {"media", "report"},
     "preprocess": {"files", "media", "models", "plan"},
-    "puppet": {"evaluate.quality", "media", "models"},
+    "puppet": {"evaluate.quality", "evaluate.results_file", "media", "models"},
     "sampling": {
         "cache", "files", "measure", "media", "models", "options", "plan", "preprocess", "report",
     },
@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cache", "files", "measure", "media", "models", "options", "plan", "preprocess", "puppet", "report",
         "sampling",
     },
-    "tune": {"cache", "evaluate", "files", "measure", "plan", "sampling"},
+    "tune": {"cache", "evaluate", "files", "measure", "models", "plan", "sampling"},
     "enable": {"cache", "models", "plan", "report"},
     "forecast": {"files", "measure", "media", "models", "options", "plan", "sampling"},
     "generator": {

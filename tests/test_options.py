@@ -35,7 +35,7 @@ def test_every_option_has_one_heading():
 
 
 def test_the_command_line_has_every_option():
-    command = typer.main.get_command(app).commands["generate"]
+    command = typer.main.get_command(app).commands["generate"].loaded()
     flags = {flag for parameter in command.params for flag in parameter.opts}
     expected = {f"--{name.replace('_', '-')}" for name in GenerateOptions.model_fields}
     assert expected - {"--control-video"} <= flags

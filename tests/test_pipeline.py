@@ -8,7 +8,14 @@ import torch
 from PIL import Image
 
 import hgc_video
-from hgc_video.errors import Cancelled, InputError, ModelError, PresetError, PromptError
+from hgc_video.errors import (
+    Cancelled,
+    InputError,
+    ModelError,
+    NumericalError,
+    PresetError,
+    PromptError,
+)
 from hgc_video.models.device import choose_device, choose_dtype
 from hgc_video.models.load import default_guidance_scale, load_pipeline
 from hgc_video.puppet.evaluation import held_out
@@ -97,6 +104,21 @@ def test_the_callback_sees_every_step_and_can_stop(pose):
     assert seen == [(i, 4, (1, 12, 4, 16, 16)) for i in range(4)]
     with pytest.raises(Cancelled, match="step 2 of 4"):
         run(pose, callback=lambda i, n, latents: i < 1)
+
+
+def test_latents_that_are_no_numbers_stop_the_run_and_are_not_kept(pose, tmp_path):
+    """A callback that spoils one value: the step after it is named, and what is kept is from before."""
+
+    def spoil(step, steps, latents):
+        if step == 1:
+            latents.view(-1)[7] = torch.nan
+
+    kept = {"work": tmp_path / "work", "checkpoint_every_s": 1e-9, "height": 64, "width": 64}
+    says = r"NaN after step 3 of 4 \(deepcache:interval=2.*, float32\); try preset \"off\""
+    with pytest.raises(NumericalError, match=says) as error:
+        run(pose, preset="deepcache:interval=2", callback=spoil, **kept)
+    assert "\n" not in str(error.value)
+    assert max(p.name for p in (tmp_path / "work").glob("checkpoint-*")) == "checkpoint-000002"
 
 
 def test_sizes_and_images(pose):

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hgc_video.evaluate.results_header import png_header
 from hgc_video.media.video import probe, read_frames
+from hgc_video.models.identity import model_hash
 from hgc_video.preprocess.extract import extract_control
+from tests.ui.browser import chromium
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
@@ -41,7 +44,7 @@ def told(path):
 
 def test_every_script_is_run_here_or_elsewhere():
     here = Path(__file__).read_text()
-    others = {"results_table"}  # tests/test_results.py
+    others = {"results_table", "reproduce"}  # tests/test_results.py, tests/test_reproduce.py
     for path in SCRIPTS.glob("*.py"):
         run = re.search(rf'script\(\s*"{path.stem}"', here)
         assert run or path.stem in others, f"{path.name} is not run"
@@ -72,7 +75,7 @@ def test_bench_engine(script, tmp_path):
         "bench_engine", "--methods", "deepcache:interval=2", "--num-frames", 2, "--num-inference-steps",
         2, "--pairs", 1, "--json", tmp_path / "a.json",
     )  # fmt: skip
-    (row,) = told(tmp_path / "a.json")
+    (row,) = told(tmp_path / "a.json")["rows"]
     assert row["method"] == "deepcache:interval=2" and 1.2 < row["macs_ratio"] < 2.2
     assert row["time_ratio"] > 0 and row["kept_nbytes"] == 0
 
@@ -143,12 +146,13 @@ def test_batch_trial(script):
 
 def test_bench_checkpoint(script, tmp_path):
     out = script(
-        "bench_checkpoint", "--nbytes", "2", "--every-s", 0, "--preset", "lossless", "--num-frames", 2,
-        "--num-inference-steps", 2, "--size", 64, "--json", tmp_path / "a.json",
+        "bench_checkpoint", "--nbytes", "16", "--changed", "0,1", "--every-s", 0, "--preset", "lossless",
+        "--num-frames", 2, "--num-inference-steps", 2, "--size", 64, "--json", tmp_path / "a.json",
     )  # fmt: skip
     figures = told(tmp_path / "a.json")
-    assert "| 2 MiB |" in out and figures["states"][0]["nbytes"] == 2 * 2**20
-    assert 0 < figures["run"]["write_s"] < figures["run"]["run_s"]
+    assert "| 16 MiB | 100 % | 16 MiB |" in out
+    assert [state["written_nbytes"] for state in figures["states"]] == [5 * 2**20, 16 * 2**20]
+    assert 0 < figures["run"]["wait_s"] < figures["run"]["run_s"]
 
 
 def test_kill_table(script, tmp_path):
@@ -191,9 +195,9 @@ def test_contact_sheet(script, tmp_path):
 def test_eval_puppet(script, tmp_path):
     script(
         "eval_puppet", "--clips", 2, "--num-frames", 2, "--num-inference-steps", 1, "--extras", 0,
-        "--json", tmp_path / "a.json",
+        "--memory", tmp_path / "a.jsonl", "--json", tmp_path / "a.json",
     )  # fmt: skip
-    figures = told(tmp_path / "a.json")["puppet"]
+    figures = told(tmp_path / "a.json")["evaluations"]["puppet"]
     assert {"pose", "depth"} <= set(figures) and figures["options"]["clips"] == 2
 
 
@@ -204,12 +208,39 @@ def test_eval_puppet_vae(script, tmp_path):
     assert Image.open(tmp_path / "a.png").width >= 2 * 128
 
 
-def test_puppet_sheet(script, tmp_path):
+def test_the_pictures_carry_what_they_were_made_with(script, tmp_path):
     script(
         "puppet_sheet", "--prompts", 1, "--num-frames", 2, "--num-inference-steps", 1, "--out",
         tmp_path / "a.png",
     )  # fmt: skip
     assert Image.open(tmp_path / "a.png").width >= 4 * 128
+    header = png_header(tmp_path / "a.png")
+    assert header["model_hash"] == model_hash("puppet") and header["clips"] == 1
+    assert header["command"].startswith("puppet_sheet --prompts 1")
+
+
+def test_page_picture(script, tmp_path):
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    chromium()
+    script(
+        "page_picture", "--num-frames", 2, "--num-inference-steps", 2, "--out", tmp_path / "a.png"
+    )
+    assert Image.open(tmp_path / "a.png").height > 900
+    assert png_header(tmp_path / "a.png")["model"] == "puppet"
+
+
+def test_published_figures(script, tmp_path):
+    script("published_figures", "--rows", 1, "--json", tmp_path / "a.json")
+    (row,) = told(tmp_path / "a.json")["rows"]
+    assert row["macs"] / 1e12 == pytest.approx(row["published_tmacs"], rel=5e-3)
+
+
+def test_run_notebooks(script, tmp_path):
+    pytest.importorskip("jupytext", reason="the extra `notebooks` is not installed")
+    script("run_notebooks", "anatomy", "--small", "--out", tmp_path)
+    made, there = (told(f / "anatomy.ipynb") for f in (tmp_path, ROOT / "examples" / "notebooks"))
+    assert len(made["cells"]) == len(there["cells"])
+    assert made["metadata"]["hgc_video"]["model_hash"] == model_hash("puppet")
 
 
 def test_extract_motions(script, tmp_path, shared_data):
@@ -227,6 +258,26 @@ def test_fault_table(script, tmp_path):
     assert "lossless" in out and told(tmp_path / "a.json")["rows"]
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.skipif(sys.platform != "linux", reason="calls are intercepted as Linux has them")
+def test_faults(script, tmp_path):
+    """Small: one file of results, killed at three of its boundaries and within a write."""
+    given = [
+        "--case",
+        "part: results file",
+        "--fault",
+        "kill",
+        "torn",
+        "--most",
+        3,
+        "--rows",
+        tmp_path / "rows",
+    ]
+    out = script("faults", *given, "--out", tmp_path / "a.json")
+    assert "6 pass" in out and "| part: results file | 9 | 3 of 3 | 3 of 3 |" in out
+    assert told(tmp_path / "a.json")["part: results file"]["calls"]["write"] == 3
+
+
 def test_make_example_clips_makes_the_ones_there_are(script, tmp_path):
     script("make_example_clips", "--out", tmp_path)
     for name in ("dance_pose.mp4", "dance_depth.mp4"):
@@ -239,6 +290,14 @@ def test_media_table(script, tmp_path):
     out = script("media_table", "--data", tmp_path / "none", "--save", tmp_path / "a.json")
     got = told(tmp_path / "a.json")
     assert len(got) > 10 and f"| {next(iter(got))} |" in out
+
+
+def test_bench_ui(script, tmp_path):
+    pytest.importorskip("uvicorn", reason="the page needs uvicorn, which is not installed")
+    script("bench_ui", "--pairs", 1, "--num-frames", 1, "--num-inference-steps", 1,
+           "--json", tmp_path / "a.json")  # fmt: skip
+    (pair,) = told(tmp_path / "a.json")["pairs"]
+    assert pair["page_cpu_s"] > 0 and pair["alone_s"] > 0 and pair["nbytes"] > 2**27
 
 
 def test_bench_media(script, tmp_path):
@@ -280,3 +339,27 @@ def test_transfer_schedules_writes_the_ones_there_are(script, tmp_path):
 
 def test_the_list_of_files_is_what_the_files_say(script):
     assert script("file_list", "--check") == ""
+
+
+def test_what_partial_steps_add_is_told_from_the_calibration_alone(script, tmp_path):
+    calibration = ROOT / "configs" / "puppet-calibration.yaml"
+    script(
+        "partial_steps",
+        "--calibration",
+        calibration,
+        "--budgets",
+        0.6,
+        "--json",
+        tmp_path / "a.json",
+    )
+    (row,) = told(tmp_path / "a.json")["predicted_db"]
+    assert row["both"] >= max(row["whole steps"], row["partial steps"])
+
+
+def test_early_steps_at_half_the_size(script, tmp_path):
+    script(
+        "bench_low_resolution", "--clips", 1, "--num-frames", 2, "--num-inference-steps", 2, "--low-steps",
+        0, 1, "--json", tmp_path / "a.json",
+    )  # fmt: skip
+    none, one = told(tmp_path / "a.json")["rows"]
+    assert none["psnr_db"] > 99 > one["psnr_db"]

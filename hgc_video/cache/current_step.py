@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CacheStateError
+from .overflow import OverflowGuard
 from .prepared import PreparedStep
 from .store import Key, Store, Value
 
@@ -24,8 +25,10 @@ class CurrentStep:
     inputs_changed: a model got another prompt, control or embedding than at the step before.
     """
 
-    def __init__(self, store: Store, run: int, index: int, window: int) -> None:
-        self._store, self._run = store, run
+    def __init__(
+        self, store: Store, run: int, index: int, window: int, overflow: OverflowGuard
+    ) -> None:
+        self._store, self._run, self._overflow = store, run, overflow
         self.index, self.window = index, window
         self.prepared: PreparedStep | None = None
         self.calls: dict[str, tuple[Any, dict[str, Any]]] = {}
@@ -68,6 +71,7 @@ class CurrentStep:
         """Keeps a value, of the step's branches or of so many."""
         value = Value(tensor, branches or self.branches, self.frames)
         self._store.put(self.key(name), value, self.work.keep[name])
+        self._overflow.put(self.window, name, tensor)
 
     def read(self, name: str, layer: str | None = None) -> Tensor:
         """What is kept for a name, extrapolated where the plan says so of the layer (None: of that name)."""

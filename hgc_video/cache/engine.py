@@ -7,6 +7,7 @@ costs nothing.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CacheStateError
+from ..errors import CacheStateError, HGCVideoWarning
 from ..plan.graph import BlockGraph
 from ..plan.memory.placement import RESIDENT_WINDOWS
 from ..plan.schedule import Plan
@@ -29,9 +30,10 @@ from .installer import Wiring
 from .model_calls import RESIDUALS, sum_residuals, transforms_skips
 from .model_wrappers import ControlNetWrapper, UNetWrapper
 from .noise_levels import NoiseLevels, known_levels
+from .overflow import OverflowGuard
 from .prediction import PredictionCache
-from .prepared import PreparedSchedule
-from .store import Store, Value
+from .prepared import PreparedSchedule, PreparedStep
+from .store import Lasting, Store, Value
 
 
 @contextmanager
@@ -97,6 +99,7 @@ class Engine:
         self.log = ExecutionLog(schedule, self.graph)
         self._anchors = schedule.upper_bound().anchors
         self._prepared = PreparedSchedule(schedule, self.graph)
+        self._overflow = OverflowGuard(schedule)
         # The outermost up layer, which every partial step computes.
         self._observers = Observers(self.graph.layers[-2].name if schedule.is_adaptive else None)
         self._step: CurrentStep | None = None
@@ -142,7 +145,7 @@ class Engine:
             )
         if step_index == 0 and window == self._idle.first:
             self._begin_run()
-        self._step = CurrentStep(self.store, self._run, step_index, window)
+        self._step = CurrentStep(self.store, self._run, step_index, window, self._overflow)
 
     def only_windows(self, windows: Collection[int], following: int) -> None:
         """The windows of the coming step, and the first one of the step after it; frees what is kept from
@@ -168,10 +171,10 @@ class Engine:
         """All that later steps of the run read, and what its report tells: plain data and tensors, which
         are not copied. Ask between windows or steps."""
         return {
-            "store": self.store.state(), "prediction": self.prediction.state(),
-            "wiring": self._wiring.state(), "log": self.log.state(),
+            "store": Lasting(self.store.state()), "prediction": self.prediction.state(),
+            "wiring": Lasting(self._wiring.state()), "log": self.log.state(),
             "prepared": self._prepared.state(), "observers": self._observers.state(),
-            "peak_nbytes": self.peak_nbytes,
+            "overflow": self._overflow.state(), "peak_nbytes": self.peak_nbytes,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
@@ -184,6 +187,7 @@ class Engine:
         self.log.restore(state["log"])
         self._prepared.restore(state["prepared"])
         self._observers.restore(state["observers"])
+        self._overflow.restore(state["overflow"])
         self.peak_nbytes = state["peak_nbytes"]
 
     def _begin_run(self) -> None:
@@ -203,6 +207,7 @@ class Engine:
         self.store.clear()
         self._inputs.forget()
         self._observers.forget()
+        self._overflow.forget()
         self._wiring.forget()
         self._step = None
 
@@ -278,18 +283,32 @@ class Engine:
         """The step's UNet has run, with this prediction (None: it was not computed): frees what no later
         step reads."""
         self._observers.see_output(step, prediction)
-        self.store.keep_only(step.window, step.work.keep)
+        self._overflow.sent()
+        self.store.keep_only(step.window, step.work.after)
         self._idle.park(step.window, step.zero.device)
 
     def _decide(self, step: CurrentStep, sample: Tensor) -> None:
         t = step.calls[next(iter(step.calls))][1].get("timestep", 0.0)
         self._observers.see_input(step, sample, t)
         observer = self._observers.at(step.window)
-        step.prepared = self._prepared.at(step.index, step.window, observer)
+        step.prepared = self._within_range(
+            self._prepared.at(step.index, step.window, observer), step
+        )
         step.whole_stand_ins = transforms_skips(self._models[0])
         self.log.at(step.index, step.work.step)
         self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
         self._idle.fetch(self._prepared, step.index, step.window)
+
+    def _within_range(self, work: PreparedStep, step: CurrentStep) -> PreparedStep:
+        """The work of a step, or where what it extrapolates could exceed float16 one that computes it."""
+        name = self._overflow.exceeded_by(step.window, work.step, work.live.read, step.index)
+        if not name:
+            return work
+        why = f"computed: {name} extrapolated could exceed float16"
+        warnings.warn(
+            f"step {step.index} is {why}; bfloat16 and float32 have the range", HGCVideoWarning, 2
+        )
+        return self._prepared.computed(work, why)
 
     def _begin_anew(self, step: CurrentStep, name: str, call: dict[str, Any]) -> Engine | None:
         """What is kept was made of other inputs: the step begins a run of its own. ControlNets that have

@@ -25,6 +25,11 @@ def way(now: Tensor, newer: Tensor, older: Tensor, ahead: float) -> Tensor:
     return ((gone * before).sum(1) / length).clamp(_LEAST * ahead, _MOST * ahead)
 
 
+def most_progress(between: tuple[int, int], index: int) -> float:
+    """The most that `way` can give at a step `index`, of the latents of two earlier steps."""
+    return _MOST * (index - between[1]) / (between[1] - between[0])
+
+
 def per_row(slopes: Tensor, like: Tensor, branches: int) -> Tensor:
     """Every clip's slope (b) for its rows of features (branches·b·f ...), as `like` has them."""
     each = len(like) // (branches * len(slopes))

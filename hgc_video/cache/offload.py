@@ -112,32 +112,38 @@ _SLAB_NBYTES = 16 * 2**20
 
 
 class MappedHost:
-    """A temporary file without a name, mapped in slabs; places of values that were freed are used again."""
+    """A temporary file without a name, mapped in slabs. A place is used again when nothing reads it any more:
+    a checkpoint may still be writing a value that was freed."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="hgc_video-")  # noqa: SIM115, it lives as long as this
         weakref.finalize(self, self._file.close)
         self._end = 0
         self._slab, self._used = memoryview(b""), 0
-        self._free: dict[int, list[memoryview]] = {}
+        self._free: dict[int, list[tuple[memoryview, int]]] = {}  # slab and offset, by bytes
 
     def park(self, tensor: Tensor) -> Parked:
         """Copies a tensor here."""
-        place = self._place(tensor.numel() * tensor.element_size())
+        nbytes = tensor.numel() * tensor.element_size()
+        slab, start = self._place(nbytes)
+        place = slab[start : start + nbytes]
+        # The tensor's storage alone holds the place, whatever views there are of it.
+        freed = weakref.finalize(place, self._free.setdefault(nbytes, []).append, (slab, start))
+        freed.atexit = False
         parked = torch.frombuffer(place, dtype=tensor.dtype).as_strided(
             tensor.shape, _strides(tensor)
         )
-        parked.copy_(tensor)
-        return _Mapped(parked, place, self._free)
+        return _Mapped(parked.copy_(tensor))
 
-    def _place(self, nbytes: int) -> memoryview:
+    def _place(self, nbytes: int) -> tuple[memoryview, int]:
+        """A slab and where in it so many bytes are free."""
         if self._free.get(nbytes):
             return self._free[nbytes].pop()
         if self._used + nbytes > len(self._slab):
             self._slab, self._used = self._grown(max(nbytes, _SLAB_NBYTES)), 0
-        place = self._slab[self._used : self._used + nbytes]
+        start = self._used
         self._used += -(-nbytes // 64) * 64  # vector loads like aligned places
-        return place
+        return self._slab, start
 
     def _grown(self, nbytes: int) -> memoryview:
         nbytes = -(-nbytes // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
@@ -159,10 +165,8 @@ class MappedHost:
 
 
 class _Mapped:
-    def __init__(
-        self, tensor: Tensor, place: memoryview, free: dict[int, list[memoryview]]
-    ) -> None:
-        self._tensor, self._place, self._free, self.nbytes = tensor, place, free, tensor.nbytes
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor, self.nbytes = tensor, tensor.nbytes
 
     @property
     def tensor(self) -> Tensor:
@@ -176,9 +180,8 @@ class _Mapped:
         return back, None
 
     def free(self) -> None:
-        """Its place may be used for another one."""
+        """Its place may be used for another one, when nobody else reads it."""
         del self._tensor
-        self._free.setdefault(self.nbytes, []).append(self._place)
 
 
 class ShapesHost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..plan.adaptive import (
@@ -16,7 +16,7 @@ from ..plan.adaptive import (
 )
 from ..plan.cost import site_macs
 from ..plan.graph import BlockGraph
-from ..plan.liveness import Live, kept, live, reads
+from ..plan.liveness import Live, kept, live, made, reads
 from ..plan.schedule import Plan, StepPlan
 from ..plan.validate import check
 
@@ -25,6 +25,8 @@ from ..plan.validate import check
 class PreparedStep:
     """What the engine does at one step: sets of names, so that a look-up is all it takes.
 
+    keep: what is put into the store when it is made; after: what stays there when the step is done. Both are
+    names, with how many of the last values.
     mixed: some dead layer is handed a live tensor together with a stand-in, which must then have the
     full number of rows; otherwise stand-ins have none, and what the model does with them costs nothing.
     fullest: of the steps that could be chosen, it computes most.
@@ -34,6 +36,7 @@ class PreparedStep:
     step: StepPlan
     live: Live
     keep: Mapping[str, int]
+    after: Mapping[str, int]
     macs: Mapping[str, int]
     mixed: bool
     fullest: bool
@@ -99,12 +102,25 @@ class PreparedSchedule:
             decision = self._deciders[window](len(choices), signals)
         return self._work(index, decision.of(choices), decision.choice == 0)
 
+    def computed(self, work: PreparedStep, why: str) -> PreparedStep:
+        """A step that computes what it was to extrapolate. Only what it was to keep all the same is put into
+        the store, so that later steps read the values that they were planned for."""
+        step, graph = work.step, self.graph
+        instead = replace(
+            step, reuse=step.reuse & set(graph.names("hint")), deltas=frozenset(), extrapolate=frozenset(),
+            coefficients=(), latent_progress=None, clean=(), label="full",
+        ).because(why)  # fmt: skip
+        put = made(graph, step, work.live, work.index)
+        keep = {name: depth for name, depth in work.keep.items() if name in put}
+        return replace(self._work(work.index, instead, True), keep=keep, after=work.after)
+
     def _work(self, index: int, step: StepPlan, fullest: bool) -> PreparedStep:
+        keep = self._keep[index]
         alive = live(self.graph, step, lossless=self._bound.lossless)
         macs = site_macs(self.graph, step, alive, self._bound, self._projected)
         self._projected |= alive.attended
         mixed = _mixed(self.graph, alive)
-        return PreparedStep(index, step, alive, self._keep[index], macs, mixed, fullest)
+        return PreparedStep(index, step, alive, keep, keep, macs, mixed, fullest)
 
 
 def _mixed(graph: BlockGraph, alive: Live) -> bool:

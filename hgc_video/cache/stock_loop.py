@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CacheStateError
+from .finite import FiniteLatents
 from .patch import Patch, undo_all
 
 Begin = Callable[[int, Tensor], None]
@@ -23,10 +24,13 @@ Begin = Callable[[int, Tensor], None]
 
 class SchedulerListener:
     """Wraps one scheduler for one loop. `begins(step_index, latents)` is called before the models of a
-    step, with the scaled latents as the models get them, `ends()` after them."""
+    step, with the scaled latents as the models get them, `ends()` after them; the latents
+    that a step gives must be `finite`."""
 
-    def __init__(self, scheduler: Any, begins: Begin, ends: Callable[[], None]) -> None:
-        self.scheduler, self._begins, self._ends = scheduler, begins, ends
+    def __init__(
+        self, scheduler: Any, begins: Begin, ends: Callable[[], None], finite: FiniteLatents
+    ) -> None:
+        self.scheduler, self._begins, self._ends, self.finite = scheduler, begins, ends, finite
         self.index, self._open = 0, False
         self._patches: list[Patch] = []
 
@@ -51,6 +55,7 @@ class SchedulerListener:
             self._open = False
             self._ends()
         done = original(*args, **kwargs)
+        self.finite.see(self.index, done[0])
         self.index += 1
         return done
 

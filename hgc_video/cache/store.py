@@ -47,6 +47,13 @@ class Offloaded:
     load: Callable[[], Tensor]
 
 
+@dataclass(frozen=True)
+class Lasting:
+    """In a saved state: plain data whose tensors nobody writes to, however long they are there."""
+
+    state: Any
+
+
 class _Kept:
     """A value wherever it lies: on the device, on its way back there, in the offload tier, or both."""
 

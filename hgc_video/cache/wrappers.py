@@ -17,6 +17,9 @@ from ..plan.graph import Attention, Layer
 from .anchors import AnchorRows
 
 RUN, GIVE, ADD = "run", "give", "add"
+_NOTHING = torch.empty(
+    0
+)  # one for all: to free tensors must not take memory, which may have run out
 
 
 class Site:
@@ -27,7 +30,7 @@ class Site:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.mode, self.value = RUN, torch.empty(0)
+        self.mode, self.value = RUN, _NOTHING
         self.keep = False
         self.made: Tensor | None = None
         self.ran = False
@@ -42,7 +45,7 @@ class Site:
 
     def forget(self) -> None:
         """Frees all tensors."""
-        self.made, self.value = None, torch.empty(0)
+        self.made, self.value = None, _NOTHING
 
 
 class LayerSite(Site):

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import signal
 
-from . import batch, compare, extract, generate, plan, resume, shot, show, tune, ui
 from .shell import app
 
-__all__ = [
-    "app", "batch", "compare", "extract", "generate", "main", "plan", "resume", "shot", "show", "tune",
-    "ui",
-]  # fmt: skip
+__all__ = ["app", "main"]
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,6 +63,10 @@ def batch(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try jobs again that failed or were set aside.")
     ] = False,
+    retry: Annotated[
+        list[int] | None,
+        typer.Option(help="Try the job with this number again, a cancelled one too. Repeat it."),
+    ] = None,
     cancel: Annotated[int | None, typer.Option(help="Cancel the job with this number.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     allow_outside: OUTSIDE = False,
@@ -75,7 +79,7 @@ def batch(
     """
     with errors_in_one_line(context):
         from ..files import user_path
-        from ..jobs.batch import batch_folder
+        from ..jobs.queue_table import batch_folder
 
         source = user_path(source)
         place = batch_folder(source, folder)
@@ -88,7 +92,8 @@ def batch(
 
         chosen = EngineChoice(engine, workers, _devices(devices), address, storage)
         variants = {"seeds": seeds, "matrix": parse_matrix(matrix or []), "pattern": name}
-        _add(source, place, variants, allow_outside, retry_failed, as_json)
+        _add(source, place, variants, allow_outside, as_json)
+        _queue_again(place, retry or (), retry_failed, as_json)
         _work_off(source, place, chosen, as_json)
 
 
@@ -131,12 +136,11 @@ def _status(queue: Any) -> Status:
 
 
 def _add(
-    source: Path, place: Path, variants: dict[str, Any], allow_outside: bool, retry: bool, as_json: bool
-) -> None:  # fmt: skip
+    source: Path, place: Path, variants: dict[str, Any], allow_outside: bool, as_json: bool
+) -> None:
     """Puts the jobs of the source into the queue; of a batch folder they are there."""
     from ..errors import InputError
     from ..jobs.batch import add_to, listed_jobs
-    from ..jobs.queue import Queue
     from ..jobs.queue_table import has_table
 
     if source == place and has_table(place):
@@ -148,9 +152,18 @@ def _add(
     else:
         added = add_to(place, listed_jobs(source, **variants, allow_outside=allow_outside))
         _echo({"event": "added", **vars(added)}, f"{place}: {added}", as_json)
-    if retry:
-        count = Queue(place).retry_failed()
-        _echo({"event": "queued again", "jobs": count}, f"queued again: {count}", as_json)
+
+
+def _queue_again(place: Path, jobs: Sequence[int], failed: bool, as_json: bool) -> None:
+    """Puts jobs that ended without a result back into the queue: those named, and all that failed."""
+    from ..jobs.queue import Queue
+
+    if not jobs and not failed:
+        return
+    queue = Queue(place)
+    queue.retry(jobs)
+    count = len(jobs) + (queue.retry_failed() if failed else 0)
+    _echo({"event": "queued again", "jobs": count}, f"queued again: {count}", as_json)
 
 
 def _work_off(source: Path, place: Path, chosen: Any, as_json: bool) -> None:

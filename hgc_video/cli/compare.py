@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +71,7 @@ def compare(
         quiet_libraries()
         from ..evaluate.measure import CompareConfig, Networks, frames_of
         from ..evaluate.methods import make_method, split_methods
+        from ..evaluate.results_header import results_header, write_results
         from ..evaluate.run import compare as run
         from ..evaluate.table import markdown, rows
         from ..evaluate.trials import SampleSet, kept_trials
@@ -95,7 +95,11 @@ def compare(
         setting += f"{num_inference_steps} steps, {model}"
         setting += f", {scheduler}" * bool(scheduler)
         if out_json is not None:
-            write_text(out_json, json.dumps({"task": setting, "figures": figures}, indent=1) + "\n")
+            write_results(
+                out_json, results_header(model, clips=clips, seeds=seeds, processes=jobs),
+                num_frames=num_frames, num_inference_steps=num_inference_steps,
+                converged_steps=converged_steps, scheduler=scheduler, figures=figures,
+            )  # fmt: skip
         if out_html is not None:
             from ..evaluate.page import page
 

@@ -2,35 +2,105 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from .. import __version__
-from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
+from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, InputError
+from ..files import unwritable
 
-# In this order help lists them: what most people want first.
-_COMMANDS = (
-    "generate", "ui", "extract", "show", "resume", "cache", "init", "run", "batch", "schema",
-    "plan", "policies", "models", "doctor", "calibrate", "search", "compare",
-)  # fmt: skip
+# In the order in which help lists them, what most people want first: the module of each, its heading, and the
+# first line of its docstring, so that neither help nor another command loads it.
+_COMMANDS = {
+    "generate": ("generate", "Clips",
+        "Makes a clip from a control clip and a prompt."),
+    "ui": ("ui", "Clips",
+        "Opens a page to make clips on: from a video to a clip with sound, without another command."),
+    "extract": ("extract", "Clips",
+        "Takes a control clip from a raw film: skeletons, depth or lines, for every frame of it."),
+    "show": ("show", "Clips",
+        "Prints how a finished clip was made: options, inputs, models, versions, the schedule step by step."),
+    "resume": ("resume", "Clips",
+        "Goes on with a run that was stopped or killed, from its newest checkpoint; the clip is the same."),
+    "cache": ("extract", "Clips",
+        "Shows what is kept of extracted controls, so that a film is not gone through twice."),
+    "init": ("shot", "Clips",
+        "Looks at a video and writes a commented shot file for it."),
+    "run": ("shot", "Clips",
+        "Makes the clip of a shot file, or the clip of a finished one again (with --out)."),
+    "batch": ("batch", "Clips",
+        "Makes the clips of many shots, each once; what was stopped goes on when it is called again."),
+    "schema": ("shot", "Clips",
+        "Prints the JSON Schema of shot files, for editors and other programs."),
+    "plan": ("plan", "Before a run",
+        "Shows what would be computed and reused at every step, and what that costs; runs nothing."),
+    "policies": ("plan", "Before a run",
+        "Lists the presets and policies, or the fields of one policy with type, range, default and source."),
+    "models": ("plan", "Before a run",
+        "Lists the models that `--model` takes."),
+    "doctor": ("plan", "Before a run",
+        "Shows what is installed, which devices there are, and how to get what is missing."),
+    "calibrate": ("tune", "Schedules",
+        "Measures how wrong reuse is at every step and what that does to the result."),
+    "search": ("tune", "Schedules",
+        "Finds the schedule that changes the result least for its MACs."),
+    "compare": ("compare", "Schedules",
+        "Runs methods on the same clips and noise, beside as many plain steps as cost no less."),
+}  # fmt: skip
 
 
-class _InOrder(TyperGroup):
-    """The commands in an order of ours."""
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # never ours
+
+
+class _Unloaded(TyperCommand):
+    """A command whose module is loaded when it is called."""
+
+    def __init__(self, name: str, module: str, panel: str, help_line: str) -> None:
+        super().__init__(name=name, help=help_line, rich_help_panel=panel)
+        self._module = module
+
+    def loaded(self) -> Any:
+        """The command itself, with its options."""
+        import_module(f"{__package__}.{self._module}")
+        (found,) = (one for one in app.registered_commands if _name(one) == self.name)
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.registered_commands.append(found)
+        command = typer.main.get_command(alone)
+        command.name = self.name
+        return command
+
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        """That of the command itself."""
+        return self.loaded().make_context(*given, **more)
+
+
+def _name(registered: Any) -> str:
+    return str(registered.name or registered.callback.__name__)
+
+
+class _Commands(TyperGroup):
+    """The commands in an order of ours, each loaded when it is called."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = {name: _Unloaded(name, *told) for name, told in _COMMANDS.items()}
 
     def list_commands(self, context: Any) -> list[str]:
         """The commands by name."""
-        return sorted(super().list_commands(context), key=_COMMANDS.index)
+        return list(self.commands)
 
 
 app = typer.Typer(
-    cls=_InOrder,
+    cls=_Commands,
     name="hgc-video",
     no_args_is_help=True,
     add_completion=False,
@@ -90,6 +160,17 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
         if context.obj:
             raise
         text = " ".join(str(error).split())[:300]
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+            typer.echo(
+                f"error: memory ran out ({text or 'the host'}); make fewer or smaller frames, give less "
+                "--memory, or free memory",
+                err=True,
+            )
+            raise typer.Exit(2) from None
+        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            told = unwritable(Path(str(error.filename or "a file")), error, InputError)
+            typer.echo(f"error: {told}", err=True)
+            raise typer.Exit(2) from None
         typer.echo(
             f"internal error: {type(error).__name__}: {text} (hgc-video --debug shows where)",
             err=True,

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import GenerateOptions
 from .shell import app, errors_in_one_line
 
 _BAR = 24  # characters of a step that computes everything
@@ -52,6 +51,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
 
 def _given(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The options that are not as they are by default."""
+    from ..options import GenerateOptions
+
     for name, value in options.items():
         field = GenerateOptions.model_fields.get(name)
         if field is None or value != field.default:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from ..errors import PresetError, one_line
+from ..files import kept_sha256_of, user_path
 from ..plan.cost import cost, full_cost
 from ..plan.graph import BlockGraph
 from ..plan.policies.registry import split_fields
@@ -69,6 +70,17 @@ class Method:
     name: str
     preset: Preset
     solver: Solver | GradientEstimation | None = None
+
+    def files_sha256(self) -> str:
+        """A checksum of the schedules and calibrations that it reads, which may change under its name; ""
+        where it reads none."""
+        named = [
+            getattr(policy, field, "")
+            for policy in self.preset.policies
+            for field in ("file", "calibration")
+        ]
+        files = [*filter(None, named), *filter(None, [getattr(self.solver, "at", None)])]
+        return " ".join(kept_sha256_of(user_path(file))[:16] for file in files)
 
     def scheduler(self, own: Any, num_inference_steps: int) -> Any:
         """The scheduler to run with, made from the pipeline's own, which is asked for so many steps."""

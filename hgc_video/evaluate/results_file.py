@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
+from ..files import unwritable
+
 _TASK = "task"  # the key of a line that says what its result was measured for
 
 
@@ -31,11 +34,14 @@ class ResultsFile:
         return [result for name, result in found if name == task]
 
     def add(self, task: str, results: Iterable[dict[str, Any]]) -> None:
-        """Appends results in one write of whole lines."""
+        """Appends results in one write of whole lines; InputError where the file cannot be written."""
         lines = "".join(json.dumps({_TASK: task, **result}) + "\n" for result in results)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            file.write((_missing_newline(file) + lines).encode())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b") as file:
+                file.write((_missing_newline(file) + lines).encode())
+        except OSError as error:
+            raise unwritable(self.path, error, InputError) from error
 
 
 def _parsed(line: str) -> tuple[str | None, dict[str, Any]]:

@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 
+from ..models.identity import model_hash
 from .jobs import workers
 from .measure import CompareConfig, Networks, measure
 from .methods import controls, make_method
 from .results_file import ResultsFile
 from .trials import kept_trials, trials
+
+_FILES = "files"  # of a kept row: the checksum of what its method read
 
 
 def compare(
@@ -35,7 +38,8 @@ def _compared(
             graph = trials(task.source)(0, task.num_inference_steps).graph
         methods = [make_method(word) for word in words]
         words += [m.name for m in controls(methods, graph, task.num_inference_steps)]
-    known = _known(memory, task)
+    files = {word: make_method(word).files_sha256() for word in words}
+    known = _known(memory, task, files)
     todo = []
     # One noise of every clip first: a stopped run has seen all clips.
     for seed in range(task.seeds):
@@ -47,23 +51,30 @@ def _compared(
         f"{len(words)} methods on {task.source.count} clips with {task.seeds} noises: {len(todo)} to run"
     )
     with workers(jobs) as each:
-        each(partial(_job, task, memory), todo)
-    known = _known(memory, task)
-    return [known[key] for key in sorted(known, key=str) if key[0] in words]
+        each(partial(_job, task, memory, files), todo)
+    known = _known(memory, task, files)
+    return [known[key] for key in sorted(known, key=str)]
 
 
-def _job(task: CompareConfig, memory: Path, job: tuple[list[str], int, int]) -> None:
+def _job(
+    task: CompareConfig, memory: Path, files: dict[str, str], job: tuple[list[str], int, int]
+) -> None:
     words, clip, seed = job
-    found = measure(task, words, clip, seed)
+    found = [{_FILES: files[one["method"]], **one} for one in measure(task, words, clip, seed)]
     ResultsFile(memory).add(_setting(task), found)
 
 
-def _known(memory: Path, task: CompareConfig) -> dict[tuple[str, int, int], dict[str, Any]]:
-    return {
-        (figures["method"], figures["clip"], figures["seed"]): figures
-        for figures in ResultsFile(memory).read(_setting(task))
-        if figures["clip"] < task.source.count and figures["seed"] < task.seeds
-    }
+def _known(
+    memory: Path, task: CompareConfig, files: dict[str, str]
+) -> dict[tuple[str, int, int], dict[str, Any]]:
+    """What was measured of these methods with the files that they read now."""
+    known = {}
+    for figures in ResultsFile(memory).read(_setting(task)):
+        read, method = figures.pop(_FILES, ""), figures["method"]
+        wanted = figures["clip"] < task.source.count and figures["seed"] < task.seeds
+        if wanted and files.get(method) == read:
+            known[method, figures["clip"], figures["seed"]] = figures
+    return known
 
 
 def _setting(task: CompareConfig) -> str:
@@ -71,7 +82,7 @@ def _setting(task: CompareConfig) -> str:
     return (
         "compare "
         + (
-            f"{source.model} {source.listed} {source.first} {source.num_frames} "
+            f"{source.model} {model_hash(source.model)} {source.listed} {source.first} {source.num_frames} "
             f"{task.num_inference_steps} {task.converged_steps} {source.scheduler}"
         ).rstrip()
         + _judged_by(task.networks)

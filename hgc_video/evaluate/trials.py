@@ -6,7 +6,6 @@ A trial knows its clip, prompt and noise, and gives the final latents under any 
 from __future__ import annotations
 
 import gc
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,9 +23,9 @@ from torch import Tensor
 from ..cache.engine import Engine, attach
 from ..errors import InputError
 from ..files import user_path
-from ..models.catalog import model_presets, preset_file
 from ..models.device import choose_device
-from ..models.load import EMBEDDED, load_pipeline, model_folder, read_facts
+from ..models.identity import model_hash
+from ..models.load import EMBEDDED, load_pipeline, read_facts
 from ..options import GenerateOptions
 from ..plan.calibration import Setting
 from ..plan.graph import BlockGraph
@@ -281,20 +280,3 @@ def setting(model: str, num_inference_steps: int, guidance_scale: float, schedul
     return Setting(
         model, model_hash(model), num_inference_steps, type(scheduler).__name__, guidance_scale
     )
-
-
-@lru_cache(maxsize=4)
-def model_hash(model: str) -> str:
-    """The first 16 hex digits of SHA-256 over the UNet's and ControlNets' weight files; of a model that
-    is known by name over the file that names its parts and their revisions."""
-    if model in model_presets():
-        return hashlib.sha256(preset_file(model).read_bytes()).hexdigest()[:16]
-    digest = hashlib.sha256()
-    folder = model_folder(model)
-    for path in sorted(folder.glob("*/*.safetensors")):
-        if path.parent.name.startswith(("unet", "controlnet")):
-            digest.update(path.parent.name.encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()[:16]

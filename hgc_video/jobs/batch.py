@@ -12,10 +12,8 @@ from ..files import user_path
 from .add_jobs import Added, add_jobs
 from .drive import Drive, Observer, Stop
 from .engines.base import Engine
-from .engines.local import LocalEngine, local_devices
 from .job_list import JobList, read_jobs
 from .queue import Queue
-from .queue_table import has_table
 
 ENGINES = ("local", "ray")
 
@@ -37,6 +35,8 @@ class EngineChoice:
     def make(self, folder: Path) -> Engine:
         """The engine; InputError for one that is not possible, MissingExtraError without its extra."""
         if self.name == "local":
+            from .engines.local import LocalEngine, local_devices  # loads torch
+
             return LocalEngine(local_devices(self.workers, self.devices), folder / "logs")
         if self.name == "ray":
             from .engines.ray_cluster import RayEngine
@@ -51,16 +51,6 @@ class EngineChoice:
                 self.storage if "://" in self.storage else str(user_path(self.storage).absolute())
             )
         return str(folder.absolute() / "work") if self.name == "local" else ""
-
-
-def batch_folder(source: Path, told: Path | None = None) -> Path:
-    """The folder of a batch: as told; the source itself where it is one already; `batch` in a folder of shot
-    files; beside a list of jobs its name with .batch."""
-    if told is not None:
-        return user_path(told)
-    if has_table(source):
-        return source
-    return source / "batch" if source.is_dir() else source.with_suffix(".batch")
 
 
 def listed_jobs(

@@ -5,7 +5,6 @@ Knows nothing about how a clip is made or where; tells an observer what happens,
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HGCVideoError
+from ..files import remove
 from .engines.base import Engine
 from .engines.work_sync import remove_work
 from .queue import Job, Queue, Result
@@ -200,7 +200,7 @@ class Drive:
         """Removes the files of a task, or of a job's tasks; those of a worker that died half-way too."""
         for path in self._queue.folder.glob(f".*{stem.lstrip('.')}*"):
             if path.name.lstrip(".").startswith(stem.lstrip(".")):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                remove(path)
 
 
 _PART = ".part-"  # what the names of files begin with that are being written

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import platform
 
-import psutil
-
 
 def this_owner() -> str:
     """This process, as host:pid:start."""
@@ -21,8 +19,15 @@ def is_gone(owner: str) -> bool:
     return host == platform.node() and _start(int(pid)) != start
 
 
+def is_here(owner: str) -> bool:
+    """Whether a process of this machine is surely there."""
+    return owner.partition(":")[0] == platform.node() and not is_gone(owner)
+
+
 def _start(pid: int) -> str:
     """When a process began, as text; nothing where it is not there or is dead and not yet reaped."""
+    import psutil
+
     try:
         process = psutil.Process(pid)
         dead = process.status() == psutil.STATUS_ZOMBIE

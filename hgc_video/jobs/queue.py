@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .owner import is_gone, this_owner
+from ..errors import InputError
+from .owner import is_gone, is_here, this_owner
 from .queue_table import (
     CANCELLED,
     DONE,
@@ -62,8 +64,12 @@ class Queue:
         InputError: there can be no queue in this folder.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self.folder, self.owner, self._now = folder, this_owner(), clock
+    def __init__(
+        self, folder: Path, *, clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.folder, self.owner, self._now, self._steady = folder, this_owner(), clock, steady
+        self._watched: dict[str, tuple[float, float]] = {}  # heartbeats by claim, and since when
         self.table = open_table(folder)
 
     def close(self) -> None:
@@ -140,9 +146,9 @@ class Queue:
         """Counts the deaths of whole processes: jobs that nobody runs any more; gives back their ids."""
         with transaction(self.table) as table:
             running = table.execute(
-                "SELECT id, owner, heartbeat FROM jobs WHERE state = ?", (RUNNING,)
+                "SELECT id, owner, claim, heartbeat FROM jobs WHERE state = ?", (RUNNING,)
             ).fetchall()
-            lost = [row["id"] for row in running if self._is_lost(row["owner"], row["heartbeat"])]
+            lost = [row["id"] for row in running if self._is_lost(row)]
             for job in lost:
                 self._count_death(job, "the process that ran it is gone")
         return lost
@@ -150,6 +156,26 @@ class Queue:
     def retry_failed(self) -> int:
         """Puts failed jobs and those set aside back into the queue; gives back how many."""
         return self._requeue((FAILED, SET_ASIDE))
+
+    def retry(self, jobs: Iterable[int]) -> None:
+        """Puts these jobs, which failed, were set aside or were cancelled, back into the queue.
+
+        Raises:
+            InputError: one of them is not there, or is in another state; then all stay as they are.
+        """
+        with transaction(self.table) as table:
+            for job in jobs:
+                row = table.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
+                if row is None:
+                    raise InputError(
+                        f"there is no job {job} in {self.folder}; hgc-video batch --status lists them"
+                    )
+                if row["state"] not in (FAILED, SET_ASIDE, CANCELLED):
+                    raise InputError(
+                        f"job {job} is {row['state']}; those that failed, were set aside or were cancelled "
+                        "can be tried again"
+                    )
+                self._queue_again(job)
 
     def cancel(self, job: int) -> str:
         """Cancels a queued job, or has a running one stopped at its next step; gives back the state that
@@ -171,8 +197,11 @@ class Queue:
                 f"SELECT id FROM jobs WHERE state IN ({marks})", tuple(states)
             ).fetchall()
             for row in rows:
-                self.set_state(row["id"], QUEUED, deaths=0, why=None, worker=None)
+                self._queue_again(row["id"])
         return len(rows)
+
+    def _queue_again(self, job: int) -> None:
+        self.set_state(job, QUEUED, deaths=0, cancel=0, why=None, worker=None)
 
     def _end(self, job: Job, state: str, why: str) -> None:
         with transaction(self.table):
@@ -183,8 +212,19 @@ class Queue:
         row = self.table.execute("SELECT claim FROM jobs WHERE id = ?", (job.id,)).fetchone()
         return row is not None and row["claim"] == job.claim
 
-    def _is_lost(self, owner: str, heartbeat: float) -> bool:
-        return is_gone(owner) or self._now() - heartbeat > STALE_S
+    def _is_lost(self, row: sqlite3.Row) -> bool:
+        """Whether nobody runs a job any more.
+
+        The wall clock, which may be set or stand still while a machine sleeps, is asked of processes of
+        unknown machines alone; a process that is there has lost its job when its heartbeat was the same
+        for so long by our own steady clock.
+        """
+        owner, claim, heartbeat = row["owner"], row["claim"], row["heartbeat"]
+        if is_gone(owner) or (not is_here(owner) and self._now() - heartbeat > STALE_S):
+            return True
+        before, since = self._watched.get(claim, (heartbeat, self._steady()))
+        self._watched[claim] = (heartbeat, since if before == heartbeat else self._steady())
+        return self._steady() - self._watched[claim][1] > STALE_S
 
     def _count_death(self, job: int, why: str) -> str:
         row = self.table.execute("SELECT deaths, cancel FROM jobs WHERE id = ?", (job,)).fetchone()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .queue import Queue
-from .queue_table import FAILED, RUNNING, SET_ASIDE, STATES
+from .queue_table import CANCELLED, FAILED, RUNNING, SET_ASIDE, STATES
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class LostJob:
 
 @dataclass(frozen=True)
 class Status:
-    """Jobs by state, those that run, those without a result; seconds of work and the share of the MACs
-    saved, both of the jobs that are done."""
+    """Jobs by state, those that run, those without a result, those that were cancelled (id and name);
+    seconds of work and the share of the MACs saved, both of the jobs that are done."""
 
     counts: dict[str, int]
     running: tuple[RunningJob, ...]
     lost: tuple[LostJob, ...]
+    cancelled: tuple[tuple[int, str], ...]
     seconds: float
     macs_saved: float
 
@@ -60,6 +61,7 @@ class Status:
             for job in self.running
         ]
         lines += [f"{job.state:<9}{job.id:>5}  {job.name}: {job.why}" for job in self.lost]
+        lines += [f"cancelled{number:>5}  {name}" for number, name in self.cancelled]
         return "\n".join(lines)
 
 
@@ -82,11 +84,17 @@ def status_of(queue: Queue, now: float) -> Status:
             (FAILED, SET_ASIDE),
         )
     )
+    cancelled = tuple(
+        (row["id"], row["name"])
+        for row in table.execute(
+            "SELECT id, name FROM jobs WHERE state = ? ORDER BY id", (CANCELLED,)
+        )
+    )
     done = table.execute(
         "SELECT COALESCE(SUM(seconds), 0) AS s, COALESCE(AVG(macs_saved), 0) AS saved FROM jobs "
         "WHERE state = 'done'"
     ).fetchone()
-    return Status(counts, running, lost, done["s"], done["saved"])
+    return Status(counts, running, lost, cancelled, done["s"], done["saved"])
 
 
 def rows_of(queue: Queue) -> list[dict[str, Any]]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import user_path
 
 FILE = "queue.sqlite"
 QUEUED, RUNNING, DONE = "queued", "running", "done"
@@ -72,13 +73,40 @@ def has_table(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
+def batch_folder(source: Path, told: Path | None = None) -> Path:
+    """The folder of a batch: as told; the source itself where it is one already; `batch` in a folder of shot
+    files; beside a list of jobs its name with .batch."""
+    if told is not None:
+        return user_path(told)
+    if has_table(source):
+        return source
+    return source / "batch" if source.is_dir() else source.with_suffix(".batch")
+
+
 @contextmanager
 def transaction(table: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """A transaction that is the only writer from its beginning; rolled back where it raises."""
-    table.execute("BEGIN IMMEDIATE")
+    """A transaction that is the only writer from its beginning; rolled back where it raises, or where what
+    it changed cannot be written.
+
+    Raises:
+        InputError: the file of the queue cannot be written, the disk is full.
+    """
     try:
+        table.execute("BEGIN IMMEDIATE")
         yield table
-    except BaseException:
-        table.execute("ROLLBACK")
+        table.execute("COMMIT")
+    except BaseException as error:
+        _roll_back(table)
+        if isinstance(error, sqlite3.OperationalError):
+            raise InputError(
+                f"the queue cannot be written: {error}; free space, or see whether its folder is there and "
+                "may be written, then start the batch again"
+            ) from error
         raise
-    table.execute("COMMIT")
+
+
+def _roll_back(table: sqlite3.Connection) -> None:
+    """Undoes the transaction, where SQLite has not done so itself: on a full disk it has."""
+    if table.in_transaction:
+        with suppress(sqlite3.OperationalError):
+            table.execute("ROLLBACK")

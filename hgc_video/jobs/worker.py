@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
 from ..files import sha256_of
+from .engines.work_sync import work_at
 from .loaded_model import LoadedModel
 from .queue import Result
 from .task import Outcome, Task
@@ -66,10 +67,8 @@ class Worker:
         part = Path(task.part)
         part.parent.mkdir(parents=True, exist_ok=True)
         options = {**task.options, "out": task.part}
-        if task.work:  # a job that was begun goes on from what its folder keeps
-            Path(task.work).parent.mkdir(parents=True, exist_ok=True)
-            options["work"] = task.work
         if self._device is not None and options.get("device") is None:
             options["device"] = self._device
-        report = self._model.make(options, task.name, callback).report
+        with work_at(task.work) as work:  # a job that was begun goes on from what its folder keeps
+            report = self._model.make({**options, "work": work}, task.name, callback).report
         return Result(sha256_of(part), report.seconds["total"], report.macs_saved)

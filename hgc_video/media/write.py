@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -26,6 +26,7 @@ from hgc_video.media.encoding import PLAIN, Encoding, halves_colour
 from hgc_video.media.frames import Frame
 from hgc_video.media.metadata import MOVIE_TAG, PNG_TAG, gif_comment, webp_exif
 from hgc_video.media.sound import Sound, can_hold_sound, sound_track
+from hgc_video.media.thread_priority import scheduling_kept
 
 if TYPE_CHECKING:
     import av
@@ -154,11 +155,14 @@ def _write_movie(path: Path, frames: Iterator[Frame], fps: float, extras: Extras
         if extras.sound is not None:
             track = stack.enter_context(sound_track(container, suffix, extras.sound))
         odd = halves_colour(encoding.pix_fmt)
-        for number, frame in enumerate(chain(first, frames)):
-            whole = _even(frame) if odd else frame
+        for number, pixels in enumerate(chain(first, frames)):
+            whole = _even(pixels) if odd else pixels
             if number == 0:
                 stream.height, stream.width = whole.shape[:2]
-            container.mux(stream.encode(_as_bt709(whole, stream.pix_fmt)))
+            frame = _as_bt709(whole, stream.pix_fmt)
+            with scheduling_kept() if number == 0 else nullcontext():  # the encoder opens
+                packets = stream.encode(frame)
+            container.mux(packets)
             if track is not None:
                 track.write_up_to(number / fps + _SOUND_AHEAD_S)
         container.mux(stream.encode())

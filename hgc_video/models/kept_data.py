@@ -43,12 +43,12 @@ def keep(request: Mapping[str, Any], data: Any) -> None:
         _write(_own(), request, data, _made_by())
 
 
-def ship_own() -> None:
-    """Ships what is kept in the user's folder, where it was made by the code as it is."""
+def ship_own(folder: Path) -> None:
+    """Ships what is kept in the user's folder, where it was made by the code as it is, in `folder`."""
     for path in _own().glob(f"*{_ENDING}"):
         content = _content(path, _made_by())
         if content is not None:
-            _write(package_data("graphs"), content["request"], content["data"], _shipped_by())
+            _write(folder, content["request"], content["data"], _shipped_by())
 
 
 def shipped() -> list[tuple[dict[str, Any], Any]]:

@@ -32,7 +32,8 @@ class CheckpointPlan:
 
     @property
     def write_s(self) -> float:
-        """Seconds that writing takes, at an assumed rate."""
+        """The most seconds that writing takes beside the run, at an assumed rate: what did not change since
+        the checkpoint before is not written again."""
         return (sum(self.nbytes) + _FIXED_NBYTES * len(self.steps)) / ASSUMED_NBYTES_PER_S
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,8 +45,8 @@ class CheckpointPlan:
         most, total = (n / 2**20 for n in (max(self.nbytes), sum(self.nbytes)))
         return (
             f"after step{'s' if len(self.steps) > 1 else ''} {steps} (at least every {self.every_s:g} s of "
-            f"{self.run_s:.3g} s): {most:.1f} MiB at most, {total:.1f} MiB in all, {self.write_s:.2g} s "
-            f"({100 * self.write_s / self.run_s:.2g} %) at {ASSUMED_NBYTES_PER_S / 1e9:g} GB/s, assumed"
+            f"{self.run_s:.3g} s): {most:.1f} MiB at most, {total:.1f} MiB in all, written beside "
+            f"the run in {self.write_s:.2g} s at most, at {ASSUMED_NBYTES_PER_S / 1e9:g} GB/s, assumed"
         )
 
 

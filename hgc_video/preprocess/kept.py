@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -20,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, VideoError
-from ..files import complete_or_gone, own_folder, require_writable, write_text
+from ..files import (
+    complete_or_gone,
+    own_folder,
+    remove_folder,
+    require_writable,
+    sweep,
+    write_text,
+)
 
 DEFAULT_LIMIT_NBYTES = 2 * 2**30
 _FORMAT = 1
@@ -148,19 +154,20 @@ def clear() -> int:
     """Drops every entry; the number of those that there were."""
     found = entries()
     for entry in found:
-        shutil.rmtree(entry.folder, ignore_errors=True)
+        remove_folder(entry.folder)
     return len(found)
 
 
 def prune(but: Path | None = None) -> None:
     """Drops entries that were not used for longest, until the rest is within the limit; never `but`, which is
-    in use."""
+    in use. What killed extractions had begun goes too."""
+    sweep(kept_folder())
     left, limit = 0, limit_nbytes()
     for entry in sorted(entries(), key=lambda entry: entry.folder != but):
         left += entry.nbytes
         if left > limit and entry.folder != but:
             left -= entry.nbytes
-            shutil.rmtree(entry.folder, ignore_errors=True)
+            remove_folder(entry.folder)
 
 
 def _write_chunks(part: Path, arrays: Iterable[NDArray[Any]]) -> tuple[list[int], int]:

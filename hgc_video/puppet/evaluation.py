@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluate.quality import psnr
+from ..evaluate.results_file import ResultsFile
+from ..models.identity import model_hash
 from ..models.load import default_guidance_scale, load_pipeline, model_folder
 from .fidelity import (
     background_flicker,
@@ -26,6 +30,7 @@ from .spec import COLOURS, NO_HAT, Spec, random_spec
 from .world import Rendering, render
 
 _HELD_OUT = 990_000_000  # training draws its shards from the seeds below
+Row = dict[str, Any]  # the figures of one clip
 
 
 @dataclass(frozen=True)
@@ -99,15 +104,37 @@ class Sampler:
         return np.asarray(np.round(out * 255), np.uint8)
 
 
-def evaluate(options: Options, log: Callable[[str], None] = print) -> dict[str, Any]:
-    """Every figure that the model is held to; means over clips unless said."""
-    sample, judge = Sampler(options), _judge(options.model)
+class Kept:
+    """Figures of single clips, kept in a file so that a stopped evaluation goes on, or in none."""
+
+    def __init__(self, options: Options, path: Path | None) -> None:
+        self._file = None if path is None else ResultsFile(path)
+        told = f"{model_hash(options.model)} {options.num_frames} {options.num_inference_steps}"
+        self._task = f"evaluate {options.model} {told} {options.guidance_scale}"
+        rows = self._file.read(self._task) if self._file else []
+        self._known: dict[str, Row] = {row["of"]: row["figures"] for row in rows}
+
+    def __call__(self, of: str, measure: Callable[[], Row]) -> Row:
+        """The figures of what is named, measured where they are not known."""
+        if of not in self._known:
+            self._known[of] = measure()
+            if self._file is not None:
+                self._file.add(self._task, [{"of": of, "figures": self._known[of]}])
+        return self._known[of]
+
+
+def evaluate(
+    options: Options, log: Callable[[str], None] = print, memory: Path | None = None
+) -> dict[str, Any]:
+    """Every figure that the model is held to; means over clips unless said. `memory` is the file of clips
+    measured so far."""
+    sample, judge, kept = Sampler(options), _judge(options.model), Kept(options, memory)
     figures: dict[str, Any] = {"options": vars(options), "guidance_scale": sample.scale}
     for kind in ("pose", "depth"):
-        figures[kind] = _fidelity(sample, judge, kind, log)
+        figures[kind] = _fidelity(sample, judge, kind, kept, log)
     if options.extras:
-        figures["freedom"] = _freedom(sample, judge, log)
-        figures["fairness"] = _fairness(sample, log)
+        figures["freedom"] = _freedom(sample, judge, kept, log)
+        figures["fairness"] = _fairness(sample, kept, log)
     return figures
 
 
@@ -116,111 +143,128 @@ def _judge(model: str) -> Judge:
 
 
 def _fidelity(
-    sample: Sampler, judge: Judge, kind: str, log: Callable[[str], None]
+    sample: Sampler, judge: Judge, kind: str, kept: Kept, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Half of the clips for each kind of control."""
     options = sample.options
-    made, true = Figures(judge), Figures(judge)
+    made, true = [], []
     for index in range(0 if kind == "pose" else 1, options.clips, 2):
-        case = held_out(index, options.num_frames)
-        made.add(case, sample(case, kind))
-        true.add(case, case.truth.frames)
-        log(f"{kind} {index}: {made.last()}")
-    return {**made.summary(), "of_true_clips": true.summary()}
+        found = kept(f"{kind} {index}", partial(_case_rows, sample, judge, kind, index))
+        made.append(found["made"])
+        true.append(found["true"])
+        log(f"{kind} {index}: {_line(made)}")
+    return {**summary(made), "of_true_clips": summary(true)}
 
 
-class Figures:
-    """What is measured of clips against their truth, gathered clip by clip."""
-
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
-        self.colours: list[tuple[str, str, str]] = []
-        self.ious: list[float] = []
-        self.flickers: list[float] = []
-        self.limbs: list[NDArray[np.float64]] = []
-        self.hats_wrong: list[bool] = []
-        self.detail: list[tuple[float, float]] = []
-
-    def add(self, case: Case, frames: NDArray[np.uint8]) -> None:
-        """Takes the frames (f H W 3) that were made for a case."""
-        truth = case.truth
-        self.colours += part_colours(frames, truth, case.spec)
-        self.ious.append(silhouette_iou(frames, truth.silhouette, self.judge))
-        self.flickers.append(background_flicker(frames, truth.silhouette))
-        self.limbs.append(limb_recall(frames, truth, case.spec, self.judge))
-        hat = wears_hat(frames, case.room_for_a_hat(), self.judge)
-        self.hats_wrong.append(hat != (case.spec.hat != NO_HAT))
-        self.detail.append((gradient_energy(frames), gradient_energy(truth.frames)))
-
-    def last(self) -> str:
-        """The newest clip's figures in a line."""
-        return (
-            f"IoU {self.ious[-1]:.3f} limbs {np.nanmean(self.limbs[-1]):.3f} "
-            f"hat {'wrong' if self.hats_wrong[-1] else 'right'} "
-            f"colours so far {accuracy(self.colours):.3f}"
-        )
-
-    def summary(self) -> dict[str, Any]:
-        """Means over clips unless said."""
-        limbs = np.concatenate(self.limbs)
-        energy, true_energy = np.mean(self.detail, axis=0)
-        return {
-            "clips": len(self.ious),
-            "part_colour_accuracy": accuracy(self.colours),
-            "by_part": {
-                part: accuracy([c for c in self.colours if c[0] == part])
-                for part in ("shirt", "trousers", "hat")
-            },
-            "silhouette_iou": float(np.mean(self.ious)),
-            "silhouette_iou_min": float(np.min(self.ious)),
-            "limb_recall": float(np.nanmean(limbs)),
-            "limbs_missing": missing_limbs(limbs),
-            "hats_wrong": float(np.mean(self.hats_wrong)),
-            "background_flicker": float(np.mean(self.flickers)),
-            "gradient_energy": float(energy / true_energy),
-        }
+def _case_rows(sample: Sampler, judge: Judge, kind: str, index: int) -> Row:
+    case = held_out(index, sample.options.num_frames)
+    return {
+        "made": clip_figures(case, sample(case, kind), judge),
+        "true": clip_figures(case, case.truth.frames, judge),
+    }
 
 
-def accuracy(colours: list[tuple[str, str, str]]) -> float:
-    """Share of parts whose found colour is the asked one."""
+def clip_figures(case: Case, frames: NDArray[np.uint8], judge: Judge) -> Row:
+    """What is measured of frames (f H W 3) that were made for a case, as plain data."""
+    truth = case.truth
+    hat = wears_hat(frames, case.room_for_a_hat(), judge)
+    return {
+        "colours": [list(found) for found in part_colours(frames, truth, case.spec)],
+        "iou": float(silhouette_iou(frames, truth.silhouette, judge)),
+        "flicker": float(background_flicker(frames, truth.silhouette)),
+        "limbs": limb_recall(frames, truth, case.spec, judge).tolist(),
+        "hat_wrong": bool(hat != (case.spec.hat != NO_HAT)),
+        "detail": [gradient_energy(frames), gradient_energy(truth.frames)],
+    }
+
+
+def _line(rows: list[Row]) -> str:
+    """The newest clip's figures in a line."""
+    last = rows[-1]
+    return (
+        f"IoU {last['iou']:.3f} limbs {np.nanmean(last['limbs']):.3f} "
+        f"hat {'wrong' if last['hat_wrong'] else 'right'} colours so far {accuracy(_colours(rows)):.3f}"
+    )
+
+
+def _colours(rows: Iterable[Row]) -> list[list[str]]:
+    return [found for row in rows for found in row["colours"]]
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """Means over the figures of clips unless said."""
+    colours, limbs = _colours(rows), np.concatenate([np.array(row["limbs"]) for row in rows])
+    ious = [row["iou"] for row in rows]
+    energy, true_energy = np.mean([row["detail"] for row in rows], axis=0)
+    return {
+        "clips": len(rows),
+        "part_colour_accuracy": accuracy(colours),
+        "by_part": {
+            part: accuracy([c for c in colours if c[0] == part])
+            for part in ("shirt", "trousers", "hat")
+        },
+        "silhouette_iou": float(np.mean(ious)),
+        "silhouette_iou_min": float(np.min(ious)),
+        "limb_recall": float(np.nanmean(limbs)),
+        "limbs_missing": missing_limbs(limbs),
+        "hats_wrong": float(np.mean([row["hat_wrong"] for row in rows])),
+        "background_flicker": float(np.mean([row["flicker"] for row in rows])),
+        "gradient_energy": float(energy / true_energy),
+    }
+
+
+def accuracy(colours: Sequence[Sequence[str]]) -> float:
+    """Share of parts, each with its asked and its found colour, whose found colour is the asked one."""
     return (
         float(np.mean([asked == found for _, asked, found in colours])) if colours else float("nan")
     )
 
 
-def _freedom(sample: Sampler, judge: Judge, log: Callable[[str], None]) -> dict[str, Any]:
+def _freedom(
+    sample: Sampler, judge: Judge, kept: Kept, log: Callable[[str], None]
+) -> dict[str, Any]:
     """What changes, and what does not, with another control, prompt or seed."""
-    options = sample.options
-    other_iou, other_prompt, seed_psnr, seed_colours = [], [], [], []
-    for index in range(options.extras):
-        case, other = held_out(index, options.num_frames), held_out(index + 500, options.num_frames)
-        moved = sample(case, "pose", control=other.truth.pose)
-        other_iou.append(silhouette_iou(moved, case.truth.silhouette, judge))
-        redressed = sample(case, "pose", spec=replace(other.spec, hat=case.spec.hat))
-        other_prompt += part_colours(redressed, case.truth, case.spec)[:2]
-        first, second = sample(case, "pose"), sample(case, "pose", seed=case.seed + 1)
-        seed_psnr.append(psnr(first, second))
-        seed_colours += part_colours(second, case.truth, case.spec)
+    rows = []
+    for index in range(sample.options.extras):
+        rows.append(kept(f"freedom {index}", partial(_free_clip, sample, judge, index)))
         log(
-            f"freedom {index}: other control IoU {other_iou[-1]:.3f}, other seed {seed_psnr[-1]:.1f} dB"
+            f"freedom {index}: other control IoU {rows[-1]['other_iou']:.3f}, "
+            f"other seed {rows[-1]['seed_psnr_db']:.1f} dB"
         )
     return {
-        "iou_with_another_control": float(np.mean(other_iou)),
-        "accuracy_with_another_prompt": accuracy(other_prompt),
-        "psnr_between_seeds_db": float(np.mean(seed_psnr)),
-        "accuracy_with_another_seed": accuracy(seed_colours),
+        "iou_with_another_control": float(np.mean([row["other_iou"] for row in rows])),
+        "accuracy_with_another_prompt": accuracy([c for row in rows for c in row["other_prompt"]]),
+        "psnr_between_seeds_db": float(np.mean([row["seed_psnr_db"] for row in rows])),
+        "accuracy_with_another_seed": accuracy([c for row in rows for c in row["seed_colours"]]),
     }
 
 
-def _fairness(sample: Sampler, log: Callable[[str], None]) -> dict[str, Any]:
+def _free_clip(sample: Sampler, judge: Judge, index: int) -> Row:
+    frames = sample.options.num_frames
+    case, other = held_out(index, frames), held_out(index + 500, frames)
+    moved = sample(case, "pose", control=other.truth.pose)
+    redressed = sample(case, "pose", spec=replace(other.spec, hat=case.spec.hat))
+    first, second = sample(case, "pose"), sample(case, "pose", seed=case.seed + 1)
+    return {
+        "other_iou": float(silhouette_iou(moved, case.truth.silhouette, judge)),
+        "other_prompt": [list(c) for c in part_colours(redressed, case.truth, case.spec)[:2]],
+        "seed_psnr_db": psnr(first, second),
+        "seed_colours": [list(c) for c in part_colours(second, case.truth, case.spec)],
+    }
+
+
+def _fairness(sample: Sampler, kept: Kept, log: Callable[[str], None]) -> dict[str, Any]:
     """PSNR to 50 plain steps at the same noise, for fewer plain steps."""
-    found: dict[int, list[float]] = {8: [], 13: [], 25: []}
+    rows = []
     for index in range(sample.options.extras):
-        case = held_out(index, sample.options.num_frames)
-        reference = sample(case, "pose", steps=50)
-        for steps, values in found.items():
-            values.append(psnr(sample(case, "pose", steps=steps), reference))
-        log(
-            f"fairness {index}: " + ", ".join(f"{k} steps {v[-1]:.1f} dB" for k, v in found.items())
-        )
-    return {f"psnr_of_{k}_steps_to_50_db": float(np.mean(v)) for k, v in found.items()}
+        rows.append(kept(f"fairness {index}", partial(_fair_clip, sample, index)))
+        log(f"fairness {index}: " + ", ".join(f"{k} steps {v:.1f} dB" for k, v in rows[-1].items()))
+    return {
+        f"psnr_of_{k}_steps_to_50_db": float(np.mean([row[k] for row in rows])) for k in rows[0]
+    }
+
+
+def _fair_clip(sample: Sampler, index: int) -> Row:
+    case = held_out(index, sample.options.num_frames)
+    reference = sample(case, "pose", steps=50)
+    return {str(k): psnr(sample(case, "pose", steps=k), reference) for k in (8, 13, 25)}

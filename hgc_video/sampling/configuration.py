@@ -15,7 +15,6 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import kept_sha256_of, user_path
-from ..media.content import content_of
 from ..media.metadata import read_text
 from ..options import GenerateOptions
 
@@ -51,6 +50,10 @@ def configuration(
             files[name] = _file(name, value, folder)
             _put(plain, name, files[name]["name"])
         elif name in options.inputs:
+            from ..media.content import (
+                content_of,
+            )  # loads numpy, which who only reads need not wait for
+
             files[name] = {"name": _IN_MEMORY, "sha256": content_of(value)}
             _put(plain, name, _IN_MEMORY)
     for name, value in given.items():

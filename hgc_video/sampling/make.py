@@ -41,6 +41,8 @@ from .run_state import Keeper, KeepNothing
 from .stock_pipeline import adapter_of
 
 StepCallback = Callable[[int, int, Any], "bool | None"]
+# torch raises the first, of the host's memory too; numpy and Python the second.
+_MEMORY_ERRORS = (RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def make_frames(
     while True:
         try:
             return run, _decoded(setup, run, latents, keeper)
-        except RuntimeError as error:
+        except _MEMORY_ERRORS as error:
             _warn_out_of_memory(error, "decoding", stacklevel=4)
         clear_device_cache(garbage_collection=True)  # here, where the error no longer holds tensors
         run.memory_plan = setup.fit.smaller_decode(run.memory_plan)
@@ -153,7 +155,7 @@ def _denoised(
         memory_plan = keeper.memory_plan(setup.memory_plan)
     try:
         return _latents(setup, memory_plan, callback, progress, keeper)
-    except RuntimeError as error:
+    except _MEMORY_ERRORS as error:
         _warn_out_of_memory(error, "denoising", stacklevel=5)
     clear_device_cache(garbage_collection=True)
     with setup.stopwatch("plan"):
@@ -180,7 +182,7 @@ def _denoised_together(
                 latents = run.latents(on_step, share=share)
     except Lost as lost:
         raise part.why(lost) from lost
-    except RuntimeError as error:
+    except _MEMORY_ERRORS as error:
         if not _is_out_of_memory(error):
             raise
         raise InputError(
@@ -228,7 +230,7 @@ def _read_from(path: Path, start: int) -> Iterator[Frame]:
     return source.frames(range(start, source.info.num_frames))
 
 
-def _warn_out_of_memory(error: RuntimeError, stage: str, stacklevel: int) -> None:
+def _warn_out_of_memory(error: Exception, stage: str, stacklevel: int) -> None:
     """Warns that memory ran out and a smaller plan comes next; raises what is no such error."""
     if not _is_out_of_memory(error):
         raise error
@@ -240,8 +242,9 @@ def _warn_out_of_memory(error: RuntimeError, stage: str, stacklevel: int) -> Non
     )
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+def _is_out_of_memory(error: Exception) -> bool:
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or should_reduce_batch_size(error)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ..media.sound import Sound, can_hold_sound, has_sound, sound_of_file, sound
 from ..media.sources import IMAGE_SUFFIXES
 from ..media.video import check_output
 from ..media.write import Extras
-from ..models.hashes import model_hashes
+from ..models.identity import weight_hashes
 from ..models.load import ModelFacts
 from ..options import GenerateOptions
 from .configuration import configuration
@@ -91,7 +91,7 @@ def extras_of(run: Run) -> Extras:
 def configuration_text(run: Run) -> str:
     """The configuration of a run, as text to embed."""
     made = configuration(
-        run.options, run.options.out, versions=versions(), models=model_hashes(run.pipe),
+        run.options, run.options.out, versions=versions(), models=weight_hashes(run.pipe),
         clip={
             "num_frames": run.num_frames, "height": run.height, "width": run.width,
             "fps": run.lead.fps,

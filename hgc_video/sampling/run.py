@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..cache.engine import Engine, attach
+from ..cache.finite import FiniteLatents
 from ..cache.residual_inputs import residual_inputs
 from ..cache.split import split
 from ..measure.device_speed import rates_of
@@ -117,7 +118,8 @@ class Run:
         a `share` other processes compute some of the windows, and process 0 has the latents of all.
         """
         keeper = keeper or KeepNothing()
-        offers = Offers(keeper, on_step)
+        finite = FiniteLatents(self.num_evaluations, self._done_at)
+        offers = Offers(keeper, on_step, finite)
         with self.memory, torch.no_grad():
             with self.clock("encode"):
                 guidance, noise, timesteps, options = self.encode()
@@ -150,6 +152,7 @@ class Run:
                     steered, self.pipe.scheduler, state.latents, timesteps, first=state.step,
                     on_step=offers.step, **options,
                 )  # fmt: skip
+                finite.settle()
                 return latents if share is None else share.gathered(latents)
 
     def decoded(self, latents: Tensor, keeper: Keeper | None = None) -> Iterator[NDArray[np.uint8]]:
@@ -255,6 +258,12 @@ class Run:
             None if self.beside.source is None else self.beside.source.stream,
             self.beside.picture,
         )
+
+    def _done_at(self, step_index: int) -> str:
+        """What was done at a step, as half a sentence."""
+        steps = self.executed().steps
+        reason = steps[step_index].reason if step_index < len(steps) else ""
+        return f"{self.preset.name}: {reason}" if reason else self.preset.name
 
     def _asked_evaluations(self) -> int:
         """How often the models would run without a policy: of the steps that were asked for."""

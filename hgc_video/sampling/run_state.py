@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..cache.engine import Engine
+from ..cache.finite import FiniteLatents
 from ..errors import Cancelled, StateError
 from ..media.frames import Frame
 from ..plan.memory.budget import MemoryPlan
@@ -157,23 +158,31 @@ class RunState:
 
 class Offers:
     """Offers the state of a run to its keeper, after each step and each window of a step; `on_step` sees
-    every step before that, and may stop the run by Cancelled. `state` is set before the first one."""
+    every step before that, and may stop the run by Cancelled. `state` is set before the first one. Latents
+    that are not `finite` are never kept."""
 
     state: RunState
 
-    def __init__(self, keeper: Keeper, on_step: Callable[[int, Tensor], None]) -> None:
-        self._keeper, self._on_step = keeper, on_step
+    def __init__(
+        self, keeper: Keeper, on_step: Callable[[int, Tensor], None], finite: FiniteLatents
+    ) -> None:
+        self._keeper, self._on_step, self._finite = keeper, on_step, finite
 
     def step(self, step_index: int, latents: Tensor) -> None:
-        """A step was made."""
+        """A step was made; NumericalError where its latents are not finite."""
+        self._finite.see(step_index, latents)
         position = self.state.after_step(step_index, latents)
         try:
             self._on_step(step_index, latents)
         except Cancelled:
-            self._keeper.stopped(position, self.state.state)
+            self._keeper.stopped(position, self._state)
             raise
-        self._keeper.offer(position, self.state.state)
+        self._keeper.offer(position, self._state)
+
+    def _state(self) -> Mapping[str, Any]:
+        self._finite.settle()
+        return self.state.state()
 
     def window(self, step_index: int, windows: WindowsDone) -> None:
         """A window of a step was made, not its last one."""
-        self._keeper.offer(self.state.after_window(step_index, windows), self.state.state)
+        self._keeper.offer(self.state.after_window(step_index, windows), self._state)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..errors import NumericalError
 from ..measure.macs import module_macs
 from ..media.frames import Frames
 from ..options import GenerateOptions, ImageMotion
@@ -106,6 +107,11 @@ class PipelineAdapter(ABC):
     def _pixels(self, latents: Tensor) -> NDArray[np.uint8]:
         process = self.pipe.video_processor.postprocess_video
         pixels = process(video=self._video(latents), output_type="np")[0]
+        if np.isnan(pixels).any():
+            dtype = str(self.pipe.vae.dtype).removeprefix("torch.")
+            raise NumericalError(
+                f"the VAE decodes finite latents to NaN in {dtype}; give dtype bfloat16 or float32"
+            )
         return np.asarray(np.round(pixels * 255), np.uint8)
 
     @abstractmethod

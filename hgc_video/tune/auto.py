@@ -10,8 +10,9 @@ from pathlib import Path
 import yaml
 
 from ..errors import InputError, nearest
-from ..evaluate.trials import Sample, SampleSet, kept_trials, model_hash
+from ..evaluate.trials import Sample, SampleSet, kept_trials
 from ..files import shipped_schedule, user_path, write_text
+from ..models.identity import is_hash_of, model_hash
 from ..plan.policies.searched import Searched, load_coded_schedule
 from ..plan.presets import SEARCHED, Preset, resolve
 from .calibrate import calibrate
@@ -35,7 +36,7 @@ def own_schedule(
         raise InputError(f'"{preset}" is not searched: {nearest(preset, SEARCHED)}')
     model = source.model
     shipped = load_coded_schedule(shipped_schedule(preset))
-    if shipped.metadata.get("model_hash") == model_hash(model):
+    if is_hash_of(shipped.metadata.get("model_hash"), model):
         return resolve(preset, model)
     kept = folder / f"{model_hash(model)}-{num_inference_steps}-{preset}.yaml"
     if not kept.is_file():

@@ -12,7 +12,8 @@ import torch
 
 from ..evaluate.jobs import workers
 from ..evaluate.results_file import ResultsFile
-from ..evaluate.trials import SampleSet, kept_trials, model_hash, trials
+from ..evaluate.trials import SampleSet, kept_trials, trials
+from ..models.identity import model_hash
 from ..plan.calibration import Calibration, calibration_of, mean
 from .record import record
 

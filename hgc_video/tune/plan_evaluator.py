@@ -13,6 +13,7 @@ import torch
 from ..evaluate.jobs import Map
 from ..evaluate.results_file import ResultsFile
 from ..evaluate.trials import SampleSet, trials
+from ..models.identity import model_hash
 from ..plan.policies.searched import CodedSchedule
 
 
@@ -51,7 +52,8 @@ class PlanEvaluator:
 
 def _setting(source: SampleSet, num_inference_steps: int, converged_steps: int) -> str:
     """All that a judgement depends on beside the plan."""
-    clips = f"{source.model} {source.listed} {source.first} {source.count} {source.num_frames}"
+    model = f"{source.model} {model_hash(source.model)}"
+    clips = f"{model} {source.listed} {source.first} {source.count} {source.num_frames}"
     clips = f"{clips} {source.scheduler}".rstrip()
     return f"search {clips} | {num_inference_steps} {converged_steps}"
 

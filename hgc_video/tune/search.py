@@ -17,6 +17,7 @@ import torch
 from ..errors import InputError
 from ..evaluate.jobs import workers
 from ..evaluate.trials import SampleSet, kept_trials, setting, trials
+from ..models.identity import is_hash_of
 from ..plan.calibration import Calibration
 from ..plan.graph import BlockGraph
 from ..plan.policies.searched import CodedSchedule
@@ -86,11 +87,12 @@ def _searched(
 ) -> Found:
     with torch.no_grad():
         first = trials(task.source)(0, task.num_inference_steps)
-    measured.setting.check(
-        setting(
-            task.source.model, task.num_inference_steps, first.guidance_scale, first.pipe.scheduler
-        )
+    run = setting(
+        task.source.model, task.num_inference_steps, first.guidance_scale, first.pipe.scheduler
     )
+    if is_hash_of(measured.setting.model_hash, task.source.model):
+        run = replace(run, model_hash=measured.setting.model_hash)
+    measured.setting.check(run)
     graph = first.graph
     price = partial(_price, graph, task.num_inference_steps)
     fit = StepFitter(measured, task.coefficients) if task.coefficients > 1 else None

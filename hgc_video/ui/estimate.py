@@ -53,6 +53,7 @@ def scene_of(options: GenerateOptions) -> Scene:
         max_frames=facts.max_frames if facts.from_image else None,
         choice=FrameChoice(start, stop, options.every, options.loop),
     )  # fmt: skip
+    decided.check_prompt_frames(len(indices))
     height, width = plan_size(
         info.height, info.width, options.height, options.width, facts.multiple, facts.default_area
     )
@@ -87,7 +88,7 @@ class Estimates:
         """The plan of a scene; with a memory budget also how it fits."""
         options = scene.options
         told: dict[str, Any] = {
-            "model": options.model, "control": (*options.control_kinds, "pose")[0], "preset": options.preset,
+            "model": options.model, "control": options.control_kinds or ("pose",), "preset": options.preset,
             "net": options.net, "scheduler": options.scheduler,
             "num_inference_steps": options.num_inference_steps or 1, "num_frames": scene.num_frames,
             "height": scene.height, "width": scene.width, "num_controlnets": len(options.control_kinds),

@@ -53,6 +53,12 @@ class Task:
         """Whether nothing more happens to it."""
         return self.state in _ENDED
 
+    def in_own_names(self, message: str) -> str:
+        """A message with uploaded files by their own names."""
+        for path, name in self.names.items():
+            message = message.replace(path, name)
+        return message
+
     def at_step(self, done: int, steps: int) -> None:
         """Says that so many steps of so many are done."""
         self.step, self.steps = done, steps
@@ -168,7 +174,7 @@ class Line:
             warnings.simplefilter("always", HGCVideoWarning)
             state = self._outcome(task)
         said = (" ".join(str(one.message).split()) for one in told)
-        task.warnings = tuple(dict.fromkeys(said))
+        task.warnings = tuple(dict.fromkeys(map(task.in_own_names, said)))
         if state != DONE:  # nothing of it is left
             shutil.rmtree(task.folder, ignore_errors=True)
         task.ended, task.stage = time.monotonic(), ""
@@ -180,7 +186,7 @@ class Line:
         except Cancelled:
             return CANCELLED
         except HGCVideoError as error:
-            task.why = " ".join(str(error).split())
+            task.why = task.in_own_names(" ".join(str(error).split()))
             return FAILED
         except Exception as error:
             traceback.print_exc(file=sys.stderr)

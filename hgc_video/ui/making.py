@@ -19,7 +19,6 @@ from ..errors import Cancelled, HGCVideoError
 from ..files import write_text
 from ..options import GenerateOptions
 from .estimate import Estimates
-from .form import FILES
 from .line import Task
 
 if TYPE_CHECKING:
@@ -172,13 +171,20 @@ def _batch(task: Task) -> None:
 
 def shot_text(options: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """The shot file of options: uploaded files by their own names, to lie beside it."""
-    told = {n: names.get(str(v), v) if n in FILES else v for n, v in options.items()}
+    told = _with_names(options, names)
     video = told.pop("control_video", None)
     if video is not None:
         told = {"control": {told.pop("control", "pose"): video}, **told}
     head = "# A shot of hgc-video, with the files that it names beside it:  hgc-video run FILE\n"
     body = yaml.safe_dump({**told, "out": "clip.mp4"}, sort_keys=False, allow_unicode=True)
     return f"{head}{body}"
+
+
+def _with_names(value: Any, names: Mapping[str, str]) -> Any:
+    """Options with uploaded files by their own names, wherever they stand."""
+    if isinstance(value, Mapping):
+        return {_with_names(k, names): _with_names(v, names) for k, v in value.items()}
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 def _give_memory_back() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -35,6 +36,8 @@ def routes(space: Workspace) -> list[Route]:
                 return await handler(space, request)
             except HGCVideoError as error:
                 return _refused(error)
+            except CancelledError:  # Ctrl-C while it was at work; who asked sees the server go
+                return JSONResponse({"why": "the server has ended", "field": ""}, 503)
 
         return Route(path, handle, methods=methods or ("GET",))
 

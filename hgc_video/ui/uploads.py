@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from anyio import to_thread
 
-from ..errors import InputError
+from ..errors import InputError, nearest
 from ..jobs.clip_facts import facts_of
 from ..media.sources import IMAGE_SUFFIXES
 from ..media.video import read_image
 
 MOVIE_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi")
-_CLIPS = (*MOVIE_SUFFIXES, ".gif", ".webp")
+_ALLOWED = {
+    "video": (*MOVIE_SUFFIXES, ".gif", ".webp"), "image": IMAGE_SUFFIXES, "weights": (".safetensors",),
+}  # fmt: skip
 
 
 class TooLargeError(InputError):
@@ -49,23 +51,33 @@ class Uploads:
             raise InputError("the file is not here any more; choose it again")
         return self._held[upload]
 
-    def at(self, path: str) -> Upload | None:
-        """The upload that lies at a path."""
-        return next((one for one in self._held.values() if str(one.path) == path), None)
+    def names_in(self, options: Any) -> dict[str, str]:
+        """The own names of the uploads that options hold, by their paths; two are never the same."""
+        names: dict[str, str] = {}
+        paths = {str(upload.path): upload.name for upload in self._held.values()}
+        for path in filter(paths.__contains__, _texts_of(options)):
+            name, number = PurePath(paths[path]), 1
+            while str(name) in {v for k, v in names.items() if k != path}:
+                number += 1
+                name = name.with_stem(f"{PurePath(paths[path]).stem}-{number}")
+            names[path] = str(name)
+        return names
 
     async def receive(
         self, name: str, kind: str, chunks: AsyncIterator[bytes], nbytes: int
     ) -> Upload:
-        """Takes a file in. `kind` is video or image; `nbytes` how long it says it is.
+        """Takes a file in. `kind` is video, image or weights; `nbytes` how long it says it is.
 
         Raises:
             TooLargeError: it is larger than allowed. InputError: another type of file; VideoError: it
             cannot be read. Nothing of it is left then.
         """
         suffix = PurePath(name).suffix.lower()
-        allowed = IMAGE_SUFFIXES if kind == "image" else _CLIPS
-        if suffix not in allowed:
-            raise InputError(f'"{name}" is no {kind} file; choose one of {", ".join(allowed)}')
+        if kind not in _ALLOWED:
+            raise InputError(f'kind="{kind}" is not possible: {nearest(kind, _ALLOWED)}')
+        if suffix not in _ALLOWED[kind]:
+            allowed = ", ".join(_ALLOWED[kind])
+            raise InputError(f'"{name}" is no {kind} file; choose one of {allowed}')
         self._check_size(name, nbytes)
         made = secrets.token_hex(6)
         path = self.folder / f"{made}{suffix}"
@@ -93,7 +105,19 @@ class Uploads:
             )
 
 
+def _texts_of(value: Any) -> Iterator[str]:
+    """Every text in options, the keys of mappings too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts_of(key)
+            yield from _texts_of(inner)
+
+
 def _facts(path: Path, kind: str) -> dict[str, Any]:
+    if kind == "weights":
+        return _facts_of_weights(path)
     if kind == "image":
         height, width, _ = read_image(path).shape
         return {"height": height, "width": width, "shown": f"{width}x{height}"}
@@ -103,3 +127,14 @@ def _facts(path: Path, kind: str) -> dict[str, Any]:
         "height": seen.info.height, "sound": seen.sound, "kind": seen.kind, "raw": seen.raw,
         "inverted": seen.inverted, "shown": str(seen).partition(": ")[2],
     }  # fmt: skip
+
+
+def _facts_of_weights(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            count = len(file.keys())
+    except SafetensorError as error:
+        raise InputError(f'"{path}" is no readable safetensors file ({error})') from error
+    return {"shown": f"{count} tensors, {path.stat().st_size / 2**20:.1f} MiB"}

@@ -11,7 +11,6 @@ from ..errors import InputError
 from .batch_folder import BatchFolder
 from .comparison import MOST
 from .estimate import Estimates, Scene, scene_of
-from .form import FILES
 from .line import Line, Task
 from .making import Maker
 from .request import checked, options_from
@@ -92,12 +91,7 @@ class Workspace:
         return task
 
     def _task(self, kind: str, title: str, options: Mapping[str, Any]) -> Task:
-        names = {
-            str(upload.path): upload.name
-            for name in FILES
-            if (path := options.get(name)) and (upload := self.uploads.at(path))
-        }
-        task = Task(kind, title, options, self.folder, names=names)
+        task = Task(kind, title, options, self.folder, names=self.uploads.names_in(options))
         task.folder = self.folder / task.id
         return task
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
+
+from hgc_video.errors import InputError
 from hgc_video.evaluate.jobs import workers
 from hgc_video.evaluate.results_file import ResultsFile
 
@@ -46,3 +49,10 @@ def test_processes_append_whole_lines_beside_each_other(tmp_path):
     found = {(one["clip"], one["part"]) for one in results.read("a")}
     assert found == {(clip, part) for clip in (0, 1) for part in range(20)}
     assert all(len(one["text"]) == 3000 for one in results.read("a"))
+
+
+def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "a.jsonl", tmp_path):
+        with pytest.raises(InputError, match="cannot write"):
+            ResultsFile(place).add("task", [{"number": 1}])

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 import hgc_video
 from hgc_video.cli import app
-from hgc_video.jobs.batch import EngineChoice, add_to, listed_jobs, work_off
-from hgc_video.jobs.drive import Stop
+from hgc_video.jobs.batch import add_to, listed_jobs
 from hgc_video.jobs.queue import Queue
+from hgc_video.jobs.queue_status import rows_of
 
 from .conftest import PROMPT
 
@@ -43,69 +43,65 @@ def add(source):
     return folder, add_to(folder, jobs)
 
 
+def command(source):
+    """A batch as a command of its own; told the device, it need not look for one."""
+    run = [sys.executable, "-c", "from hgc_video.cli import main; main()"]
+    return [*run, "batch", source, "--devices", "cpu", "--json"]
+
+
 @pytest.mark.slow
-def test_a_batch_whose_worker_is_killed(listed, tmp_path):
-    """The killed job is made again, one that kills its worker twice is set aside, the rest is done with one
-    loading of the model a worker; and the clips are those that a process of their own makes."""
-    source = listed(jobs=[{"name": name} for name in ("bad", "a", "b")], seeds=1)
-    folder, _ = add(source)
-    told, tries = [], {"a": 0, "b": 0, "bad": 0}
-
-    def watch(event):
-        told.append(event)
-        if event["event"] == "started":
-            name = event["name"].removesuffix(".mp4")
-            tries[name] += 1
-            if name == "bad":
-                ready = [e for e in told if e["event"] == "ready"][-1]
-                os.kill(int(ready["where"].rpartition(":")[2]), signal.SIGKILL)
-
-    work_off(folder, EngineChoice(workers=1), watch, Stop())
-    assert tries == {"bad": 2, "a": 1, "b": 1}
+def test_a_batch_whose_worker_is_killed_and_that_is_stopped(listed, tmp_path):
+    """A job that kills its worker is made again, and set aside when it has done so twice; Ctrl-C once ends
+    the batch with its jobs in the queue. Called again it goes on with one loading of the model, tells what
+    failed with exit code 1, and prints JSON lines alone; clips are as a process of their own makes them."""
+    names = (
+        {"name": "bad"},
+        {"name": "long", "num_inference_steps": 200},
+        {"name": "a"},
+        {"name": "b"},
+    )
+    source = listed(jobs=[*names, {"name": "wrong", "num_frames": 99}])
+    folder = source.with_suffix(".batch")
+    running = subprocess.Popen(
+        command(source), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    told, worker = [], 0
+    for line in running.stdout:
+        told.append(event := json.loads(line))
+        if event["event"] == "ready":
+            worker = int(event["where"].rpartition(":")[2])
+        elif event["event"] == "started" and event["name"] == "bad.mp4":
+            os.kill(worker, signal.SIGKILL)
+        elif event["event"] == "started":
+            running.send_signal(signal.SIGINT)
+    assert running.wait() == 130 and "go on with:  hgc-video batch" in running.stderr.read()
+    assert told[0] == {"event": "added", "new": 5, "done": 0, "waiting": 0, "changed": 0}
+    started = [event["name"] for event in told if event["event"] == "started"]
+    assert started == ["bad.mp4", "bad.mp4", "long.mp4"]
     died = [event for event in told if event["event"] == "died"]
     assert [event["state"] for event in died] == ["queued", "set aside"]
     assert all("ended by SIGKILL" in event["why"] for event in died)
+    counts = told[-1]["counts"]
+    assert (counts["queued"], counts["running"], counts["set aside"]) == (4, 0, 1)
+
+    assert invoke("batch", source, "--cancel", 2).exit_code == 0
+    again = subprocess.run(command(source), capture_output=True, text=True, check=False)
+    assert again.returncode == 1 and "2 jobs have no result" in again.stderr, again.stderr
+    told = [json.loads(line) for line in again.stdout.splitlines()]
     done = {event["name"]: event for event in told if event["event"] == "done"}
-    assert [event["loaded"] for event in done.values()] == [True, False]
     assert set(done) == {"a.mp4", "b.mp4"} == {path.name for path in folder.glob("*.mp4")}
+    assert [event["loaded"] for event in done.values()] == [True, False]
+    counts, lost = told[-1]["counts"], told[-1]["lost"]
+    assert (counts["done"], counts["cancelled"]) == (2, 1)
+    assert [job["name"] for job in lost] == ["bad.mp4", "wrong.mp4"]
+    assert "num_frames=99 is beyond the clip" in lost[1]["why"]
+
+    own = folder / "own.mp4"
     hgc_video.generate(
-        tmp_path / "pose.mp4", PROMPT, num_frames=1, num_inference_steps=1, out=folder / "own.mp4",
-        progress=False,
-    )  # fmt: skip
-    own = hashlib.sha256((folder / "own.mp4").read_bytes()).hexdigest()
-    assert {event["digest"] for event in done.values()} == {own}
-    shown = invoke("batch", source, "--status")
-    assert shown.exit_code == 0 and "2 done, 1 set aside" in shown.stdout, shown.output
-
-
-@pytest.mark.slow
-def test_a_batch_that_is_stopped_goes_on_and_says_what_failed(listed):
-    """As a command: Ctrl-C once ends it with its jobs in the queue; then JSON lines alone on stdout, and
-    exit code 1 with a list."""
-    source = listed(jobs=[{"name": "wrong", "num_frames": 99}, {"name": "good"}])
-    command = [
-        sys.executable,
-        "-c",
-        "from hgc_video.cli import main; main()",
-        "batch",
-        source,
-        "--json",
-    ]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert json.loads(running.stdout.readline()) == {
-        "event": "added", "new": 2, "done": 0, "waiting": 0, "changed": 0,
-    }  # fmt: skip
-    assert json.loads(running.stdout.readline())["event"] == "ready"
-    running.send_signal(signal.SIGINT)
-    told, errors = running.communicate()
-    assert running.returncode == 130 and "go on with:  hgc-video batch" in errors
-    counts = json.loads(told.splitlines()[-1])["counts"]
-    assert counts["running"] == 0 and counts["queued"] >= 1
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "1 jobs have no result" in done.stderr, done.stderr
-    end = json.loads(done.stdout.splitlines()[-1])
-    assert end["counts"]["done"] == 1 and end["lost"][0]["name"] == "wrong.mp4"
-    assert "num_frames=99 is beyond the clip" in end["lost"][0]["why"]
+        tmp_path / "pose.mp4", PROMPT, num_frames=1, num_inference_steps=1, out=own, progress=False
+    )
+    digest = hashlib.sha256(own.read_bytes()).hexdigest()
+    assert {event["digest"] for event in done.values()} == {digest}
 
 
 def test_what_is_asked_of_a_queue_is_answered_without_a_run(listed):
@@ -118,7 +114,14 @@ def test_what_is_asked_of_a_queue_is_answered_without_a_run(listed):
     assert told["counts"]["queued"] == 2 and told["running"] == []
     assert invoke("batch", source, "--cancel", 2).stdout == "job 2 is cancelled\n"
     assert invoke("batch", source, "--cancel", 9).exit_code == 2
+    assert "cancelled    2  b.mp4" in invoke("batch", source, "--status").stdout
+    for wrong, says in ((9, "there is no job 9"), (1, "job 1 is queued")):
+        refused = invoke("batch", source, "--retry", 2, "--retry", wrong)
+        assert refused.exit_code == 2 and says in refused.stderr
     queue = Queue(folder)
+    assert [row["state"] for row in rows_of(queue)] == ["queued", "cancelled"]
+    queue.retry([2])
+    assert [row["state"] for row in rows_of(queue)] == ["queued", "queued"]
     running = queue.claim("host:1/0-cpu")
     assert "stops at its next step" in invoke("batch", source, "--cancel", 1).stdout
     assert "step 0 of ?  on host:1/0-cpu" in invoke("batch", source, "--status").stdout

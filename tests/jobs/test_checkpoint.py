@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -83,12 +84,12 @@ def test_a_run_goes_on_to_the_same_bytes_and_is_recognised_when_it_is_done(
 
 def test_a_torn_checkpoint_is_left_out_with_a_line(whole, begun, tmp_path):
     newest = max(begun.glob("checkpoint-*"))
-    tensors = newest / "tensors-0.safetensors"
+    tensors = begun / "tensors-000003-0.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-100])
     unfinished = begun / ".checkpoint-000009.part"
     shutil.copytree(newest, unfinished)
     with pytest.warns(
-        HGCVideoWarning, match="checkpoint-000003 is left out: tensors-0.safetensors"
+        HGCVideoWarning, match="checkpoint-000003 is left out: tensors-000003-0.safetensors"
     ):
         gone_on = hgc_video.resume(begun, progress=False)
     assert gone_on.report.resumed_at == 2
@@ -118,6 +119,8 @@ def test_another_run_is_refused_with_what_changed(pose, begun, tmp_path):
 def test_a_folder_that_is_no_runs_or_in_use_is_refused(pose, begun, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
+    (other / "input-pose.npy").write_bytes(b"of a process that ended while it began")
+    WorkFolder(other).open()
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(StateError, match="holds something else"):
         run(pose, work=other, callback=never)
@@ -140,6 +143,52 @@ def test_a_folder_that_is_no_runs_or_in_use_is_refused(pose, begun, tmp_path):
     process.communicate()
 
 
+def test_a_disk_that_is_full_of_tensors_is_told_as_any_other(tmp_path):
+    """safetensors has an error of its own for it, which would have ended the run."""
+    work = WorkFolder(tmp_path / "work")
+    work.open()
+    work.keep({"step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(InputError, match="the disk is full"):
+            work.keep({"step": 2, "latents": torch.zeros(10_000)})
+        with pytest.raises(InputError, match="the disk is full"):
+            work.keep_frames(0, np.zeros((4, 64, 64, 3), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(p.name for p in work.path.iterdir()) == ["checkpoint-000001", "lock"]
+    assert work.newest(torch.device("cpu")) == {"step": 1}
+    work.close()
+
+
+def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_run(tmp_path):
+    work = WorkFolder(tmp_path / "work")
+    work.open()
+    (work.path / "checkpoint-000000").symlink_to(tmp_path)  # rmtree refuses links
+    (work.path / "frames-000000-9").symlink_to(tmp_path)
+    for step in range(1, 4):
+        work.keep({"step": step})
+    work.finish(None, "digest")
+    assert work.newest(torch.device("cpu")) == {"step": 3}
+    with pytest.raises(StateError, match="cannot write"):
+        work.clear()
+    work.close()
+
+
+def test_a_folder_whose_run_was_killed_as_it_began_is_taken_again(tmp_path):
+    """With half of its description aside, and an input that was in memory: neither is somebody else's."""
+    folder = WorkFolder(tmp_path / "work")
+    folder.open()
+    folder.close()
+    (folder.path / ".job.json.part").write_text('{"options": {"pro')
+    (folder.path / "pose.npy").write_bytes(b"half")
+    again = WorkFolder(folder.path)
+    again.open()
+    assert not again.is_begun and again.read("job") is None
+    again.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_once_finishes_the_step_and_says_how_to_go_on(pose, whole, tmp_path, capsys, number):
     work, before = tmp_path / "work", signal.getsignal(signal.SIGINT)
@@ -159,7 +208,9 @@ def test_ctrl_c_twice_stops_at_once(pose, tmp_path):
 
     with pytest.raises(Cancelled, match="stopped at once; go on with"):
         run(pose, work=tmp_path / "work", callback=impatient)
-    assert not list((tmp_path / "work").glob("checkpoint-*"))
+    assert len(list((tmp_path / "work").glob("checkpoint-*"))) <= 1, (
+        "the last one holds latents alone"
+    )
     with pytest.raises(KeyboardInterrupt):
         run(pose, callback=impatient)
 
@@ -176,13 +227,18 @@ def test_a_long_run_is_kept_beside_its_clip_until_it_is_done(pose, whole, tmp_pa
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_full_disk_costs_the_checkpoint_and_not_the_run(pose, whole, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("hgc_video.jobs.checkpoint.work_folder.write_state", full)
-    with pytest.warns(HGCVideoWarning, match="no checkpoint is written: the disk is full"):
-        clip = run(pose, work=tmp_path / "work", checkpoint_every_s=0, callback=None)
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(pose, whole, tmp_path):
+    """A limit of this process's files stands for the disk: inputs can be written, caches cannot."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, before[1]))
+    try:
+        with pytest.warns(HGCVideoWarning, match="no checkpoint is written: the disk is full"):
+            clip = run(pose, work=tmp_path / "work", checkpoint_every_s=0, callback=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(list((tmp_path / "work").glob("checkpoint-*"))) <= 1, (
+        "the last one holds latents alone"
+    )
     assert clip.report.macs_by_part == whole[0].report.macs_by_part
 
 
@@ -192,11 +248,11 @@ def test_decoded_frames_are_kept_and_spoilt_ones_are_decoded_again(tmp_path):
     frames = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     work.keep_frames(16, frames)
     assert np.array_equal(work.frames(16, 2), frames) and work.frames(16, 1) is None
-    next((tmp_path / "work").glob("frames-*/tensors-0*")).write_bytes(b"spoilt")
+    next((tmp_path / "work").glob("frames-*/*.safetensors")).write_bytes(b"spoilt")
     assert work.frames(16, 2) is None
     state = {"a": torch.arange(3)}
     for _ in range(4):
-        work.keep(state)
+        work.keep(work.snapshot(state))
     assert len(list((tmp_path / "work").glob("checkpoint-*"))) == 2
     assert torch.equal(work.newest(torch.device("cpu"))["a"], state["a"])
 

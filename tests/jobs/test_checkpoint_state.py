@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from hgc_video.cache.engine import attach
+from hgc_video.cache.finite import FiniteLatents
 from hgc_video.cache.store import Offloaded
 from hgc_video.errors import StateError
-from hgc_video.jobs.checkpoint.tensors import read_state, write_state
+from hgc_video.jobs.checkpoint.work_folder import WorkFolder
 from hgc_video.models.graph_builder import build_graph
 from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.memory.windows import Windows
@@ -42,16 +43,16 @@ class Disk(KeepNothing):
     """Writes the state at the `stop`-th offer and ends the run; the next run goes on from there."""
 
     def __init__(self, folder, stop):
-        self.folder, self.stop, self.offers, self.written = folder, stop, 0, None
+        self.folder, self.stop, self.offers, self.written = WorkFolder(folder), stop, 0, None
 
     def newest(self, device):
-        return read_state(self.folder, device) if self.written is not None else None
+        return WorkFolder(self.folder.path).newest(device)
 
     def offer(self, position, state):
         self.offers += 1
         if self.offers == self.stop and self.written is None:
             self.written = state()
-            write_state(self.folder, self.written)
+            self.folder.keep(self.folder.snapshot(self.written))
             raise Stopped
 
 
@@ -80,7 +81,7 @@ def run(models, keeper, scheduler="ddim", policy=None, spill=False):
             plan = resolve(policy).schedule(graph, len(timesteps))
             wrapped = attach(plan, graph=graph, unet=unet, controlnet=net, spill=spill)
             engine = stack.enter_context(wrapped)
-        offers = Offers(keeper, lambda *_: None)
+        offers = Offers(keeper, lambda *_: None, FiniteLatents(len(timesteps), str))
         steered = ControlledUNet(
             unet, net, guidance, len(timesteps), windows=windows, on_window=offers.window,
             listeners=[engine] if engine else [],
@@ -123,7 +124,7 @@ def test_every_kind_of_cache_goes_on_to_the_bit(models, tmp_path, policy, spill,
     """From the end of a step (the 9th offer) and from within one, with caches in the offload tier."""
     disk = goes_on(models, tmp_path, stop, scheduler="unipc", policy=policy, spill=spill)
     assert (disk.written["windows"] is not None) == (stop % 3 != 0)
-    values = disk.written["engine"]["store"]["values"]
+    values = disk.written["engine"]["store"].state["values"]
     away = any(isinstance(kept["tensor"], Offloaded) for v in values for kept in v["kept"])
     assert away == spill
 
@@ -134,8 +135,9 @@ def test_tensors_come_back_as_they_were_laid_out(tmp_path):
         "same": [base[1], base], "strided": base.transpose(0, 2)[::2], "spread": base[:1, :1].expand(5, 3, 4),
         "half": torch.ones(3, dtype=torch.bfloat16), "none": torch.empty(0, 3), "pair": (1, None, "a", 0.1),
     }  # fmt: skip
-    write_state(tmp_path, told)
-    back = read_state(tmp_path, CPU)
+    work = WorkFolder(tmp_path)
+    work.keep(work.snapshot(told))
+    back = WorkFolder(tmp_path).newest(CPU)
     part, whole = back["same"]
     assert part.untyped_storage()._cdata == whole.untyped_storage()._cdata
     for name in ("strided", "spread", "half", "none"):

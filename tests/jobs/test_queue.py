@@ -38,7 +38,7 @@ def clock():
 
 @pytest.fixture
 def queue(tmp_path, clock):
-    made = Queue(tmp_path / "b", clock=clock)
+    made = Queue(tmp_path / "b", clock=clock, steady=clock)
     yield made
     made.close()
 
@@ -100,6 +100,46 @@ def test_a_job_without_a_heartbeat_is_anothers_and_its_late_result_is_none(queue
     queue.fail(mine, "late"), queue.died(mine, "late"), queue.give_back(mine)
     assert states(queue) == {"a.mp4": "running"}
     assert queue.finish(theirs, part(queue), RESULT) and not queue.recover()
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_jumps_takes_no_job_from_a_process_that_is_there(tmp_path, jump):
+    """Set by hand or by the network, or after the machine slept: seen by another batch on the queue."""
+    wall, steady = Clock(), Clock()
+    queue, other = (Queue(tmp_path, clock=wall, steady=steady) for _ in range(2))
+    add_jobs(queue, [job("a")])
+    mine = queue.claim("w")
+    assert other.recover() == []
+    wall.now += jump
+    steady.now += 2
+    assert other.recover() == [] and queue.beat({mine.claim: (1, 2)}) == set()
+    steady.now += STALE_S + 1
+    assert other.recover() == [], "the heartbeat was another one"
+    steady.now += STALE_S + 1
+    assert other.recover() == [mine.id], "it stood still"
+    queue.close(), other.close()
+
+
+def test_the_heartbeat_of_an_unknown_machine_is_told_by_the_clock(queue, clock):
+    add_jobs(queue, [job("a")])
+    queue.owner = "another-machine:1:2"
+    lost = queue.claim("w")
+    assert queue.recover() == []
+    clock.now += STALE_S + 1
+    assert Queue(queue.folder, clock=clock).recover() == [lost.id]
+
+
+def test_a_queue_on_a_full_disk_says_so_and_goes_on_when_there_is_room(queue):
+    """By SQLite's own limit, at which it rolls back by itself, as on a disk."""
+    add_jobs(queue, [job("a")])
+    claimed = queue.claim("w")
+    pages = queue.table.execute("PRAGMA page_count").fetchone()[0]
+    queue.table.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(InputError, match=r"the queue cannot be written: .*full"):
+        queue.fail(claimed, "x" * 100_000)
+    assert not queue.table.in_transaction and states(queue) == {"a.mp4": "running"}
+    queue.table.execute("PRAGMA max_page_count = 100000")
+    assert queue.finish(claimed, part(queue), RESULT)
 
 
 def test_a_process_that_is_gone_is_known_at_once(queue):

@@ -5,14 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jsonschema
-import psutil
 import pytest
 import yaml
 
@@ -20,65 +15,19 @@ from hgc_video.errors import HGCVideoError, InputError
 from hgc_video.files import sha256_of
 from hgc_video.jobs.batch import EngineChoice, add_to, listed_jobs, work_off
 from hgc_video.jobs.drive import Stop
+from tests.local_ray import local_cluster
 
 from .conftest import ROOT
 
 ray = pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 CLUSTERS = ROOT / "configs" / "clusters"
-MEMORY = "100000000"  # bytes of each object store, of which a clip takes few
-
-
-def started(arguments, log):
-    """A part of the cluster, once it runs."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [
-        Path(sys.executable).with_name("ray"),
-        "start",
-        *arguments,
-        "--num-cpus",
-        "2",
-        "--block",
-    ]
-    command += ["--object-store-memory", MEMORY, "--disable-usage-stats"]
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
-    for _ in range(600):
-        if "Ray runtime started" in log.read_text():
-            return process
-        if process.poll() is not None:
-            break
-        time.sleep(0.2)
-    pytest.fail(f"Ray does not start: {log.read_text()[-2000:]}")
-
-
-def ended(process):
-    """Ends a part of the cluster and what it started, each by its own number."""
-    inner = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    process.wait(60)
-    for one in inner:
-        if one.is_running():
-            one.kill()
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """The address of a cluster of a head and a node, each with two CPUs."""
-    logs = tmp_path_factory.mktemp("ray")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = Path("/tmp") / f"r{port}"  # the names of sockets may have 100 letters only
-    head = ["--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", str(place)]
-    parts = [started([*head, "--node-ip-address", "127.0.0.1"], logs / "head.log")]
-    try:
-        node = ["--address", f"127.0.0.1:{port}", "--node-ip-address", "127.0.0.1"]
-        parts.append(started(node, logs / "node.log"))
-        yield f"127.0.0.1:{port}"
-    finally:
-        for process in reversed(parts):
-            ended(process)
-        subprocess.run(["rm", "-rf", str(place)], check=True)
+    with local_cluster(tmp_path_factory.mktemp("ray")) as started:
+        yield started.address
 
 
 @pytest.mark.slow

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
+from hgc_video.errors import HGCVideoWarning
 from hgc_video.jobs.engines import work_sync
 from hgc_video.jobs.engines.work_sync import remove_work, work_at
+from hgc_video.jobs.task import Task
+from hgc_video.jobs.worker import Worker
 
 
 def test_a_plain_folder_is_used_as_it_is(tmp_path):
@@ -28,11 +36,17 @@ def test_work_goes_on_elsewhere(tmp_path, scheme):
         (here / "steps").mkdir()
         (here / "steps" / "3.safetensors").write_text("latents")
         (here / "old").write_text("x")
+        (here / "gone").mkdir()
+        (here / "gone" / "a").write_text("x")
+        (here / "gone" / "b").write_text("x")
     assert not here.exists()
     with work_at(url) as there:
         assert (there / "steps" / "3.safetensors").read_text() == "latents"
         (there / "old").unlink()
+        shutil.rmtree(there / "gone")
         (there / "steps" / "3.safetensors").write_text("latents of step 5")
+    if scheme == "file":
+        assert {path.name for path in (tmp_path / "work").iterdir()} == {"steps"}
     with work_at(url) as again:
         assert {p.name for p in again.rglob("*") if p.is_file()} == {"3.safetensors"}
         assert (again / "steps" / "3.safetensors").read_text() == "latents of step 5"
@@ -62,7 +76,7 @@ def test_what_is_written_last_arrives_last(tmp_path, monkeypatch):
 
     def note(self, path, inner):
         arrived.append(inner)
-        copied(self, path, inner)
+        return copied(self, path, inner)
 
     monkeypatch.setattr(work_sync._Copied, "_copy", note)
     with work_at(f"file://{tmp_path / 'work'}", every_s=60) as here:
@@ -70,3 +84,69 @@ def test_what_is_written_last_arrives_last(tmp_path, monkeypatch):
             (here / name).write_text(name)
             time.sleep(0.01)
     assert arrived == ["z.safetensors", "m.json", "a.complete"]
+
+
+def test_what_is_not_complete_or_gone_meanwhile_is_not_copied(tmp_path):
+    place = tmp_path / "work"
+    with work_at(f"file://{place}", every_s=60) as here:
+        (here / ".tensors.part").write_text("half")
+        (here / ".checkpoint.part").mkdir()
+        (here / ".checkpoint.part" / "state.json").write_text("half")
+        (here / "job.json").write_text("{}")
+        copied = work_sync._Copied(f"file://{place}", here)
+        assert not copied._copy(here / "gone", "gone")
+    assert [path.name for path in place.iterdir()] == ["job.json"]
+
+
+def test_a_place_that_cannot_be_written_costs_no_run(tmp_path):
+    (tmp_path / "work").write_text("a file where a folder is needed")
+    told = pytest.warns(HGCVideoWarning, match="what resumes this run cannot be copied")
+    with told, work_at(f"file://{tmp_path / 'work' / 'a'}", every_s=0.01) as here:
+        (here / "a").write_text("1")
+        time.sleep(0.1)
+
+
+DIES = """
+import json, os, signal, sys, time
+from pathlib import Path
+from hgc_video.jobs.task import Task
+from hgc_video.jobs.worker import Worker
+
+task, place = Task(**json.loads(sys.argv[1])), Path(sys.argv[2])
+
+def on_step(step, steps):
+    deadline = time.monotonic() + 60
+    while step == 3 and time.monotonic() < deadline:
+        if (place / "checkpoint-000002" / "COMPLETE").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+
+Worker("cpu").make(task, on_step)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_goes_on_where_another_one_died(tiny, tmp_path):
+    """Through a URL: of the run of a process that was killed, the steps after its checkpoint are made."""
+    options = {
+        **tiny,
+        "num_inference_steps": 4,
+        "checkpoint_every_s": 0.0,
+        "height": 64,
+        "width": 64,
+    }
+    options["control"] = {"pose": str(tmp_path / "pose.mp4")}
+    place = tmp_path / "storage" / "job"
+    first = {
+        "name": "a",
+        "options": options,
+        "part": str(tmp_path / "a.mp4"),
+        "work": f"file://{place}",
+    }
+    command = [sys.executable, "-c", DIES, json.dumps(first), str(place)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    steps, worker = [], Worker("cpu")
+    outcome = worker.make(Task(**first), lambda step, of: steps.append(step))
+    assert outcome.state == "done" and steps in ([3, 4], [4])
+    whole = Task("a", options, str(tmp_path / "b.mp4"), "")
+    assert worker.make(whole, lambda *_: None).result.digest == outcome.result.digest

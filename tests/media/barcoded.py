@@ -14,6 +14,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from hgc_video.media.thread_priority import scheduling_kept
+
 SIZE = 128
 
 
@@ -110,7 +112,8 @@ def write(
             frame = av.VideoFrame.from_ndarray(draw(number, *size), format="rgb24")
             if seconds is not None:
                 frame.pts, frame.time_base = round(seconds[at] * 12000), Fraction(1, 12000)
-            container.mux(stream.encode(frame))
+            with scheduling_kept():
+                container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import av
@@ -45,6 +46,25 @@ def test_every_encoding_keeps_frames_and_tags(frames, tmp_path, suffix, codec, p
     assert (probe(path).num_frames, probe(path).fps) == (7, pytest.approx(12, rel=1e-3))
     assert [barcoded.read(frame) for frame in read_frames(path)] == list(range(7))
     assert not any(map(barcoded.is_damaged, read_frames(path)))
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="threads are listed on Linux alone"
+)
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_no_thread_becomes_a_real_time_one(frames, tmp_path, codec):
+    """SVT-AV1 as root makes the calling thread one, for good: other programs then stand still."""
+    seen = []
+
+    def watched():
+        for frame in frames:
+            tasks = Path("/proc/self/task").iterdir()
+            seen.extend(os.sched_getscheduler(int(task.name)) for task in tasks)
+            yield frame
+
+    before = os.sched_getscheduler(0)
+    write_video(tmp_path / "a.mp4", watched(), 12, Extras(encoding=Encoding(codec)))
+    assert set(seen) == {before} and os.sched_getscheduler(0) == before
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "av1.mp4", "vp9.webm"])

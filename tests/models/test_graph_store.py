@@ -134,10 +134,10 @@ def test_what_is_kept_is_shipped_as_the_same_bytes(builds, tmp_path, monkeypatch
     folder = tmp_path / "shipped"
     monkeypatch.setattr(kept_data, "package_data", lambda kind: folder)
     first = graph_of(TINY, SHAPE)
-    kept_data.ship_own()
+    kept_data.ship_own(folder)
     (path,) = folder.iterdir()
     whole = path.read_bytes()
-    kept_data.ship_own()
+    kept_data.ship_own(folder)
     assert path.read_bytes() == whole
     ((request, data),) = kept_data.shipped()
     assert request == json.loads(json.dumps(graph_request(TINY, SHAPE)))
@@ -150,7 +150,7 @@ def test_what_is_kept_is_shipped_as_the_same_bytes(builds, tmp_path, monkeypatch
 def test_shipped_data_of_another_diffusers_is_not_used(builds, tmp_path, monkeypatch):
     monkeypatch.setattr(kept_data, "package_data", lambda kind: tmp_path / "shipped")
     graph_of(TINY, SHAPE)
-    kept_data.ship_own()
+    kept_data.ship_own(tmp_path / "shipped")
     assert len(kept_data.shipped()) == 1
     monkeypatch.setattr(kept_data.metadata, "version", lambda name: "0.99.1")
     assert not kept_data.shipped()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hgc_video.puppet import world
 from hgc_video.puppet.body import MEMBERS, PARTS
-from hgc_video.puppet.evaluation import Figures, accuracy, held_out
+from hgc_video.puppet.evaluation import accuracy, clip_figures, held_out, summary
 from hgc_video.puppet.evaluation_table import AIMS, table
 from hgc_video.puppet.fidelity import (
     background_flicker,
@@ -160,12 +160,13 @@ def test_hats_are_seen_where_they_are_and_only_there():
 
 
 def test_figures_of_true_clips_meet_every_aim_and_of_others_do_not(cases):
-    true, swapped = Figures(load_judge()), Figures(load_judge())
-    for case, other in zip(cases, cases[1:] + cases[:1], strict=True):
-        true.add(case, case.truth.frames)
-        swapped.add(case, other.truth.frames)
-    evaluation = {"pose": true.summary(), "depth": true.summary()}
-    wrong = {"pose": swapped.summary(), "depth": swapped.summary()}
+    judge = load_judge()
+    others = cases[1:] + cases[:1]
+    true = summary([clip_figures(case, case.truth.frames, judge) for case in cases])
+    swapped = summary(
+        [clip_figures(c, o.truth.frames, judge) for c, o in zip(cases, others, strict=True)]
+    )
+    evaluation, wrong = {"pose": true, "depth": true}, {"pose": swapped, "depth": swapped}
     judged = [aim for aim in AIMS if aim.path[0] in evaluation]
     assert all(aim.met(evaluation) for aim in judged)
     unmet = {aim.path[1] for aim in judged if not aim.met(wrong)}

@@ -11,7 +11,7 @@ import pytest
 from hgc_video.errors import InputError
 from hgc_video.media.video import write_video
 from hgc_video.media.write import Extras
-from hgc_video.models.hashes import model_hashes
+from hgc_video.models.identity import weight_hashes
 from hgc_video.options import GenerateOptions
 from hgc_video.sampling.configuration import configuration, options_of, read_configuration
 from tests import tiny_pipelines as tiny
@@ -143,11 +143,11 @@ def test_weights_have_one_hash_from_folders_and_one_from_tensors(tmp_path):
     from diffusers import AnimateDiffControlNetPipeline
 
     pipe = tiny.animatediff(AnimateDiffControlNetPipeline, controlnet=tiny.controlnet())
-    before = model_hashes(pipe)
+    before = weight_hashes(pipe)
     assert {"unet", "controlnet", "vae", "text_encoder"} <= set(before)
     assert all(len(value) == 64 for value in before.values())
     pipe.unet.conv_in.weight.data[0, 0, 0, 0] += 1
-    after = model_hashes(pipe)
+    after = weight_hashes(pipe)
     assert {name for name in before if before[name] != after[name]} == {"unet"}
     folder = tmp_path / "unet"
     pipe.unet.save_pretrained(folder)
@@ -155,4 +155,4 @@ def test_weights_have_one_hash_from_folders_and_one_from_tensors(tmp_path):
     import hashlib
 
     weights = (folder / "diffusion_pytorch_model.safetensors").read_bytes()
-    assert model_hashes(pipe)["unet"] == hashlib.sha256(weights).hexdigest()
+    assert weight_hashes(pipe)["unet"] == hashlib.sha256(weights).hexdigest()

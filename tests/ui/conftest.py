@@ -15,7 +15,7 @@ import pytest
 
 from hgc_video.media.video import read_frames, write_video
 from tests.media import sounding
-from tests.ui.browser import chromium
+from tests.ui.browser import TEST_S, Driven, chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-c", "from hgc_video.cli import main; main()", "ui", "--port", "0"]
@@ -43,11 +43,19 @@ class Server:
         """What the server is at."""
         return json.loads(self.get("api/state"))
 
+    def wait_for_model(self, most_s: float = 180) -> None:
+        """Waits until the model is loaded, which takes seconds, and much longer on a busy machine."""
+        until = time.monotonic() + most_s
+        while (state := self.state()["model"]["state"]) == "loading":
+            assert time.monotonic() < until, f"the model is not loaded after {most_s:.0f} s"
+            time.sleep(0.2)
+        assert state == "ready"
+
     def close(self) -> int:
         """Ends it as Ctrl-C does; gives back its exit code."""
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(30)
+            return self.process.wait(120)
         finally:
             self.process.kill()
 
@@ -71,11 +79,17 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser():
-    """A headless Chromium."""
+def driven():
+    """A headless Chromium with its limits, one for all tests."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = chromium()
-    with sync_api.sync_playwright() as play:
-        made = play.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+    with Driven(sync_api, chromium()) as made:
         yield made
-        made.close()
+
+
+@pytest.fixture
+def browser(driven):
+    """The browser that playwright drives, for the time that one test may take."""
+    with driven.within(TEST_S, "the test"):
+        yield driven.browser
+    if driven.stopped:  # what the test saw of it is a lost connection
+        pytest.fail(driven.stopped, pytrace=False)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError, StateError
-from ...files import kept_sha256_of, user_path
-from ...models.fingerprint import fingerprint
+from ...files import kept_sha256_of, unwritable, user_path
+from ...models.identity import fingerprint
 from ...models.parts import ModelParts
 from ...options import LOADING, GenerateOptions
 
@@ -100,10 +100,14 @@ class Description:
 
 
 def keep_inputs(options: GenerateOptions, folder: Path) -> None:
-    """Writes inputs that are in memory to a work folder."""
+    """Writes inputs that are in memory to a work folder; InputError where that cannot be done."""
     for kind, given in _inputs(options):
         if not isinstance(given, str | os.PathLike):
-            np.save(folder / _file_of(kind), _frames(kind, given), allow_pickle=False)
+            path = folder / _file_of(kind)
+            try:
+                np.save(path, _frames(kind, given), allow_pickle=False)
+            except OSError as error:
+                raise unwritable(path, error, InputError) from error
 
 
 def _inputs(options: GenerateOptions) -> Iterator[tuple[str, Any]]:

@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from ...errors import Cancelled, HGCVideoWarning, InputError, StateError
+from ...errors import Cancelled, HGCVideoError, HGCVideoWarning, InputError, StateError
 from ...plan.checkpoints import checkpoint_steps, macs_by_step, nbytes_by_step
 from ...plan.memory.budget import MemoryPlan
 from ...plan.run_plan import RunPlan
 from ...sampling.run_state import Position
 from .work_folder import WorkFolder
+from .writer import Write, Writer
 
 _LONG_S = 120.0  # a run that is predicted to take longer is kept although nobody asked
 _PLANS = TypeAdapter(MemoryPlan)
@@ -32,16 +33,15 @@ class FolderKeeper:
     """Keeps a run's state in a work folder; satisfies sampling.run_state.Keeper.
 
     `begin` gives the folder, at once where `at_once`, otherwise when the run turns out to be a long one.
-    `interrupted` has the run stop after the step that is under way. `writes` are the seconds and bytes of
-    every checkpoint, `write_s` the seconds of all that was written.
+    `interrupted` has the run stop after the step that is under way. Checkpoints are written beside the run,
+    one at a time; `writer` tells what each took, `write_s` the seconds that the run itself waited for them.
     """
 
     def __init__(self, begin: Callable[[], WorkFolder], every_s: float, *, at_once: bool) -> None:
         self._begin, self._every_s = begin, every_s
         self.folder = begin() if at_once else None
         self.interrupted, self._long_s = False, _LONG_S
-        self.writes: list[tuple[float, int]] = []
-        self.write_s = 0.0
+        self.writer, self.write_s = Writer(), 0.0
         self._plan: MemoryPlan | None = None
         self._nbytes: list[int] = []
         self._macs: list[int] = []
@@ -57,6 +57,7 @@ class FolderKeeper:
         if told is not None and not again:
             return _PLANS.validate_python(told["memory_plan"])
         if self.folder is not None:
+            self.writer.abandon()
             self.folder.clear()
             (self.folder.path / "plan.json").unlink(missing_ok=True)
         self._plan = choose()
@@ -87,6 +88,7 @@ class FolderKeeper:
 
     def offer(self, position: Position, state: State) -> None:
         """Keeps the run where it is time; Cancelled where it was interrupted."""
+        self._hear(self.writer.check)
         now = time.monotonic()
         if self._first is None:
             self._first = self._made(position.place - 1 / position.windows)
@@ -94,7 +96,11 @@ class FolderKeeper:
             self._begin_late()
         if self.folder is None:
             return
-        if self.interrupted or position.finished or self._due(position, now):
+        if (
+            self.interrupted
+            or position.finished
+            or (self._may_write(now) and self._due(position, now))
+        ):
             self._keep(state)
         if not position.window:
             self._step_began = time.monotonic()
@@ -105,6 +111,7 @@ class FolderKeeper:
         """Keeps the run, which stops here."""
         if self.folder is not None:
             self._keep(state)
+            self.wait()
 
     def frames(self, start: int, count: int) -> NDArray[np.uint8] | None:
         """Decoded frames that were kept."""
@@ -114,13 +121,19 @@ class FolderKeeper:
         """Keeps decoded frames, those of some seconds together; Cancelled where it was interrupted."""
         if self.folder is None:
             return
+        self._hear(self.writer.check)
         self._waiting.append((start, frames))
-        if self.interrupted or time.monotonic() - self._last >= self._every_s:
+        now = time.monotonic()
+        if self.interrupted or (self._may_write(now) and now - self._last >= self._every_s):
             folder, waiting = self.folder, tuple(self._waiting)
-            self._write(lambda: sum(folder.keep_frames(*one) for one in waiting))
+            self._write(lambda _: sum(folder.keep_frames(*one) for one in waiting))
             self._waiting.clear()
         if self.interrupted:
             self._stop("all steps, and some frames decoded")
+
+    def _may_write(self, now: float) -> bool:
+        """Whether the writer is free, or has had so long that the run is to wait for it."""
+        return not self.writer.busy or now - self._last >= 2 * self._every_s
 
     def _due(self, position: Position, now: float) -> bool:
         """Whether this is a place to keep the run at: the plan's next one, at the speed of so far; within a
@@ -158,21 +171,33 @@ class FolderKeeper:
             self._long_s = math.inf
             warnings.warn(f"this run is not kept: {error}", HGCVideoWarning, stacklevel=2)
 
-    def _keep(self, state: State) -> None:
-        assert self.folder is not None
-        folder = self.folder
-        self._write(lambda: folder.keep(state()))
+    def wait(self) -> None:
+        """Waits until all that was begun is written."""
+        began = time.monotonic()
+        self._hear(self.writer.wait)
+        self.write_s += time.monotonic() - began
 
-    def _write(self, write: Callable[[], int]) -> None:
-        """Writes, and notes what that took; where it cannot be done, the run goes on all the same."""
-        began, nbytes = time.monotonic(), 0
-        try:
-            nbytes = write()
-        except InputError as error:
-            warnings.warn(f"no checkpoint is written: {error}", HGCVideoWarning, stacklevel=2)
+    def _keep(self, state: State) -> None:
+        """Takes what the state is now, and has it written."""
+        self.wait()
+        assert self.folder is not None
+        folder, began = self.folder, time.monotonic()
+        snapshot = folder.snapshot(state())
+        self.write_s += time.monotonic() - began
+        self._write(lambda going_on: folder.keep(snapshot, going_on))
+
+    def _write(self, write: Write) -> None:
+        """Begins to write, when what was begun before is written."""
+        self.wait()
         self._last = time.monotonic()
-        self.write_s += self._last - began
-        self.writes.append((self._last - began, nbytes))
+        self.writer.begin(write)
+
+    def _hear(self, ask: Callable[[], None]) -> None:
+        """Asks the writer; where something cannot be kept, the run goes on all the same."""
+        try:
+            ask()
+        except HGCVideoError as error:
+            warnings.warn(f"no checkpoint is written: {error}", HGCVideoWarning, stacklevel=3)
 
     def _write_plan(self) -> None:
         if self.folder is not None and self._plan is not None:
@@ -181,6 +206,7 @@ class FolderKeeper:
 
     def _stop(self, made: str) -> None:
         assert self.folder is not None
+        self.wait()
         raise Cancelled(f"stopped after {made}; {how_to_go_on(self.folder.path)}")
 
 

@@ -65,12 +65,13 @@ class Work:
 
     @property
     def write_s(self) -> float:
-        """Seconds that checkpoints took."""
+        """Seconds that the run waited for its checkpoints."""
         return 0.0 if self.keeper is None else self.keeper.write_s
 
     def finish(self, report: Report) -> None:
         """The clip is made and written. A folder that nobody asked for is removed."""
         if self.keeper is not None and self.keeper.folder is not None:
+            self.keeper.wait()
             self.folder = self.keeper.folder
         if self.folder is None or self._description is None:
             return
@@ -92,10 +93,12 @@ class Work:
         except KeyboardInterrupt:
             if self.keeper.folder is None:
                 raise
+            self.keeper.writer.abandon()
             told = f"stopped at once; {how_to_go_on(self.keeper.folder.path)}"
             raise Cancelled(told) from None
         finally:
             if self.keeper.folder is not None:
+                self.keeper.wait()
                 self.keeper.folder.close()
 
 

@@ -2,28 +2,33 @@
 
 job.json            what is made, of what, with what: `description.py`
 plan.json           the memory plan, and the checksum of the schedule that is carried out
-checkpoint-000007/  a state: state.json, tensors-*.safetensors, COMPLETE
+checkpoint-000007/  a state: state.json, which lists the tensor files that it needs, and COMPLETE
+tensors-000005-0.safetensors  tensors that checkpoint 5 was the first to need: `shards.py`
 frames-000016-16/   frames that were decoded from the last state
 done.json           the finished clip's path and checksum; report.json its report
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
-from ...errors import HGCVideoWarning, StateError
-from ...files import sha256_of
-from .durable import durable_folder, fault_of, read_json, write_json
-from .tensors import read_state, write_state
+from ...errors import HGCVideoWarning, InputError, StateError
+from ...files import sha256_of, unwritable
+from .durable import durable_folder, fault_of, read_json, save_tensors, write_json
+from .shards import GoingOn, Shards
+from .snapshot import Restored, Snapshot
 
+_STATE, _FRAMES = "state.json", "frames.safetensors"
 _KEPT = 2  # checkpoints: the newest, and the one before it, should the disk spoil that
 
 
@@ -33,16 +38,21 @@ class WorkFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: IO[str] | None = None
+        self._shards, self._spoilt = Shards(path), set[Path]()
 
     def open(self) -> None:
         """Makes the folder and takes it; StateError where another process has it, or it is something else."""
         try:
             self.path.mkdir(parents=False, exist_ok=True)
+            ours = self.is_begun or (self.path / "lock").is_file()
+            holds_more = not ours and any(self.path.iterdir())
+            lock = None if holds_more else (self.path / "lock").open("a+")
         except OSError as error:
             raise StateError(f'work "{self.path}" cannot be made: {error.strerror}') from error
-        if not self.is_begun and any(p for p in self.path.iterdir() if p.name != "lock"):
+        # One with a lock is ours, also where a process was killed before it had noted what it begins.
+        if lock is None:
             raise StateError(f'work "{self.path}" holds something else; name another folder')
-        self._lock = (self.path / "lock").open("a+")
+        self._lock = lock
         if not _take(self._lock):
             self._lock.close()
             raise StateError(f'another process works in "{self.path}"; wait for it, or end it')
@@ -66,38 +76,79 @@ class WorkFolder:
         write_json(self.path / f"{name}.json", data)
 
     def clear(self) -> None:
-        """Removes checkpoints and frames: the run begins anew."""
-        for path in [*self._checkpoints(), *self.path.glob("frames-*")]:
-            shutil.rmtree(path)
+        """Removes checkpoints and frames: the run begins anew. StateError where that cannot be done."""
+        try:
+            for path in [*self._checkpoints(), *self.path.glob("frames-*")]:
+                shutil.rmtree(path)
+            self._shards.keep_only(())
+        except OSError as error:
+            raise unwritable(self.path, error, StateError) from error
 
     def remove(self) -> None:
         """Removes the folder."""
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def keep(self, state: Mapping[str, Any]) -> int:
-        """Writes a checkpoint, and removes all but the newest; the bytes of its tensors."""
-        before = self._checkpoints()
-        number = 1 + (int(before[-1].name.rpartition("-")[2]) if before else 0)
+    def snapshot(self, state: Mapping[str, Any]) -> Snapshot:
+        """A state as it is now, to be kept while the run goes on. Not while another one is kept."""
+        return Snapshot(state, self._shards.kept)
+
+    def keep(self, snapshot: Snapshot, going_on: GoingOn = lambda: None) -> int:
+        """Keeps a state; the bytes that were written for it. Older ones are removed, but the one before.
+
+        Args:
+            going_on: raises where that is to be left, and what was kept before stays.
+        """
+        try:
+            return self._keep(snapshot, going_on)
+        except OSError as error:
+            raise unwritable(self.path, error, InputError) from error
+
+    def _keep(self, snapshot: Snapshot, going_on: GoingOn) -> int:
+        before = [path for path in self._checkpoints() if path not in self._spoilt]
+        number = 1 + max((_number(path) for path in self._checkpoints()), default=0)
+        checksums, nbytes = self._shards.write(number, snapshot.storages, going_on)
+        places = self._shards.places(checksums.values())
         with durable_folder(self.path / f"checkpoint-{number:06}") as part:
-            nbytes = write_state(part, state)
-        for old in before[: 1 - _KEPT]:
-            shutil.rmtree(old)
+            told = {"state": snapshot.told, "storages": checksums, "places": places}
+            (part / _STATE).write_text(json.dumps(told))
+        self._remove([*self._spoilt, *before[: 1 - _KEPT]])
         return nbytes
 
     def newest(self, device: torch.device) -> Any:
         """The newest state that is whole; warns of those that are not. None where there is none."""
         for path in reversed(self._checkpoints()):
-            fault = fault_of(path)
-            if fault is None:
-                return read_state(path, device)
+            index, fault = _index(path), fault_of(path)
+            if fault is None and "state" not in index:
+                fault = "it was written by another version"
+            if fault is None and (fault := self._shards.fault_of(index["places"])) is None:
+                return self._restored(index, device)
             warnings.warn(f"{path} is left out: {fault}", HGCVideoWarning, stacklevel=2)
+            self._spoilt.add(path)
         return None
+
+    def _restored(self, index: Mapping[str, Any], device: torch.device) -> Any:
+        """The state of a checkpoint's index."""
+        checksums, places = index["storages"], index["places"]
+
+        def read(name: str) -> torch.Tensor:
+            return self._shards.read(checksums[name], places[checksums[name]])
+
+        return Restored(read, device).made(index["state"])
+
+    def _remove(self, checkpoints: Collection[Path]) -> None:
+        """Removes checkpoints, and the tensor files that no other one needs."""
+        for path in checkpoints:
+            shutil.rmtree(path, ignore_errors=True)
+        self._spoilt -= set(checkpoints)
+        left = self._checkpoints()
+        self._shards.keep_only({f for path in left for f in _index(path)["places"].values()})
 
     def keep_frames(self, start: int, frames: NDArray[np.uint8]) -> int:
         """Keeps decoded frames (n H W 3); their bytes."""
         with durable_folder(self._frames(start, len(frames))) as part:
-            return write_state(part, {"frames": torch.from_numpy(frames)})
+            save_tensors({"frames": torch.from_numpy(np.ascontiguousarray(frames))}, part / _FRAMES)
+        return frames.nbytes
 
     def frames(self, start: int, count: int) -> NDArray[np.uint8] | None:
         """Decoded frames (count H W 3) that were kept; None where they were not, or are spoilt."""
@@ -105,15 +156,14 @@ class WorkFolder:
         if not path.is_dir():
             return None
         if fault_of(path) is not None:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
             return None
-        frames: NDArray[np.uint8] = read_state(path, torch.device("cpu"))["frames"].numpy()
+        frames: NDArray[np.uint8] = load_file(path / _FRAMES)["frames"]
         return frames
 
     def finish(self, out: Path | None, digest: str) -> None:
         """The clip is made; the last state stays, so that it can be written again."""
-        for path in [*self._checkpoints()[:-1], *self.path.glob("frames-*")]:
-            shutil.rmtree(path)
+        self._remove([*self._checkpoints()[:-1], *self.path.glob("frames-*")])
         written = {} if out is None else {"out": str(out.absolute()), "sha256": sha256_of(out)}
         self.write("done", {"job": digest, **written})
 
@@ -131,6 +181,16 @@ class WorkFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*"))
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _index(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint holds; one that cannot be read, or is of another version, holds nothing."""
+    told = read_json(checkpoint / _STATE)
+    return told if told and "places" in told else {"places": {}}
 
 
 def _take(lock: IO[str]) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 from ..task import Outcome, Task
 from ..worker import Worker
 from .inputs import with_files_here
-from .work_sync import work_at
 
 
 class RayActor:
@@ -45,9 +44,7 @@ class RayActor:
             task.options, folder, lambda path: ray.get(carried[path]) if path in carried else None
         )
         part = folder / Path(task.part).name
-        with work_at(task.work) as work:
-            local = replace(task, options=options, part=str(part), work=str(work))
-            outcome = self._worker.make(local, self._note)
+        outcome = self._worker.make(replace(task, options=options, part=str(part)), self._note)
         try:
             return outcome, part.read_bytes() if outcome.state == "done" else b""
         finally:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-EVERY_S = 10.0
+from ...errors import HGCVideoWarning
+
+EVERY_S = 2.0
 
 
 @contextmanager
@@ -18,7 +21,8 @@ def work_at(place: str, every_s: float = EVERY_S) -> Iterator[Path]:
     """A local folder for a run's work: `place`, or where that is empty one for this run alone.
 
     Of a URL it begins with what lies there, and what the run writes is copied there as it goes and when it
-    ends; what is marked as complete last arrives last.
+    ends; what is marked as complete last arrives last. Where it cannot be copied, the run goes on and what
+    lies there stays; warns of it at the end.
     """
     if place and "://" not in place:
         Path(place).mkdir(parents=True, exist_ok=True)
@@ -38,7 +42,7 @@ def work_at(place: str, every_s: float = EVERY_S) -> Iterator[Path]:
         finally:
             ended.set()
             thread.join()
-            copied.push()
+            _push_at_the_end(copied, place)
 
 
 def remove_work(place: str) -> None:
@@ -55,7 +59,16 @@ def remove_work(place: str) -> None:
 
 def _keep_copying(copied: _Copied, ended: threading.Event, every_s: float) -> None:
     while not ended.wait(every_s):
+        with suppress(Exception):  # of whatever file system; the next time it may be there again
+            copied.push()
+
+
+def _push_at_the_end(copied: _Copied, place: str) -> None:
+    try:
         copied.push()
+    except Exception as error:
+        told = f"what resumes this run cannot be copied to {place}: {type(error).__name__}: {error}"
+        warnings.warn(told, HGCVideoWarning, stacklevel=3)
 
 
 class _Copied:
@@ -84,30 +97,41 @@ class _Copied:
         here = [(self._look(path), path) for path in self._folder.rglob("*")]
         there = {inner for (_, inner, _), _ in here if inner}
         for (_, inner, state), path in sorted(here, key=lambda one: one[0][0]):
-            if inner and self._pushed.get(inner) != state:
-                self._copy(path, inner)
+            if inner and self._pushed.get(inner) != state and self._copy(path, inner):
                 self._pushed[inner] = state
         for inner in set(self._pushed) - there:
             self._files.rm(f"{self._place}/{inner}")
             del self._pushed[inner]
+            folder = inner.rpartition("/")[0]
+            if folder and not (self._folder / folder).exists() and not self._holds(folder):
+                with suppress(OSError):  # where folders are not more than names, there is none
+                    self._files.rmdir(f"{self._place}/{folder}")
 
-    def _copy(self, path: Path, inner: str) -> None:
+    def _holds(self, folder: str) -> bool:
+        """Whether a file was copied to a folder that is gone here, and is to be removed there."""
+        return any(inner.startswith(f"{folder}/") for inner in self._pushed)
+
+    def _copy(self, path: Path, inner: str) -> bool:
+        """Whether a file was copied; not where the run has removed it meanwhile."""
         target = f"{self._place}/{inner}"
         self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
         try:
             self._files.put_file(str(path), target)
-        except FileNotFoundError:  # the run has moved it meanwhile
-            return
+        except FileNotFoundError:
+            return False
+        return True
 
     def _look(self, path: Path) -> tuple[int, str, Any]:
-        """When a file was written, its name and state; no name where it is none, or is gone."""
+        """When a file was written, its name and state; no name where it is none, is gone, or is not yet
+        complete."""
+        inner = path.relative_to(self._folder)
         try:
-            if not path.is_file():
+            if not path.is_file() or any(part.endswith(".part") for part in inner.parts):
                 return 0, "", None
             state = _state(path)
         except FileNotFoundError:
             return 0, "", None
-        return state[0], str(path.relative_to(self._folder)), state
+        return state[0], str(inner), state
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -75,7 +75,17 @@ def search_keys(
     `coherent` adds up errors as if they pointed the same way, else as if they were independent. With `fit`
     what is reused is combined by fitted coefficients.
     """
-    return _Search(measured, graph, budget, gate, coherent, letters, fit).best()
+    found = _Search(measured, graph, budget, gate, coherent, letters, fit).best()
+    return None if found is None else found[1]
+
+
+def least_error(
+    measured: Calibration, graph: BlockGraph, budget: float, *, gate: int, letters: str
+) -> float | None:
+    """The predicted error of the plan of `search_keys`, as a share of the final latents' variance; None where
+    there is no plan."""
+    found = _Search(measured, graph, budget, gate, False, letters).best()
+    return None if found is None else found[0]
 
 
 class _Search:
@@ -92,7 +102,8 @@ class _Search:
         self.prices = Prices.of(graph, "".join(self.depths))
         self.bucket = budget * self.steps / _BUCKETS
 
-    def best(self) -> CodedSchedule | None:
+    def best(self) -> tuple[float, CodedSchedule] | None:
+        """The least predicted error, and the plan that has it."""
         # Of each pair of last keys: per bucket of cost the least error, and the way there.
         start: dict[tuple[int, int], _Front] = {
             (-1, 0): {self._spent(self._key(0)): (self._dropped(0), ((0, "", 0.0),))}
@@ -110,7 +121,8 @@ class _Search:
                         self._extend(part, key, edge, target)
         if not end:
             return None
-        return self._plan(min(end.values(), key=lambda found: found[0])[1])
+        error, way = min(end.values(), key=lambda found: found[0])
+        return error, self._plan(way)
 
     def _by_past(self, front: _Front) -> dict[tuple[int, ...], _Front]:
         """The ways to a pair of keys by the keys that a segment behind it is made of, but for the newest."""

@@ -50,6 +50,6 @@ export function span(seconds) {
   if (seconds < 120) return `${Math.max(1, Math.round(seconds))} s`;
   return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
-export const tera = (macs) => `${(macs / 1e12).toPrecision(3)} T`;
+export const tera = (macs) => (macs < 1e12 ? `${(macs / 1e9).toPrecision(3)} G` : `${(macs / 1e12).toPrecision(3)} T`);
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 export const bytes = (n) => (n < 2 ** 30 ? `${Math.round(n / 2 ** 20)} MiB` : `${(n / 2 ** 30).toFixed(1)} GiB`);

@@ -84,10 +84,11 @@ function player(videos) {
   return element("div", { class: "row" }, play, seek);
 }
 
-const decibel = (row) => (row.reference ? "measured against" : `${row.psnr_db.toFixed(1)} dB`);
+const IDENTICAL = 140, HIGHEST = 80; // dB: no difference is left; the top of the plot
+const decibel = (row) => (row.reference ? "reference" : row.psnr_db > IDENTICAL ? "identical" : `${row.psnr_db.toFixed(1)} dB`);
 
 function table(rows) {
-  const head = ["Preset", "MACs", "saved", "seconds", "PSNR"].map((one) => element("th", { scope: "col" }, one));
+  const head = ["Preset", "MACs", "Saved", "Time", "PSNR"].map((one) => element("th", { scope: "col" }, one));
   const lines = rows.map((row) => element("tr", {}, ...[row.preset, tera(row.result.macs), percent(row.result.macs_saved), span(row.result.seconds), decibel(row)].map((one) => element("td", {}, one))));
   const reference = rows.find((row) => row.reference).preset;
   return element("div", { class: "scroll" }, element("p", { class: "help" }, `PSNR is to the clip with ${reference}, which took most MACs.`), element("table", {}, element("tr", {}, ...head), ...lines));
@@ -95,15 +96,18 @@ function table(rows) {
 
 function plot(rows) {
   const points = rows.filter((row) => !row.reference), width = 480, height = 240, left = 52, below = 42;
-  const best = Math.max(40, ...points.map((row) => row.psnr_db)) + 5, least = Math.min(20, ...points.map((row) => row.psnr_db));
+  const right = (row) => row.result.macs > row.result.macs_baseline / 2; // its name stands to the left of it
+  const quality = (row) => Math.min(row.psnr_db, HIGHEST);
+  const best = Math.max(40, ...points.map(quality)) + 5, least = Math.min(20, ...points.map(quality));
   const x = (row) => left + ((width - left - 70) * row.result.macs) / row.result.macs_baseline;
   const y = (db) => 12 + ((height - below - 12) * (best - db)) / (best - least);
   const svg = (tag, attributes, text) => { const made = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const [k, v] of Object.entries(attributes)) made.setAttribute(k, v); if (text) made.textContent = text; return made; };
   const made = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img", "aria-label": "PSNR against MACs; the numbers are in the table" });
   made.append(svg("path", { d: `M${left} 8V${height - below}H${width - 10}`, stroke: "currentColor", fill: "none" }));
-  for (let db = Math.ceil(least / 10) * 10; db <= best; db += 10) made.append(svg("text", { x: left - 8, y: y(db) + 4, "text-anchor": "end" }, String(db)));
+  const every = [10, 20, 50].find((one) => (best - least) / one <= 7) ?? 50;
+  for (let db = Math.ceil(least / every) * every; db <= best; db += every) made.append(svg("text", { x: left - 8, y: y(db) + 4, "text-anchor": "end" }, String(db)));
   for (const share of [0, 0.5, 1]) made.append(svg("text", { x: left + (width - left - 70) * share, y: height - below + 16, "text-anchor": "middle" }, `${100 * share} %`));
   made.append(svg("text", { x: (width + left) / 2, y: height - 6, "text-anchor": "middle" }, "MACs of the uncached run"), svg("text", { x: 14, y: 90, transform: "rotate(-90 14 90)", "text-anchor": "middle" }, "PSNR, dB"));
-  for (const row of points) made.append(svg("circle", { cx: x(row), cy: y(row.psnr_db), r: 5, fill: "var(--mark)" }), svg("text", { x: x(row) + 9, y: y(row.psnr_db) + 4 }, row.preset));
+  for (const row of points) made.append(svg("circle", { cx: x(row), cy: y(quality(row)), r: 5, fill: "var(--mark)" }), svg("text", { x: x(row) + (right(row) ? -9 : 9), y: y(quality(row)) + 4, "text-anchor": right(row) ? "end" : "start" }, row.psnr_db > IDENTICAL ? `${row.preset}, identical` : row.preset));
   return made;
 }

@@ -1,8 +1,10 @@
 // The form, made from the options that the server tells; holds what is given in this tab.
-import { element, remember, remembered, upload } from "./api.js";
+import { element, remember, remembered } from "./api.js";
+import { fileInput } from "./files.js";
+import { groupField, rowsField, sent } from "./rows.js";
 
 let spec, changed;
-const held = remembered("form") ?? { values: {}, uploads: {}, extract: "", parameters: {} };
+const held = { values: {}, uploads: {}, rows: {}, groups: {}, extract: "", parameters: {}, ...remembered("form") };
 
 export const uploads = () => held.uploads;
 export const presets = () => spec.presets;
@@ -10,6 +12,11 @@ export const presets = () => spec.presets;
 export function values() {
   const told = { ...held.values };
   for (const [name, file] of Object.entries(held.uploads)) told[name] = file.id;
+  for (const field of spec.fields) {
+    const rows = sent(held.rows[field.name] ?? [], field.columns), group = held.groups[field.name] ?? {};
+    if (rows.length) told[field.name] = rows;
+    if (Object.keys(group).length) told[field.name] = group;
+  }
   if (held.extract && held.uploads.control_video) {
     const given = Object.entries(held.parameters).map(([name, value]) => `${name}=${value}`);
     told.extract = held.extract + (given.length ? `:${given.join(",")}` : "");
@@ -61,9 +68,12 @@ export function clearFaults(all = false) {
 
 function fieldOf(field) {
   const id = `field-${field.name}`;
-  const input = field.kind === "video" || field.kind === "image" ? fileInput(field, id) : plainInput(field, id);
   const about = [element("p", { class: "help", id: `help-${field.name}` }, field.help),
     element("p", { class: "fault", id: `fault-${field.name}`, "aria-live": "polite" })];
+  const tools = { changed: () => changed(), most: spec.most_upload_nbytes, fault: (why) => tellFault({ why, field: field.name }, true), clear: () => clearFaults(true) };
+  if (field.kind === "rows") return element("div", { class: "field" }, rowsField(field, held.rows[field.name] ??= [], tools), ...about);
+  if (field.kind === "group") return element("div", { class: "field" }, groupField(field, held.groups[field.name] ??= {}, tools), ...about);
+  const input = field.kind === "video" || field.kind === "image" ? uploadInput(field, id, tools) : plainInput(field, id);
   const label = element("label", { for: id }, field.label);
   if (field.kind === "flag") return element("div", { class: "field" }, element("label", {}, input, ` ${field.label}`), ...about);
   return element("div", { class: "field" }, label, input, ...about);
@@ -108,48 +118,14 @@ function setValue(field, value) {
   else held.values[field.name] = value;
 }
 
-function fileInput(field, id) {
-  const told = element("p", { class: "told", role: "status" });
-  const bar = element("progress", { max: 1, value: 0, hidden: true, "aria-label": `Upload of ${field.label}` });
-  const away = element("button", { type: "button", hidden: true, onclick: () => { delete held.uploads[field.name]; input.value = ""; show(); changed(); } }, "Remove");
-  const show = () => {
-    const file = held.uploads[field.name];
-    told.textContent = file ? `${file.name}: ${file.shown}` : "Drop a file here, or choose one.";
-    away.hidden = !file;
-    if (field.name === "control_video") drawExtraction();
+function uploadInput(field, id, tools) {
+  const set = (file) => {
+    if (file) held.uploads[field.name] = file; else delete held.uploads[field.name];
+    if (field.name === "control_video") { if (file) follow(file); drawExtraction(); }
+    changed();
   };
-  const take = async (file) => {
-    if (!file) return;
-    clearFaults(true);
-    if (file.size > spec.most_upload_nbytes) {
-      input.value = "";
-      return tellFault({ field: field.name, why: `"${file.name}" is larger than ${Math.round(spec.most_upload_nbytes / 2 ** 20)} MiB, the most that the page takes; choose a shorter clip` }, true);
-    }
-    bar.hidden = false;
-    told.textContent = `Reading ${file.name} …`;
-    try {
-      held.uploads[field.name] = await upload(file, field.kind, (share) => { bar.value = share; });
-      if (field.name === "control_video") follow(held.uploads.control_video);
-      show();
-      changed();
-    } catch (fault) {
-      input.value = "";
-      show();
-      tellFault({ why: fault.why, field: field.name }, true);
-    }
-    bar.hidden = true;
-  };
-  const input = element("input", { type: "file", id, accept: field.kind === "image" ? "image/*" : "video/*,.gif,.webp,.mkv", "aria-describedby": `help-${field.name} fault-${field.name}`, onchange: () => take(input.files[0]) });
-  const drop = element("div", { class: "drop" }, input, told, bar, away);
-  for (const kind of ["dragover", "dragleave", "drop"]) {
-    drop.addEventListener(kind, (event) => {
-      event.preventDefault();
-      drop.classList.toggle("over", kind === "dragover");
-      if (kind === "drop") take(event.dataTransfer.files[0]);
-    });
-  }
-  queueMicrotask(show);
-  return drop;
+  const told = { id, label: field.label, labelled: true, kind: field.kind, describedby: `help-${field.name} fault-${field.name}` };
+  return fileInput(told, { get: () => held.uploads[field.name], set }, tools.most, tools.fault, tools.clear);
 }
 
 // What was seen of a clip decides what it is given as, until somebody says otherwise.

@@ -78,7 +78,8 @@ async function start() {
     at("running").scrollIntoView({ block: "nearest" });
   } catch (fault) {
     tell(fault);
-    document.querySelector("#form [aria-invalid]")?.focus();
+    const refused = document.querySelector("#form [aria-invalid]");
+    (refused?.matches("fieldset") ? refused.querySelector("input, select, textarea, button") : refused)?.focus();
   }
   at("run").disabled = false;
 }

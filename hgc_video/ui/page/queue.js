@@ -7,7 +7,7 @@ let place, open, drawn = "";
 export function build(section, openTask) {
   place = section;
   open = openTask;
-  section.append(element("section", {}, element("h2", {}, "Runs of this page"), element("div", { class: "scroll", id: "runs" })),
+  section.append(element("section", {}, element("h2", {}, "Runs of this page"), element("div", { id: "runs" })),
     element("section", {}, element("h2", {}, "Batch folder"), element("div", { id: "batch" })));
 }
 
@@ -22,8 +22,12 @@ export async function renew(tasks) {
   if (focus) document.getElementById(focus)?.focus();
 }
 
-function row(...cells) { return element("tr", {}, ...cells.map((one) => element("td", {}, ...[one].flat()))); }
-function head(...names) { return element("tr", {}, ...names.map((one) => element("th", { scope: "col" }, one))); }
+// Below phone width a table is a list of cards, in which each value stands behind its heading; the roles keep it a table.
+function table(names, rows) {
+  const heads = names.map((one) => element("th", { scope: "col", role: "columnheader" }, one));
+  const line = (cells) => element("tr", { role: "row" }, ...cells.map((one, at) => element("td", { role: "cell", "data-head": names[at] || null }, ...[one].flat())));
+  return element("table", { class: "cards", role: "table" }, element("tr", { role: "row" }, ...heads), ...rows.map(line));
+}
 function button(id, text, path) { return element("button", { type: "button", id, onclick: () => ask(path, {}).catch((fault) => alert(fault.why)) }, text); }
 
 function runs(tasks) {
@@ -32,7 +36,7 @@ function runs(tasks) {
     if (["queued", "running"].includes(task.state)) return button(`stop-${task.id}`, "Cancel", `/api/tasks/${task.id}/cancel`);
     return task.state === "done" && task.kind === "clip" ? element("button", { type: "button", id: `open-${task.id}`, onclick: () => open(task) }, "Open") : "";
   };
-  return element("table", {}, head("Clip", "Preset", "State", ""), ...tasks.map((task) => row(task.title, task.kind === "clip" ? task.preset : "", words(task), what(task))));
+  return table(["Clip", "Preset", "State", ""], tasks.map((task) => [task.title, task.kind === "clip" ? task.preset : "", words(task), what(task)]));
 }
 
 function folder(batch, tasks) {
@@ -45,10 +49,10 @@ function folder(batch, tasks) {
   };
   const what = (job) => {
     if (job.state === "done") return element("a", { href: `/api/batch/${job.id}/clip`, target: "_blank" }, "Open");
-    return job.state === "cancelled" ? "" : button(`job-${job.id}`, "Cancel", `/api/batch/${job.id}/cancel`);
+    return !["queued", "running"].includes(job.state) ? "" : button(`job-${job.id}`, "Cancel", `/api/batch/${job.id}/cancel`);
   };
   return [element("p", { class: "told" }, `${batch.folder}: ${counts || "no jobs"}`),
     element("div", { class: "row" }, button("batch-retry", "Try failed ones again", "/api/batch/retry"),
       working ? button("batch-stop", "Stop", `/api/tasks/${working.id}/cancel`) : button("batch-go-on", "Work it off", "/api/batch/go-on")),
-    element("div", { class: "scroll" }, element("table", {}, head("Job", "Result", "State", ""), ...batch.jobs.map((job) => row(String(job.id), job.name, told(job), what(job)))))];
+    batch.jobs.length ? table(["Job", "Result", "State", ""], batch.jobs.map((job) => [String(job.id), job.name, told(job), what(job)])) : ""];
 }

@@ -16,7 +16,8 @@ export async function renew(place) {
     const drawn = new DOMParser().parseFromString(told.svg, "image/svg+xml").documentElement;
     chart.append(document.importNode(drawn, true));
     place.replaceChildren(element("section", {}, element("h2", {}, "What is computed at every step, and why"),
-      element("p", { class: "help" }, "Of the clip in the tab Make. Rest the pointer on a step to read its reason."), chart,
+      element("p", { class: "help" }, "Of the clip in the tab Make. Rest the pointer on a step to read its reason."),
+      element("p", { class: "help narrow" }, "The chart goes on to the right; what every step does stands below it too."), chart,
       element("details", {}, element("summary", {}, "Every step in words"), element("ol", { start: 0 }, ...told.steps.map((one) => element("li", {}, one.replace(/^step \d+: /, "").replaceAll("\n", "; ")))))));
   } catch (fault) {
     asked = "";
