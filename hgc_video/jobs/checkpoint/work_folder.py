@@ -44,12 +44,10 @@ class WorkFolder:
         """Makes the folder and takes it; StateError where another process has it, or it is something else."""
         try:
             self.path.mkdir(parents=False, exist_ok=True)
-            ours = self.is_begun or (self.path / "lock").is_file()
-            holds_more = not ours and any(self.path.iterdir())
-            lock = None if holds_more else (self.path / "lock").open("a+")
+            ours = self.is_begun or all(_is_left(path) for path in self.path.iterdir())
+            lock = (self.path / "lock").open("a+") if ours else None
         except OSError as error:
             raise StateError(f'work "{self.path}" cannot be made: {error.strerror}') from error
-        # One with a lock is ours, also where a process was killed before it had noted what it begins.
         if lock is None:
             raise StateError(f'work "{self.path}" holds something else; name another folder')
         self._lock = lock
@@ -187,6 +185,12 @@ class WorkFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*"))
+
+
+def _is_left(path: Path) -> bool:
+    """Whether a process that was killed before it had noted what it begins leaves such a file."""
+    name = path.name
+    return name == "lock" or path.match("input-*.npy") or (name.startswith(".") and ".part" in name)
 
 
 def _number(checkpoint: Path) -> int:
