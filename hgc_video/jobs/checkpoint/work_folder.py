@@ -14,6 +14,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -135,12 +136,13 @@ class WorkFolder:
         return Restored(read, device).made(index["state"])
 
     def _remove(self, checkpoints: Collection[Path]) -> None:
-        """Removes checkpoints, and the tensor files that no other one needs."""
+        """Removes checkpoints, and the tensor files that no other one needs; what cannot be removed stays."""
         for path in checkpoints:
             shutil.rmtree(path, ignore_errors=True)
         self._spoilt -= set(checkpoints)
         left = self._checkpoints()
-        self._shards.keep_only({f for path in left for f in _index(path)["places"].values()})
+        with suppress(OSError):
+            self._shards.keep_only({f for path in left for f in _index(path)["places"].values()})
 
     def keep_frames(self, start: int, frames: NDArray[np.uint8]) -> int:
         """Keeps decoded frames (n H W 3); their bytes."""
