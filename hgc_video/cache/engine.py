@@ -180,6 +180,9 @@ class Engine:
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Begins a run that goes on where another one of the same plan was when `state` was asked of it;
         the models are wrapped already. The next position is the one after that."""
+        state = {
+            name: part.state if isinstance(part, Lasting) else part for name, part in state.items()
+        }
         self._begin_run()
         self.store.restore(state["store"], self._run, device)
         self.prediction.restore(state["prediction"], self._models[0])
