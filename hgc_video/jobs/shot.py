@@ -6,7 +6,6 @@ Knows the list of options and nothing of how they are carried out.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any
 from ..errors import HGCVideoError, InputError, nearest
 from ..files import user_path
 from ..options import GenerateOptions
+from ..plan.presets import POLICY_FILE
 from .yaml_file import parse_yaml, read_yaml
 
 _READ = ("control_video", "image", "video", "ip_adapter", "audio", "scenes_of")
 _WRITTEN = ("out", "work", "calibration_dir")
 _PARTS = ("model", "base", "base_config", "motion_adapter", "vae", "ip_adapter_model")
 _TEXTS = (".yaml", ".yml", ".json")
-_POLICY_FILE = re.compile(r"(?<=\bfile=)[^,+]+")  # searched:file=schedule.yaml
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def map_inputs(options: Mapping[str, Any], change: Callable[[str, Any], Any]) ->
     if isinstance(control := changed.get("control"), Mapping):
         changed["control"] = {kind: change(f"control.{kind}", c) for kind, c in control.items()}
     if isinstance(preset := changed.get("preset"), str):
-        changed["preset"] = _POLICY_FILE.sub(lambda found: str(change("preset", found[0])), preset)
+        changed["preset"] = POLICY_FILE.sub(lambda found: str(change("preset", found[0])), preset)
     return changed
 
 
