@@ -5,9 +5,8 @@ Both limits are raised by environment variables: HGC_VIDEO_MAX_PIXELS (of a fram
 
 from __future__ import annotations
 
-import os
-
-from hgc_video.errors import InputError, VideoError
+from hgc_video.errors import VideoError
+from hgc_video.files import limit_of
 
 MAX_PIXELS = 2**26  # of one frame: 8192 x 8192; 8K video has half as many
 MAX_FRAMES = 2_000_000  # nine hours at 60 fps
@@ -16,7 +15,7 @@ _PIXELS, _FRAMES = "HGC_VIDEO_MAX_PIXELS", "HGC_VIDEO_MAX_FRAMES"
 
 def check_pixels(width: int, height: int, what: str) -> None:
     """VideoError where frames of this size are larger than allowed; `what` is of this size."""
-    most = _limit(_PIXELS, MAX_PIXELS)
+    most = limit_of(_PIXELS, MAX_PIXELS)
     if width * height > most:
         raise VideoError(
             f"{what} is {width}x{height}, more than {most} pixels a frame; make it smaller, or allow more "
@@ -26,23 +25,9 @@ def check_pixels(width: int, height: int, what: str) -> None:
 
 def check_num_frames(count: float, what: str) -> None:
     """VideoError where a clip claims more frames than allowed; `what` is as long."""
-    most = _limit(_FRAMES, MAX_FRAMES)
+    most = limit_of(_FRAMES, MAX_FRAMES)
     if count > most:
         raise VideoError(
             f"{what} claims {count:.0f} frames, more than {most}; cut it, or allow more with the environment "
             f"variable {_FRAMES}"
         )
-
-
-def max_pixels() -> int:
-    """The most pixels that a frame may have."""
-    return _limit(_PIXELS, MAX_PIXELS)
-
-
-def _limit(variable: str, usual: int) -> int:
-    told = os.environ.get(variable, "")
-    if not told:
-        return usual
-    if not told.isdecimal() or not told.isascii() or len(told) > 15:
-        raise InputError(f'{variable}="{told}" is not possible; give a whole number')
-    return int(told)

@@ -153,6 +153,10 @@ class GenerateOptions(GenerateFields):
             return dict(self.control)
         if self.control_video is None and self.video is not None:
             return {}
+        if not isinstance(self.control, str):
+            raise InputError(
+                f"control={self.control!r} is not possible; give a kind, as pose, or {{kind: clip}}"
+            )
         return {self.control: self.control_video}
 
     @property

@@ -7,20 +7,22 @@ HGC_VIDEO_MAX_YAML raises.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import InputError
+from ..files import limit_of
 
 MAX_NBYTES = 2**26
 MAX_VALUES = 1_000_000
 _VARIABLE = "HGC_VIDEO_MAX_YAML"
 
 
-def read_plain(path: Path, loader: Any = yaml.SafeLoader, most_nbytes: int = MAX_NBYTES) -> Any:
+def read_plain(
+    path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader, most_nbytes: int = MAX_NBYTES
+) -> Any:
     """The plain data of a YAML or JSON file.
 
     Raises:
@@ -41,14 +43,14 @@ def read_plain(path: Path, loader: Any = yaml.SafeLoader, most_nbytes: int = MAX
     return parse_plain(text, loader)
 
 
-def parse_plain(text: str, loader: Any = yaml.SafeLoader) -> Any:
+def parse_plain(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
     """The plain data of a YAML text.
 
     Raises:
         InputError: it is no YAML (the line is named), or holds more values than allowed, or itself.
     """
     try:
-        data = yaml.load(text, Loader=loader)
+        data = yaml.load(text, Loader=loader)  # a SafeLoader or a subclass of it
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
@@ -66,7 +68,7 @@ def parse_plain(text: str, loader: Any = yaml.SafeLoader) -> Any:
 
 def _check_count(data: Any) -> None:
     """InputError where data hold more values than allowed, shared ones counted wherever they stand."""
-    most = _most()
+    most = limit_of(_VARIABLE, MAX_VALUES)
     counts: dict[int, int | None] = {}  # of each holder, by its id; None while it is looked at
 
     def count(value: Any) -> int:
@@ -92,10 +94,3 @@ def _check_count(data: Any) -> None:
             f"this YAML stands for {total} values, more than {most}; allow more with the environment "
             f"variable {_VARIABLE}"
         )
-
-
-def _most() -> int:
-    told = os.environ.get(_VARIABLE, "")
-    if told and not (told.isascii() and told.isdecimal() and len(told) < 16):
-        raise InputError(f'{_VARIABLE}="{told}" is not possible; give a whole number')
-    return int(told) if told else MAX_VALUES

@@ -131,8 +131,21 @@ def options_of(found: Mapping[str, Any], beside: str | os.PathLike[str]) -> dict
     nothing of where to write and where to run.
 
     Raises:
-        InputError: a file is not there, or not the one that the clip was made of.
+        InputError: a file is not there, or not the one that the clip was made of; the configuration is
+            damaged.
     """
+    try:
+        return _options_of(found, beside)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f'the configuration that "{beside}" carries is damaged ({type(error).__name__}: {error}); '
+            "name the options instead"
+        ) from error
+
+
+def _options_of(found: Mapping[str, Any], beside: str | os.PathLike[str]) -> dict[str, Any]:
     options: dict[str, Any] = json.loads(json.dumps(found["options"]))
     options = {name: value for name, value in options.items() if name not in _DROPPED}
     if isinstance(options.get("prompt"), dict):

@@ -31,7 +31,7 @@ from hgc_video.media.metadata import read_text
 from hgc_video.media.sound import Sound, Span, has_sound
 from hgc_video.media.video import open_clip, write_video
 from hgc_video.media.write import Extras
-from hgc_video.models.load import load_pipeline
+from hgc_video.models.load import load_pipeline, read_facts
 from hgc_video.models.parts import ModelParts
 from hgc_video.options import GenerateOptions
 from hgc_video.plan.calibration import load_calibration, load_changes, load_products
@@ -50,12 +50,14 @@ Check = Callable[[], Any]
 @dataclass(frozen=True)
 class Subject:
     """A kind of input. `good` writes good files into a folder and gives their paths; `damage` makes a damaged
-    copy of one in a folder of its own and says how; `check` reads it."""
+    copy of one in a folder of its own and says how; `check` reads it. `reads_good`: it can read the good ones
+    where they are."""
 
     good: Callable[[Path], list[Path]]
     damage: Callable[[Path, Path, random.Random], tuple[str, Path]]
     check: Callable[[Path], Any]
     share: int = 1  # of the inputs of a campaign
+    reads_good: bool = True
 
 
 def damaged_bytes(good: Path, folder: Path, random_: random.Random) -> tuple[str, Path]:
@@ -489,22 +491,23 @@ def check_model(folder: Path) -> None:
         controlnets=(("pose", str(folder / "pose.safetensors")),),
         loras=((str(folder / "lora.safetensors"), 0.5),),
     )  # fmt: skip
+    read_facts(base, parts, offline=True)
     pipe = load_pipeline(base, "pose", parts=parts, offline=True)
     assert not pipe.unet.training
 
 
 SUBJECTS: dict[str, Subject] = {
-    "movies": Subject(good_movies, damaged_bytes, check_clip, 10),
+    "movies": Subject(good_movies, damaged_bytes, check_clip, 15),
     "images": Subject(good_images, damaged_bytes, check_clip, 4),
     "sound": Subject(good_sounds, damaged_bytes, check_sound, 1),
     "configurations of clips": Subject(
-        good_configurations, damaged_configuration, check_configuration, 2
+        good_configurations, damaged_configuration, check_configuration, 2, False
     ),
-    "shot files": Subject(good_shots, damaged_yaml, check_shot, 2),
+    "shot files": Subject(good_shots, damaged_yaml, check_shot, 3),
     "job lists": Subject(good_lists, damaged_yaml, check_list, 2),
     "schedules": Subject(good_schedules, damaged_yaml, check_schedule, 2),
-    "calibrations": Subject(good_calibrations, damaged_yaml, check_calibration, 2),
-    "policies": Subject(good_policies, damaged_text, check_policy, 4),
-    "queues": Subject(good_queues, damaged_queue, check_queue, 2),
-    "models": Subject(good_models, damaged_model, check_model, 2),
+    "calibrations": Subject(good_calibrations, damaged_yaml, check_calibration, 1),
+    "policies": Subject(good_policies, damaged_text, check_policy, 2, False),
+    "queues": Subject(good_queues, damaged_queue, check_queue, 2, False),
+    "models": Subject(good_models, damaged_model, check_model, 3, False),
 }

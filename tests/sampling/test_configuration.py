@@ -210,7 +210,5 @@ def test_a_clip_made_of_copies_elsewhere_is_the_same(place):
     there = place / "tmp"
     moved = with_files_here(options, there, carried.get)
     assert moved["control"]["pose"].startswith(str(there))
-    told = configuration(
-        GenerateOptions(**moved), there / "b.mp4", renamed(names, options, moved)
-    )
+    told = configuration(GenerateOptions(**moved), there / "b.mp4", renamed(names, options, moved))
     assert told == here and str(place) not in json.dumps(told)
