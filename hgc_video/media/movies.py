@@ -290,7 +290,11 @@ def _decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
 
 def _stream(container: Any) -> Any:
     """The movie's picture; a cover image beside it is none."""
-    stream = container.streams.best("video")
+    stream = container.streams.best("video") or container.streams.video[0]
+    if stream.codec_context is None:
+        raise VideoError(
+            f'"{container.name}" is in a format that ffmpeg has no decoder for; convert it to mp4'
+        )
     stream.thread_type = "AUTO"
     return stream
 

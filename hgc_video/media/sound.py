@@ -54,12 +54,13 @@ def can_hold_sound(path: str | os.PathLike[str]) -> bool:
 
 
 def has_sound(path: Path) -> bool:
-    """Whether a file has a sound track; False of one that ffmpeg cannot open."""
+    """Whether a file has a sound track that can be decoded; False of one that ffmpeg cannot open."""
     import av
 
     try:
         with av.open(ffmpeg_name(path)) as container:
-            return bool(container.streams.audio)
+            heard = container.streams.best("audio")
+            return heard is not None and heard.codec_context is not None
     except (av.error.FFmpegError, OSError, ValueError):
         return False
 
