@@ -25,7 +25,7 @@ from hgc_video.evaluate.results_header import results_header, write_results
 from hgc_video.evaluate.trials import SampleSet, kept_trials
 from hgc_video.files import write_text
 from hgc_video.models.identity import model_hash
-from hgc_video.plan.quality_map import QualityMap, fitted_map, shipped_map
+from hgc_video.plan.quality_map import QualityMap, fitted_map, psnr_of, shipped_map
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEDULERS = {
@@ -47,6 +47,7 @@ def main() -> None:
     asked.add_argument("--fit-settings", default=FIT_SETTINGS)
     asked.add_argument("--fit-tolerances", default=FIT_TOLERANCES)
     asked.add_argument("--asked", default="50,42,35", help="dB, divided by commas")
+    asked.add_argument("--tolerances", default="", help="in place of --asked")
     asked.add_argument("--fixed", default=FIXED, help="presets beside it, divided by commas")
     asked.add_argument("--clips", type=int, default=2)
     asked.add_argument("--fit-clips", type=int, default=1)
@@ -94,8 +95,12 @@ class Bench:
 
     def rows(self, known: QualityMap) -> Iterator[dict[str, Any]]:
         """The rows of every setting, which are written as JSON too."""
-        asked = [float(db) for db in self.given.asked.split(",")]
-        words = {f"guard:tolerance={known.tolerance_of(db)}": db for db in asked}
+        if self.given.tolerances:
+            chosen = {t: psnr_of(known, float(t)) for t in self.given.tolerances.split(",")}
+        else:
+            asked = map(float, self.given.asked.split(","))
+            chosen = {str(known.tolerance_of(db)): db for db in asked}
+        words = {f"guard:tolerance={tolerance}": db for tolerance, db in chosen.items()}
         methods = [*words, *filter(None, self.given.fixed.split(","))]
         found: list[dict[str, Any]] = []
         for setting in self.given.settings.split(","):

@@ -116,6 +116,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             )
             if number:
                 rows.append(row)
+                seconds = [row[n] for n in ("page_cpu_s", "alone_cpu_s", "page_s", "alone_s")]
+                cells = " | ".join(f"{one:.2f}" for one in seconds)
+                print(f"| {number} | {cells} | {row['nbytes'] / 2**20:.0f} |", flush=True)
     finally:
         served.close()
     told: dict[str, Any] = {"first_page_s": served.page_s, "pairs": rows}
@@ -137,15 +140,10 @@ def main() -> None:
     parser.add_argument("--preset", default="off")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
+    columns = "run | page, CPU s | alone, CPU s | page, s | alone, s | server, MiB"
+    print(f"| {columns} |\n|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="bench_ui-") as place:
         told = measure(args, Path(place))
-    print(
-        "| run | page, CPU s | alone, CPU s | page, s | alone, s | server, MiB |\n|---|---|---|---|---|---|"
-    )
-    for number, row in enumerate(told["pairs"], 1):
-        seconds = [row[n] for n in ("page_cpu_s", "alone_cpu_s", "page_s", "alone_s")]
-        cells = " | ".join(f"{one:.2f}" for one in seconds)
-        print(f"| {number} | {cells} | {row['nbytes'] / 2**20:.0f} |")
     print(
         f"the page takes {told['cpu_ratio']:.3f} of the processor's seconds of a run without it, "
         f"{told['ratio']:.3f} of the clock's (medians); it is up after {told['first_page_s']:.2f} s"

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from hgc_video.evaluate.results_file import ResultsFile  # noqa: E402
-from hgc_video.files import write_text  # noqa: E402
+from hgc_video.evaluate.results_header import results_header, write_results  # noqa: E402
 from scripts.file_faults import shim  # noqa: E402
 from scripts.file_faults.campaign import (  # noqa: E402
     FAULTS,
@@ -131,7 +131,7 @@ def main() -> None:
     found = table(chosen)
     print(markdown(found))
     if args.out is not None:
-        write_text(args.out, json.dumps(found, indent=1) + "\n")
+        write_results(args.out, results_header(None), parts=found)
     verdicts = Counter(row["verdict"] for row in chosen if "verdict" in row)
     print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
     if set(verdicts) - {"pass"}:

@@ -409,3 +409,20 @@ def test_an_unknown_pipeline_is_refused_with_the_list():
         AdapterError, match=r"Other is not supported: .*AnimateDiffControlNetPipeline"
     ):
         hgc_video.enable_cache(Other())
+
+
+def test_a_preset_has_a_net_where_the_scheduler_adds_noise():
+    import diffusers
+
+    pipe = tiny.make("controlnet")
+    with hgc_video.enable_cache(pipe, "fast") as cache:
+        tiny.call(pipe, "controlnet", num_inference_steps=8)
+        assert cache.report.schedules[0].name == "fast"
+        pipe.scheduler = diffusers.EulerAncestralDiscreteScheduler.from_config(
+            pipe.scheduler.config
+        )
+        tiny.call(pipe, "controlnet", num_inference_steps=8)
+        assert cache.report.schedules[0].name == "fast+net"
+        errors = [row.forecast_error for row in cache.report.steps]
+        assert any(error is not None for error in errors)
+        assert "measured  " in str(cache.report)

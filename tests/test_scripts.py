@@ -216,7 +216,7 @@ def test_the_pictures_carry_what_they_were_made_with(script, tmp_path):
     assert Image.open(tmp_path / "a.png").width >= 4 * 128
     header = png_header(tmp_path / "a.png")
     assert header["model_hash"] == model_hash("puppet") and header["clips"] == 1
-    assert header["command"].startswith("puppet_sheet --prompts 1")
+    assert header["command"].startswith("puppet_sheet.py --prompts 1")
 
 
 def test_page_picture(script, tmp_path):
@@ -275,7 +275,7 @@ def test_faults(script, tmp_path):
     ]
     out = script("faults", *given, "--out", tmp_path / "a.json")
     assert "6 pass" in out and "| part: results file | 9 | 3 of 3 | 3 of 3 |" in out
-    assert told(tmp_path / "a.json")["part: results file"]["calls"]["write"] == 3
+    assert told(tmp_path / "a.json")["parts"]["part: results file"]["calls"]["write"] == 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are set as Linux has them")

@@ -39,8 +39,8 @@ class OverflowGuard:
         self._known: dict[tuple[int, str], tuple[float, ...]] = {}
 
     def put(self, window: int, name: str, value: Tensor) -> None:
-        """A value is kept now."""
-        if value.dtype == torch.float16 and name in self._watched:
+        """A value is kept now; one without numbers (the meta device) exceeds nothing."""
+        if value.dtype == torch.float16 and name in self._watched and not value.is_meta:
             self._seen.append((window, name, largest(value)))
 
     def sent(self) -> None:

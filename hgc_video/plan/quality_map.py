@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import exp, isfinite, log
+from math import exp, isfinite, log, log10
 
 import yaml
 
@@ -39,6 +39,16 @@ class QualityMap:
         return float(f"{exp((1 - share) * one + share * other):.4g}")
 
 
+def psnr_of(known: QualityMap, tolerance: float) -> float:
+    """The PSNR that stands for a tolerance, on the line through the map's ends."""
+    (first, last), (t_first, t_last) = (
+        known.psnr_db[:: len(known.psnr_db) - 1],
+        known.tolerance[:: len(known.tolerance) - 1],
+    )
+    share = log(tolerance / t_first) / log(t_last / t_first)
+    return round(first + share * (last - first), 1)
+
+
 def tolerance_of(psnr_db: float) -> float:
     """The tolerance for an asked PSNR by the map that the package ships."""
     return shipped_map().tolerance_of(psnr_db)
@@ -52,18 +62,17 @@ def shipped_map() -> QualityMap:
 
 
 def fitted_map(runs: Sequence[tuple[float, float]], asked: Sequence[float]) -> QualityMap:
-    """A map from runs, given as tolerance and PSNR: the line of PSNR over the logarithm of the tolerance by
-    least squares, at these PSNRs. A slope of -20 dB a decade is that of an error that is as large as the
-    tolerance; the line falls in any case, so that the map is monotone."""
-    if len({tolerance for tolerance, _ in runs}) < 2:
-        raise InputError(
-            f"{len(runs)} runs that reused something are too few for a map; measure more"
-        )
-    logs, psnr = [log(t) for t, _ in runs], [p for _, p in runs]
-    mean_log, mean_psnr = sum(logs) / len(logs), sum(psnr) / len(psnr)
-    spread = sum((x - mean_log) ** 2 for x in logs)
-    slope = sum((x - mean_log) * (y - mean_psnr) for x, y in zip(logs, psnr, strict=True)) / spread
-    slope = min(slope, -1.0)
+    """A map from runs, given as tolerance and PSNR, at these PSNRs: 20 dB a decade, as of an error that is as
+    large as the tolerance, through the run whose PSNR was least for its tolerance, so that all are as good as
+    asked. InputError without a run.
+
+    A line of least squares is flatter, as on smooth paths large tolerances are not used up; under fresh noise
+    they are, and its tolerances were too large there by 12 dB.
+    """
+    if not runs:
+        raise InputError("no run reused anything, so that no map can be fitted; measure more")
+    at_one = min(psnr + 20 * log10(tolerance) for tolerance, psnr in runs)
     made = sorted(asked)
-    tolerances = (float(f"{exp(mean_log + (db - mean_psnr) / slope):.4g}") for db in made)
-    return QualityMap(tuple(map(float, made)), tuple(tolerances))
+    return QualityMap(
+        tuple(map(float, made)), tuple(float(f"{10 ** ((at_one - db) / 20):.4g}") for db in made)
+    )

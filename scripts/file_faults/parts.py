@@ -36,9 +36,11 @@ def work_folder(folder: Path) -> None:
     warnings.simplefilter("ignore")
     state = work.newest(torch.device("cpu"))
     first = 0 if state is None else state["step"]
+    prompt = torch.zeros(8)  # written once
     for step in range(first + 1, _STEPS + 1):
         with suppress(InputError):
-            work.keep({"step": step, "latents": torch.full((4, 4), float(step))})
+            latents = torch.full((4, 4), float(step))
+            work.keep(work.snapshot({"step": step, "latents": latents, "prompt": prompt}))
     if work.frames(0, 2) is None:
         with suppress(InputError):
             work.keep_frames(0, _frames(2))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
 from hgc_video.errors import InputError
-from hgc_video.evaluate.trials import SampleSet, Trials, make_scheduler, model_hash
+from hgc_video.evaluate.measure import CompareConfig
+from hgc_video.evaluate.methods import make_method
+from hgc_video.evaluate.results_file import ResultsFile
+from hgc_video.evaluate.run import _known, _setting
+from hgc_video.evaluate.trials import SampleSet, Trials, make_scheduler
 from hgc_video.models.catalog import model_presets
+from hgc_video.models.identity import _hash_of_networks, is_hash_of, model_hash
+from hgc_video.models.load import model_folder
+from hgc_video.plan.policies.searched import CodedSchedule
 from hgc_video.plan.presets import resolve
 
 
@@ -36,3 +45,34 @@ def test_a_model_by_name_is_told_by_its_parts_and_a_folder_by_its_weights():
     assert len(set(hashes)) == len(hashes)
     assert all(len(h) == 16 for h in hashes)
     assert hashes[0] == resolve("fast").policies[0].plan.metadata["model_hash"]
+
+
+def test_a_folder_is_another_model_when_any_of_its_files_changes_and_the_older_hash_is_known(
+    tmp_path,
+):
+    folder = tmp_path / "copy"
+    shutil.copytree(model_folder("puppet"), folder)
+    assert model_hash(str(folder)) == model_hash("puppet")
+    older = "e54aeb34e7b98a62"  # of the UNet and ControlNets of the first weights
+    assert is_hash_of(model_hash("puppet"), str(folder)) and not is_hash_of(None, str(folder))
+    assert is_hash_of(_hash_of_networks("puppet"), str(folder))
+    assert older == _hash_of_networks("puppet") or model_hash("puppet") != "15df848378e23dd1"
+    settings = folder / "scheduler" / "scheduler_config.json"
+    settings.write_text(settings.read_text().replace("}", " }"))
+    assert model_hash(str(folder)) != model_hash("puppet")
+    assert is_hash_of(_hash_of_networks("puppet"), str(folder)), "whose networks are the same"
+
+
+def test_rows_of_another_schedule_under_the_same_name_are_measured_again(tmp_path):
+    memory, file = tmp_path / "rows.jsonl", tmp_path / "own.yaml"
+    CodedSchedule("FHFH", 4, (0.0,) * 4).save(file)
+    word = f"searched:file={file}"
+    task = CompareConfig(SampleSet("puppet", None, 3000, 1, 2), 4, 0)
+    row = {"method": word, "clip": 0, "seed": 0, "psnr_db": 30.0}
+    files = {word: make_method(word).files_sha256()}
+    ResultsFile(memory).add(_setting(task), [{"files": files[word], **row}])
+    assert _known(memory, task, files) == {(word, 0, 0): row}
+    CodedSchedule("FFFH", 4, (0.0,) * 4).save(file)
+    assert not _known(memory, task, {word: make_method(word).files_sha256()})
+    assert make_method("deepcache:interval=3").files_sha256() == ""
+    assert model_hash("puppet") in _setting(task)

@@ -147,12 +147,12 @@ def test_a_disk_that_is_full_of_tensors_is_told_as_any_other(tmp_path):
     """safetensors has an error of its own for it, which would have ended the run."""
     work = WorkFolder(tmp_path / "work")
     work.open()
-    work.keep({"step": 1})
+    work.keep(work.snapshot({"step": 1}))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(InputError, match="the disk is full"):
-            work.keep({"step": 2, "latents": torch.zeros(10_000)})
+            work.keep(work.snapshot({"step": 2, "latents": torch.zeros(10_000)}))
         with pytest.raises(InputError, match="the disk is full"):
             work.keep_frames(0, np.zeros((4, 64, 64, 3), np.uint8))
     finally:
@@ -168,9 +168,11 @@ def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_run(tmp_path):
     (work.path / "checkpoint-000000").symlink_to(tmp_path)  # rmtree refuses links
     (work.path / "frames-000000-9").symlink_to(tmp_path)
     for step in range(1, 4):
-        work.keep({"step": step})
+        work.keep(work.snapshot({"step": step}))
     work.finish(None, "digest")
     assert work.newest(torch.device("cpu")) == {"step": 3}
+    with pytest.raises(StateError, match="was written and is gone"):
+        work.finish(tmp_path / "clip.mp4", "digest")
     with pytest.raises(StateError, match="cannot write"):
         work.clear()
     work.close()
@@ -182,7 +184,7 @@ def test_a_folder_whose_run_was_killed_as_it_began_is_taken_again(tmp_path):
     folder.open()
     folder.close()
     (folder.path / ".job.json.part").write_text('{"options": {"pro')
-    (folder.path / "pose.npy").write_bytes(b"half")
+    (folder.path / "input-pose.npy").write_bytes(b"half")
     again = WorkFolder(folder.path)
     again.open()
     assert not again.is_begun and again.read("job") is None

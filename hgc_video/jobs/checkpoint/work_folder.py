@@ -14,6 +14,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,12 +45,10 @@ class WorkFolder:
         """Makes the folder and takes it; StateError where another process has it, or it is something else."""
         try:
             self.path.mkdir(parents=False, exist_ok=True)
-            ours = self.is_begun or (self.path / "lock").is_file()
-            holds_more = not ours and any(self.path.iterdir())
-            lock = None if holds_more else (self.path / "lock").open("a+")
+            ours = self.is_begun or all(_is_left(path) for path in self.path.iterdir())
+            lock = (self.path / "lock").open("a+") if ours else None
         except OSError as error:
             raise StateError(f'work "{self.path}" cannot be made: {error.strerror}') from error
-        # One with a lock is ours, also where a process was killed before it had noted what it begins.
         if lock is None:
             raise StateError(f'work "{self.path}" holds something else; name another folder')
         self._lock = lock
@@ -137,12 +136,13 @@ class WorkFolder:
         return Restored(read, device).made(index["state"])
 
     def _remove(self, checkpoints: Collection[Path]) -> None:
-        """Removes checkpoints, and the tensor files that no other one needs."""
+        """Removes checkpoints, and the tensor files that no other one needs; what cannot be removed stays."""
         for path in checkpoints:
             shutil.rmtree(path, ignore_errors=True)
         self._spoilt -= set(checkpoints)
         left = self._checkpoints()
-        self._shards.keep_only({f for path in left for f in _index(path)["places"].values()})
+        with suppress(OSError):
+            self._shards.keep_only({f for path in left for f in _index(path)["places"].values()})
 
     def keep_frames(self, start: int, frames: NDArray[np.uint8]) -> int:
         """Keeps decoded frames (n H W 3); their bytes."""
@@ -162,9 +162,15 @@ class WorkFolder:
         return frames
 
     def finish(self, out: Path | None, digest: str) -> None:
-        """The clip is made; the last state stays, so that it can be written again."""
+        """The clip is made; the last state stays, so that it can be written again. StateError where the clip
+        is gone already."""
         self._remove([*self._checkpoints()[:-1], *self.path.glob("frames-*")])
-        written = {} if out is None else {"out": str(out.absolute()), "sha256": sha256_of(out)}
+        try:
+            written = {} if out is None else {"out": str(out.absolute()), "sha256": sha256_of(out)}
+        except OSError as error:
+            raise StateError(
+                f'the clip "{out}" was written and is gone: {error.strerror}; see whether its folder is there'
+            ) from error
         self.write("done", {"job": digest, **written})
 
     def is_finished(self, out: Path | None, digest: str) -> bool:
@@ -181,6 +187,12 @@ class WorkFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*"))
+
+
+def _is_left(path: Path) -> bool:
+    """Whether a process that was killed before it had noted what it begins leaves such a file."""
+    name = path.name
+    return name == "lock" or path.match("input-*.npy") or (name.startswith(".") and ".part" in name)
 
 
 def _number(checkpoint: Path) -> int:

@@ -162,7 +162,7 @@ class _Decider:
         their share, by steps, of what is left of the tolerance."""
         left = max(0.0, self.tolerance**_ADDING - self.spent)
         share = (distance + 1) / (self.num_steps - self.keys[-1])
-        return _SAFETY * (left * share) ** (1 / _ADDING)
+        return float(_SAFETY * (left * share) ** (1 / _ADDING))
 
     def _weight(self, step: int, signals: Signals) -> float:
         if self.weights:
