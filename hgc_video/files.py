@@ -95,6 +95,8 @@ def _sha256_of(path: Path, of_file: Callable[[Path], str]) -> str:
 
 
 def _read_sha256(path: Path) -> str:
+    if not path.is_file() and path.exists():  # a device has no end
+        raise InputError(f'"{path}" is no file; name one')
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

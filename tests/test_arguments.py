@@ -83,6 +83,14 @@ def test_shot_files(told):
                 assert Path(path).is_relative_to(folder)
 
 
+@pytest.mark.parametrize("scale", [10**400, -(10**400), float("nan"), float("inf"), True, "1"])
+@pytest.mark.parametrize("given", ["conditioning_scale", "lora"])
+def test_scales_are_numbers(given, scale):
+    told = {"lora": {"a.safetensors": scale}, "conditioning_scale": {"pose": scale}}
+    with pytest.raises(HGCVideoError, match="is not possible; give a number"):
+        GenerateOptions(control={"pose": "a.mp4"}, prompt="a", **{given: told[given]})
+
+
 _NAMES = st.sampled_from([*PRESETS, *POLICIES, "quality=45dB", "hgc:balanced", "", "dpm++"])
 _FIELDS = st.sampled_from(
     ["interval", "depth", "gate", "steps", "file", "at", "order", "threshold", "x", ""]

@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 # What Pillow's readers raise of damaged files; an EOFError is no OSError.
 _DAMAGED = (
     OSError, EOFError, SyntaxError, ValueError, IndexError, KeyError, TypeError, AttributeError,
-    ZeroDivisionError, OverflowError, struct.error, zlib.error,
+    ZeroDivisionError, OverflowError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 _BROWSER_DELAY_MS = 100.0  # what browsers show for animation frames that name no duration
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -162,12 +162,30 @@ def _write_movie(path: Path, frames: Iterator[Frame], fps: float, extras: Extras
             frame = _as_bt709(whole, stream.pix_fmt)
             with scheduling_kept() if number == 0 else nullcontext():  # the encoder opens
                 packets = stream.encode(frame)
-            container.mux(packets)
+            with _sound_fits(extras.sound):
+                container.mux(packets)
             if track is not None:
-                track.write_up_to(number / fps + _SOUND_AHEAD_S)
-        container.mux(stream.encode())
-        if track is not None:
-            track.write_up_to(math.inf)
+                with _sound_fits(extras.sound):
+                    track.write_up_to(number / fps + _SOUND_AHEAD_S)
+        with _sound_fits(extras.sound):
+            container.mux(stream.encode())
+            if track is not None:
+                track.write_up_to(math.inf)
+
+
+@contextmanager
+def _sound_fits(sound: Sound | None) -> Iterator[None]:
+    """VideoError where a movie cannot be written with this sound: what its file says of it is damaged."""
+    import av
+
+    try:
+        yield
+    except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+        if sound is None:
+            raise
+        raise VideoError(
+            f'the sound of "{sound.path}" is damaged and cannot be written; leave it out (audio=False)'
+        ) from error
 
 
 def _even(frame: Frame) -> Frame:

@@ -249,7 +249,10 @@ def _found(name: str, file: Mapping[str, Any], folder: Path) -> str:
         near = folder / told
         return str(near) if near.exists() else told
     for path in (folder / told, folder / Path(told).name, Path(told), Path(Path(told).name)):
-        if path.exists() and kept_sha256_of(path) == file["sha256"]:
+        # A folder that the clip lies in is no input: all of a disk would be read.
+        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+            continue
+        if (path.is_file() or path.is_dir()) and kept_sha256_of(path) == file["sha256"]:
             return str(path)
     raise InputError(
         f'the file of {name}, "{told}", with the content that the clip was made of (SHA-256 '

@@ -212,3 +212,13 @@ def test_a_clip_made_of_copies_elsewhere_is_the_same(place):
     assert moved["control"]["pose"].startswith(str(there))
     told = configuration(GenerateOptions(**moved), there / "b.mp4", renamed(names, options, moved))
     assert told == here and str(place) not in json.dumps(told)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/", "..", "."])
+def test_what_has_no_end_is_not_read(place, name):
+    """A clip of somebody else's may name a device, or all of a disk."""
+    out = place / "srv" / "out" / "b.mp4"
+    found = made(place, out)
+    found["files"]["control.pose"]["name"] = name
+    with pytest.raises(InputError, match="is not beside the clip"):
+        options_of(found, out)
