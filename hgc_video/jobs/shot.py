@@ -73,11 +73,20 @@ def shot_of(told: Any, file: Path, name: str, *, allow_outside: bool = False) ->
     if not isinstance(told, Mapping):
         raise InputError(f"{file}: a shot is a mapping of options, as `preset: balanced`; see init")
     check_keys(told, str(file))
+    map_inputs(told, lambda name, value: _check_input(file, name, value))
     try:
         placed = place_paths(told, file.absolute().parent, allow_outside=allow_outside)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     return Shot(name, placed, file)
+
+
+def _check_input(file: Path, name: str, value: Any) -> None:
+    """InputError where what a file names as an input is no path: it holds no pictures."""
+    if not (
+        value is None or isinstance(value, str) or (name == "audio" and isinstance(value, bool))
+    ):
+        raise InputError(f"{file}: {name}={value!r} is not possible; give a path")
 
 
 def check_keys(told: Mapping[Any, Any], where: str) -> None:

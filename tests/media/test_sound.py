@@ -99,7 +99,7 @@ def test_files_without_sound(silent, frames, tmp_path):
 
 def test_a_sound_that_breaks_off_costs_no_picture(tmp_path, silent, frames):
     """What comes after the damage is left out, and told."""
-    whole = sounding.put_under(silent, tmp_path / "a.mkv", "flac")
+    whole = sounding.put_under(silent, tmp_path / "a.mkv")
     data = bytearray(whole.read_bytes())
     middle = len(data) // 2
     data[middle:] = np.random.default_rng(0).bytes(len(data) - middle)
