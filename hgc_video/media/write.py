@@ -142,7 +142,7 @@ def _write_movie(path: Path, frames: Iterator[Frame], fps: float, extras: Extras
 
     suffix, encoding = path.suffix.lower(), extras.encoding
     options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
-    with ExitStack() as stack:
+    with _sound_fits(extras.sound), ExitStack() as stack:  # closing a file may fail by it too
         kind = suffix.removeprefix(".")
         opened = av.open(ffmpeg_name(path), "w", format=kind, container_options=options)
         container = stack.enter_context(opened)
@@ -162,15 +162,12 @@ def _write_movie(path: Path, frames: Iterator[Frame], fps: float, extras: Extras
             frame = _as_bt709(whole, stream.pix_fmt)
             with scheduling_kept() if number == 0 else nullcontext():  # the encoder opens
                 packets = stream.encode(frame)
-            with _sound_fits(extras.sound):
-                container.mux(packets)
+            container.mux(packets)
             if track is not None:
-                with _sound_fits(extras.sound):
-                    track.write_up_to(number / fps + _SOUND_AHEAD_S)
-        with _sound_fits(extras.sound):
-            container.mux(stream.encode())
-            if track is not None:
-                track.write_up_to(math.inf)
+                track.write_up_to(number / fps + _SOUND_AHEAD_S)
+        container.mux(stream.encode())
+        if track is not None:
+            track.write_up_to(math.inf)
 
 
 @contextmanager
