@@ -44,6 +44,17 @@ def shipped_schedule(name: str, model: str = "") -> Path:
     return own if known else folder / f"{name}.yaml"
 
 
+def limit_of(variable: str, usual: int) -> int:
+    """A limit on what input may claim, which the environment variable raises; InputError where that is no
+    whole number."""
+    told = os.environ.get(variable, "")
+    if not told:
+        return usual
+    if not (told.isascii() and told.isdecimal() and len(told) < 16):
+        raise InputError(f'{variable}="{told}" is not possible; give a whole number')
+    return int(told)
+
+
 def user_path(path: str | os.PathLike[str]) -> Path:
     """The path with `~` put in full; a name such as `~draft.mp4`, which is nobody's home, is kept as a
     shell keeps it."""
@@ -84,6 +95,8 @@ def _sha256_of(path: Path, of_file: Callable[[Path], str]) -> str:
 
 
 def _read_sha256(path: Path) -> str:
+    if not path.is_file() and path.exists():  # a device has no end
+        raise InputError(f'"{path}" is no file; name one')
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

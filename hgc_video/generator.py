@@ -65,6 +65,8 @@ class Generator:
         self.options, self.progress = {"model": model, **options}, progress
         self._loaded: tuple[dict[str, Any], Any, Any] | None = None
         self.num_loads = 0  # how often a pipeline was loaded
+        # The names that clips tell of their inputs, by path, where these are copies of what was asked for.
+        self.input_names: Mapping[str, str] = {}
 
     @overload
     def generate(
@@ -216,7 +218,7 @@ class Generator:
         preset = shared.preset.with_net(options.net, adds_noise=adds_noise(pipe.scheduler))
         return RunSetup(
             options, preset, shared.clips, pipe, clock, shared.facts, shared.budget,
-            shared.context, shared.first, shared.source, shared.picture, part,
+            shared.context, shared.first, shared.source, shared.picture, part, self.input_names,
         )  # fmt: skip
 
     def _pipeline(self, options: GenerateOptions) -> Any:

@@ -278,6 +278,26 @@ def test_faults(script, tmp_path):
     assert told(tmp_path / "a.json")["parts"]["part: results file"]["calls"]["write"] == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are set as Linux has them")
+def test_fuzz(script, tmp_path):
+    """Small: damaged queues, shot files and images; a campaign that was stopped goes on."""
+    given = [
+        "--subject",
+        "queues",
+        "shot files",
+        "images",
+        "--seed",
+        5,
+        "--rows",
+        tmp_path / "rows",
+    ]
+    script("fuzz", *given, "--inputs", 18)
+    out = script("fuzz", *given, "--inputs", 36, "--out", tmp_path / "a.json")
+    found = told(tmp_path / "a.json")["subjects"]
+    assert [one["inputs"] for one in found.values()] == [8, 12, 16]
+    assert all(not one["defects"] for one in found.values()) and "| queues | 8 |" in out
+
+
 def test_make_example_clips_makes_the_ones_there_are(script, tmp_path):
     script("make_example_clips", "--out", tmp_path)
     for name in ("dance_pose.mp4", "dance_depth.mp4"):

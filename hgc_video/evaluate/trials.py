@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from ..options import GenerateOptions
 from ..plan.calibration import Setting
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import Chunks, MemoryPlan, Peak
+from ..plan.plain_yaml import read_plain
 from ..plan.presets import resolve
 from ..plan.schedule import Plan
 from ..report import Stopwatch
@@ -67,7 +67,7 @@ def read_samples(path: Path) -> list[Sample]:
     """Samples listed in a YAML file as `- {control: clip.mp4, kind: pose, prompt: ..., seed: 0}`, clips
     relative to the file; InputError says what is wrong with another."""
     try:
-        listed = yaml.safe_load(user_path(path).read_text())
+        listed = read_plain(user_path(path))
         return [
             Sample(
                 str(path.parent / entry["control"]),
@@ -77,9 +77,10 @@ def read_samples(path: Path) -> list[Sample]:
             )
             for entry in listed
         ]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        told = str(error) if isinstance(error, InputError) else " ".join(repr(error).split())
         raise InputError(
-            f"{path} is no list of samples: {error!r}; write lines such as "
+            f"{path} is no list of samples: {told}; write lines such as "
             "- {control: clip.mp4, kind: pose, prompt: a dancer, seed: 0}"
         ) from error
 

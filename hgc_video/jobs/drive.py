@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import HGCVideoError
 from ..files import remove
+from ..sampling.configuration import names_of
 from .engines.base import Engine
 from .engines.work_sync import remove_work
 from .queue import Job, Queue, Result
@@ -105,11 +106,12 @@ class Drive:
 
     def _task(self, job: Job) -> Task:
         suffix = Path(job.name).suffix
-        # Beside its result, so that what the clip says of where its inputs lie stays true.
         part = self._queue.folder.absolute() / f"{_PART}{job.id}-{job.claim}{suffix}"
         own = f"{self._queue.folder.absolute().name}-{job.id}-{job.key[:8]}"
         work = f"{self._storage}/{own}" if self._storage else ""
-        return Task(job.name, job.options, str(part), work)
+        # A worker may have copies of the inputs, at other places than where they lie for the finished clip.
+        names = names_of(job.options, self._queue.folder / job.name)
+        return Task(job.name, job.options, str(part), work, names)
 
     def _handle(self, event: Event) -> None:
         slot, running = event.slot, self._running.get(event.slot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,17 +36,15 @@ class JobList:
         Raises:
             InputError: options that are not possible, an input that is not there, two results of one name.
         """
-        if self.seeds < 1:
+        if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 1:
             raise InputError(f"seeds={self.seeds} is not possible; give 1 or more")
+        values = math.prod(len(listed) for listed in self.matrix.values())
+        if (count := len(self.shots) * values * self.seeds) > MOST_JOBS:
+            raise InputError(f"{count} jobs are more than {MOST_JOBS}; make several batches")
         varied = [*self.matrix, *(["seed"] if self.seeds > 1 else [])]
         pattern = check_pattern(self.pattern or default_pattern(varied))
         taken: dict[str, str] = {}
-        variants = list(self._variants())
-        if len(variants) > MOST_JOBS:
-            raise InputError(
-                f"{len(variants)} jobs are more than {MOST_JOBS}; make several batches"
-            )
-        for number, shot in enumerate(variants, 1):
+        for number, shot in enumerate(self._variants(), 1):
             name = result_name(pattern, shot.name, number, shot.options)
             if name.casefold() in taken:  # one file on many disks
                 raise InputError(

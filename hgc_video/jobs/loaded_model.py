@@ -23,8 +23,16 @@ class LoadedModel:
         """How often a model was loaded."""
         return self._generator.num_loads
 
-    def make(self, options: Mapping[str, Any], where: str, callback: StepCallback) -> Clip:
-        """The clip of a configuration; after an error the model is loaded anew."""
+    def make(
+        self,
+        options: Mapping[str, Any],
+        where: str,
+        callback: StepCallback,
+        names: Mapping[str, str],
+    ) -> Clip:
+        """The clip of a configuration; after an error the model is loaded anew. `names` are those that the
+        clip tells of its inputs, by path."""
+        self._generator.input_names = names
         try:
             return run_configuration(
                 options, where, progress=False, callback=callback, generator=self._generator

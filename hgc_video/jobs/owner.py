@@ -16,7 +16,8 @@ def is_gone(owner: str) -> bool:
     """Whether a process of this machine is surely gone; of another machine nobody can tell."""
     host, _, process = owner.partition(":")
     pid, _, start = process.partition(":")
-    return host == platform.node() and _start(int(pid)) != start
+    ours = host == platform.node() and pid.isascii() and pid.isdecimal() and len(pid) < 16
+    return ours and _start(int(pid)) != start
 
 
 def is_here(owner: str) -> bool:

@@ -249,7 +249,9 @@ def options_of(text: str) -> dict[str, Any]:
     """Options as they were, of JSON, which has no numbers for keys."""
     options: dict[str, Any] = json.loads(text)
     if isinstance(prompt := options.get("prompt"), dict):
-        options["prompt"] = {int(frame): words for frame, words in prompt.items()}
+        options["prompt"] = {
+            int(frame) if frame.isdecimal() else frame: words for frame, words in prompt.items()
+        }
     return options
 
 

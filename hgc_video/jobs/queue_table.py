@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..files import user_path
@@ -47,7 +48,9 @@ def open_table(folder: Path) -> sqlite3.Connection:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        table = sqlite3.connect(folder / FILE, timeout=_BUSY_S, isolation_level=None)
+        table = sqlite3.connect(
+            folder / FILE, timeout=_BUSY_S, isolation_level=None, factory=_Table
+        )
         table.row_factory = sqlite3.Row
         table.execute("PRAGMA journal_mode = WAL")
         table.execute("PRAGMA synchronous = FULL")  # what is done outlives a power cut
@@ -65,7 +68,93 @@ def open_table(folder: Path) -> sqlite3.Connection:
             f'the queue in "{folder}" is of version {version}, this is hgc-video for version {_VERSION}; '
             "choose another folder"
         )
+    _check(table)
     return table
+
+
+class _Rows(sqlite3.Cursor):
+    """Rows of a file that may be damaged, which SQLite finds as it reads them."""
+
+    def execute(self, *given: Any) -> _Rows:
+        """As sqlite3's; InputError where the file is damaged."""
+        with _readable():
+            super().execute(*given)
+        return self
+
+    def fetchone(self) -> Any:
+        """As sqlite3's; InputError where the file is damaged."""
+        with _readable():
+            return super().fetchone()
+
+    def fetchall(self) -> list[Any]:
+        """As sqlite3's; InputError where the file is damaged."""
+        with _readable():
+            return super().fetchall()
+
+    def __next__(self) -> Any:
+        with _readable():
+            return super().__next__()
+
+
+class _Table(sqlite3.Connection):
+    """A connection whose rows are `_Rows`."""
+
+    def execute(self, *given: Any) -> _Rows:
+        """As sqlite3's; InputError where the file is damaged."""
+        return self.cursor(_Rows).execute(*given)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """InputError where the file is damaged; what a disk or another process is the cause of stays as it is."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        outside = isinstance(error, sqlite3.OperationalError) and "no such" not in str(error)
+        if outside:
+            raise
+        raise _damaged(str(error)) from error
+    except (OverflowError, UnicodeDecodeError) as error:  # of what stands in it
+        raise _damaged(str(error)) from error
+
+
+def _damaged(why: str) -> InputError:
+    said = " ".join(why.split())[:200]
+    return InputError(
+        f"the queue is damaged ({said}); begin the batch in another folder, results that are done stay"
+    )
+
+
+# What a row that we wrote never is. Files may come from elsewhere: a name leads nowhere but into the folder.
+_ODD = f"""
+SELECT id FROM jobs WHERE state NOT IN ({", ".join(repr(state) for state in STATES)})
+  OR typeof(name) != 'text' OR name = '' OR name LIKE '/%' OR '/' || name || '/' LIKE '%/../%'
+  OR instr(name, char(0)) OR instr(name, char(92))
+  OR typeof(key) != 'text' OR typeof(loading) != 'text' OR typeof(options) != 'text'
+  OR NOT json_valid(options) OR json_type(options) != 'object'
+  OR typeof(step) != 'integer' OR typeof(steps) != 'integer' OR typeof(deaths) != 'integer'
+  OR typeof(cancel) != 'integer' OR abs(deaths / 2) > 1000000
+  OR (state = 'running' AND (typeof(claim) != 'text' OR typeof(owner) != 'text'
+    OR owner NOT LIKE '%:%:%' OR typeof(heartbeat) NOT IN ('real', 'integer')))
+  OR typeof(seconds) NOT IN ('real', 'integer', 'null')
+  OR typeof(macs_saved) NOT IN ('real', 'integer', 'null')
+  OR typeof(why) NOT IN ('text', 'null') OR typeof(warnings) NOT IN ('text', 'null')
+LIMIT 1
+"""
+
+
+def _check(table: sqlite3.Connection) -> None:
+    """InputError where the table holds what we do not write."""
+    try:
+        odd = table.execute(_ODD).fetchone()
+        table.execute("SELECT at, job, state, worker, why FROM history LIMIT 1").fetchone()
+        if odd is not None:
+            raise _damaged(f"job {odd[0]}")
+    except sqlite3.Error as error:
+        raise _damaged(str(error)) from error
+    except InputError:
+        table.close()
+        raise
 
 
 def has_table(folder: Path) -> bool:
@@ -108,5 +197,5 @@ def transaction(table: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 def _roll_back(table: sqlite3.Connection) -> None:
     """Undoes the transaction, where SQLite has not done so itself: on a full disk it has."""
     if table.in_transaction:
-        with suppress(sqlite3.OperationalError):
+        with suppress(sqlite3.Error, InputError):
             table.execute("ROLLBACK")

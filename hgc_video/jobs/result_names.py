@@ -26,6 +26,10 @@ def check_pattern(pattern: str) -> str:
     Raises:
         InputError: it names an unknown field, leads out of the batch folder, or has another suffix.
     """
+    if not isinstance(pattern, str):
+        raise InputError(
+            f"name={pattern!r} is not possible; give a pattern, as {{name}}-{{number}}"
+        )
     try:
         parsed = list(Formatter().parse(pattern))
     except ValueError as error:

@@ -6,7 +6,6 @@ Knows the list of options and nothing of how they are carried out.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any
 from ..errors import HGCVideoError, InputError, nearest
 from ..files import user_path
 from ..options import GenerateOptions
+from ..plan.presets import POLICY_FILE
 from .yaml_file import parse_yaml, read_yaml
 
 _READ = ("control_video", "image", "video", "ip_adapter", "audio", "scenes_of")
 _WRITTEN = ("out", "work", "calibration_dir")
 _PARTS = ("model", "base", "base_config", "motion_adapter", "vae", "ip_adapter_model")
 _TEXTS = (".yaml", ".yml", ".json")
-_POLICY_FILE = re.compile(r"(?<=\bfile=)[^,+]+")  # searched:file=schedule.yaml
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,20 @@ def shot_of(told: Any, file: Path, name: str, *, allow_outside: bool = False) ->
     if not isinstance(told, Mapping):
         raise InputError(f"{file}: a shot is a mapping of options, as `preset: balanced`; see init")
     check_keys(told, str(file))
+    map_inputs(told, lambda name, value: _check_input(file, name, value))
     try:
         placed = place_paths(told, file.absolute().parent, allow_outside=allow_outside)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     return Shot(name, placed, file)
+
+
+def _check_input(file: Path, name: str, value: Any) -> None:
+    """InputError where what a file names as an input is no path: it holds no pictures."""
+    if not (
+        value is None or isinstance(value, str) or (name == "audio" and isinstance(value, bool))
+    ):
+        raise InputError(f"{file}: {name}={value!r} is not possible; give a path")
 
 
 def check_keys(told: Mapping[Any, Any], where: str) -> None:
@@ -178,7 +186,7 @@ def map_inputs(options: Mapping[str, Any], change: Callable[[str, Any], Any]) ->
     if isinstance(control := changed.get("control"), Mapping):
         changed["control"] = {kind: change(f"control.{kind}", c) for kind, c in control.items()}
     if isinstance(preset := changed.get("preset"), str):
-        changed["preset"] = _POLICY_FILE.sub(lambda found: str(change("preset", found[0])), preset)
+        changed["preset"] = POLICY_FILE.sub(lambda found: str(change("preset", found[0])), preset)
     return changed
 
 

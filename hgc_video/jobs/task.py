@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from .queue import Result
@@ -12,12 +12,14 @@ from .queue import Result
 @dataclass(frozen=True)
 class Task:
     """A clip to make: the options of a job with absolute paths, the file that its clip is written to, and the
-    folder that is its own for every try of it, in which a run may leave its checkpoints."""
+    folder that is its own for every try of it, in which a run may leave its checkpoints. `names` are those of
+    the inputs, by path, as seen from where the finished clip will lie."""
 
     name: str
     options: Mapping[str, Any]
     part: str
     work: str
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -70,5 +70,7 @@ class Worker:
         if self._device is not None and options.get("device") is None:
             options["device"] = self._device
         with work_at(task.work) as work:  # a job that was begun goes on from what its folder keeps
-            report = self._model.make({**options, "work": work}, task.name, callback).report
+            report = self._model.make(
+                {**options, "work": work}, task.name, callback, task.names
+            ).report
         return Result(sha256_of(part), report.seconds["total"], report.macs_saved)

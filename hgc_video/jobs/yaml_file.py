@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from ..plan.plain_yaml import parse_plain, read_plain
 
 MOST_NBYTES = 2**20  # of a file that a person wrote
 _TAG = "tag:yaml.org,2002:"
@@ -57,30 +58,11 @@ def read_yaml(path: Path) -> Any:
         InputError: it cannot be read, is larger than 1 MiB, is no YAML, or gives a key twice.
     """
     try:
-        if path.stat().st_size > MOST_NBYTES:
-            raise InputError(f'"{path}" is larger than {MOST_NBYTES >> 20} MiB; give a shot file')
-        return parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f'cannot read "{path}": {(error.strerror or str(error)).lower()}'
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f'"{path}" is no text in UTF-8; give a shot file') from error
+        return read_plain(path, _Loader, MOST_NBYTES)
     except InputError as error:
-        told = str(error)
-        raise InputError(told if str(path) in told else f"{path}: {told}") from error
+        raise InputError(f"{path}: {error}; give a shot file") from error
 
 
 def parse_yaml(text: str) -> Any:
     """The plain data of a YAML text; InputError names the line of a fault."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        told = getattr(error, "problem", None) or str(error)
-        raise InputError(f"this is no YAML{where}: {' '.join(told.split())}") from error
-    except InputError:
-        raise
-    except (RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"this YAML cannot be read: {' '.join(str(error).split())}") from error
+    return parse_plain(text, _Loader)

@@ -16,6 +16,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import Colorspace, Interpolation
 
 from hgc_video.media.frames import Frame
+from hgc_video.media.limits import check_pixels
 
 _UNTAGGED = 2  # AVCOL_SPC_UNSPECIFIED
 _HD_HEIGHT, _HD_WIDTH = 720, 1280  # from here on players read untagged files as BT.709
@@ -44,12 +45,14 @@ class Display:
 
 
 def display_of(frame: av.VideoFrame, sample_aspect: Fraction | None) -> Display:
-    """How a movie is shown, by its first frame and its sample aspect ratio; no pixel is given up."""
+    """How a movie is shown, by its first frame and its sample aspect ratio; no pixel is given up. VideoError
+    where frames are larger than allowed."""
     height, width, aspect = frame.height, frame.width, sample_aspect or Fraction(1)
     if aspect > 1:
         width = round(width * aspect)
     elif 0 < aspect < 1:
         height = round(height / aspect)
+    check_pixels(width, height, "a frame of the clip")
     data: Any = frame.side_data
     found = next((d for d in data if d.type is SideData.DISPLAYMATRIX), None)
     if found is None:

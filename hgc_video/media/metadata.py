@@ -10,10 +10,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from hgc_video.errors import VideoError
 from hgc_video.files import ffmpeg_name, user_path
+from hgc_video.media.sources import opened_image
 
 MOVIE_TAG, PNG_TAG = "comment", "hgc_video"
 _IMAGE_DESCRIPTION = 0x010E  # of EXIF
@@ -51,15 +52,10 @@ def read_text(path: str | os.PathLike[str]) -> str | None:
 
 
 def _of_image(path: Path) -> str | None:
-    try:
-        with Image.open(path) as image:
-            text = image.info.get(PNG_TAG) or image.info.get("comment")
-            if text is None and _IMAGE_DESCRIPTION in (exif := image.getexif()):
-                text = str(exif[_IMAGE_DESCRIPTION]).encode(
-                    "latin-1", "replace"
-                )  # as Pillow reads it
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise VideoError(f'"{path}" cannot be read as an image; it may be damaged') from error
+    with opened_image(path) as image:
+        text = image.info.get(PNG_TAG) or image.info.get("comment")
+        if text is None and _IMAGE_DESCRIPTION in (exif := image.getexif()):
+            text = str(exif[_IMAGE_DESCRIPTION]).encode("latin-1", "replace")  # as Pillow reads it
     return text.decode(errors="replace") if isinstance(text, bytes) else text
 
 

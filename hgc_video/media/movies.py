@@ -40,8 +40,9 @@ class Movie:
     def __init__(self, path: Path) -> None:
         self._path = path
         _require_video(path)
-        self._index, self._display, first = _opened(path)
-        self._timeline = self._index.timeline()
+        with _readable(path):
+            self._index, self._display, first = _opened(path)
+            self._timeline = self._index.timeline()
         height, width = first.shape[:2]
         fps, count = self._timeline.fps, len(self._timeline.shown)
         self.info = VideoInfo(fps, count, height, width, begins_s=self._index.begins_s)
@@ -53,10 +54,12 @@ class Movie:
         for index in indices:
             wanted = self._timeline.shown[index]
             if frame is None or wanted != held:
-                stamp, found = cursor.at(stamps[wanted])
+                with _readable(self._path):
+                    stamp, found = cursor.at(stamps[wanted])
+                    shown = self._display.shown(found)
                 if stamp != stamps[wanted]:
                     gaps.add(wanted)
-                held, frame = wanted, self._display.shown(found)
+                held, frame = wanted, shown
             yield frame
         gaps.sum_up()
 
@@ -228,7 +231,9 @@ def _frames(path: Path, start: int | None, counted: bool) -> Iterator[_Stamped]:
     with _reopened(path) as container:
         stream = _stream(container)
         if start is not None:
-            container.seek(start, stream=stream)
+            # A damaged index forbids it; then frames before that are decoded, and left out.
+            with suppress(av.error.FFmpegError, OSError):
+                container.seek(start, stream=stream)
         for number, frame in enumerate(_decoded(container, stream)):
             stamp = number if counted else frame.pts
             # Frames shown before the key frame that they come after refer to what was not decoded.
@@ -245,6 +250,18 @@ def _reopened(path: Path) -> Iterator[Any]:
         raise _changed(path) from error
     with container:
         yield container
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """VideoError where ffmpeg stumbles over a file that it could open."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError, ArithmeticError, IndexError) as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise VideoError(f'"{path}" is damaged and cannot be read: {told}') from error
 
 
 def _changed(path: Path) -> VideoError:
@@ -273,7 +290,11 @@ def _decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
 
 def _stream(container: Any) -> Any:
     """The movie's picture; a cover image beside it is none."""
-    stream = container.streams.best("video")
+    stream = container.streams.best("video") or container.streams.video[0]
+    if stream.codec_context is None:
+        raise VideoError(
+            f'"{container.name}" is in a format that ffmpeg has no decoder for; convert it to mp4'
+        )
     stream.thread_type = "AUTO"
     return stream
 

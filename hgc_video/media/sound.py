@@ -5,13 +5,14 @@ container allows.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hgc_video.errors import InputError, VideoError
+from hgc_video.errors import HGCVideoWarning, InputError, VideoError
 from hgc_video.files import ffmpeg_name, user_path
 from hgc_video.media.encoding import MOVIES
 
@@ -54,12 +55,13 @@ def can_hold_sound(path: str | os.PathLike[str]) -> bool:
 
 
 def has_sound(path: Path) -> bool:
-    """Whether a file has a sound track; False of one that ffmpeg cannot open."""
+    """Whether a file has a sound track that can be decoded; False of one that ffmpeg cannot open."""
     import av
 
     try:
         with av.open(ffmpeg_name(path)) as container:
-            return bool(container.streams.audio)
+            heard = container.streams.best("audio")
+            return heard is not None and heard.codec_context is not None
     except (av.error.FFmpegError, OSError, ValueError):
         return False
 
@@ -119,7 +121,22 @@ def sound_track(container: Any, suffix: str, sound: Sound) -> Iterator[SoundTrac
             )
             stream.bit_rate = _BIT_RATE
             packets = _encoded(source, heard, stream, sound.spans)
-        yield SoundTrack(container, packets)
+        yield SoundTrack(container, _until_damaged(packets, sound.path))
+
+
+def _until_damaged(packets: Iterator[tuple[float, Any]], path: Path) -> Iterator[tuple[float, Any]]:
+    """The packets up to where the sound cannot be read any more, which is told."""
+    import av
+
+    try:
+        yield from packets
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        told = " ".join(str(error).split())
+        warnings.warn(
+            f'the sound of "{path}" is damaged and ends early ({told})',
+            HGCVideoWarning,
+            stacklevel=2,
+        )
 
 
 def _copied(

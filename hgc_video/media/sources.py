@@ -7,19 +7,28 @@ never has to be in memory as a whole. Knows nothing about models, sizes they lik
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from hgc_video.errors import VideoError
 from hgc_video.files import ffmpeg_name
 from hgc_video.media.deep import DeepRange, is_deep, range_of, tell_of
 from hgc_video.media.frames import DEFAULT_FPS, Frame, VideoInfo, VideoSource
+from hgc_video.media.limits import check_num_frames, check_pixels
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+# What Pillow's readers raise of damaged files; an EOFError is no OSError.
+_DAMAGED = (
+    OSError, EOFError, SyntaxError, ValueError, IndexError, KeyError, TypeError, AttributeError,
+    ZeroDivisionError, OverflowError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
 _BROWSER_DELAY_MS = 100.0  # what browsers show for animation frames that name no duration
 
 
@@ -76,7 +85,7 @@ class FolderSource:
         self._paths = sorted((p for p in names if not p.name.startswith(".")), key=_natural)
         if not self._paths:
             raise VideoError(f'the folder "{folder}" holds no images; give one with PNG frames')
-        with _opened(self._paths[0]) as image:
+        with opened_image(self._paths[0]) as image:
             told = image.info.get("fps")  # write_video's own folders say it
             self._deep = range_of(_each(self._paths)) if is_deep(image) else None
             height, width = rgb(image, self._deep).shape[:2]
@@ -89,7 +98,7 @@ class FolderSource:
         """The frames at `indices`."""
         size = (self.info.height, self.info.width)
         for index in indices:
-            with _opened(self._paths[index]) as image:
+            with opened_image(self._paths[index]) as image:
                 frame = rgb(image, self._deep)
             if frame.shape[:2] != size:
                 raise VideoError(
@@ -109,7 +118,7 @@ class AnimationSource:
     def __init__(self, path: Path, source_fps: float | None = None) -> None:
         self._path = path
         delays = []
-        with _opened(path) as image:
+        with opened_image(path) as image:
             self._deep = _deep_range([image])
             for index in range(getattr(image, "n_frames", 1)):
                 image.seek(index)
@@ -120,6 +129,7 @@ class AnimationSource:
         if self._deep is not None:
             tell_of(self._deep, f'"{path}"')
         repeats = _repeats(delays)
+        check_num_frames(sum(repeats), f'"{path}"')
         self._stored = [i for i, times in enumerate(repeats) for _ in range(times)]
         moves = len(delays) > 1
         fps = 1000 * len(self._stored) / sum(delays) if moves else source_fps or DEFAULT_FPS
@@ -127,7 +137,7 @@ class AnimationSource:
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         """The frames at `indices`."""
-        with _opened(self._path) as image:
+        with opened_image(self._path) as image:
             for index in indices:
                 image.seek(self._stored[index])
                 yield rgb(image, self._deep)
@@ -170,16 +180,27 @@ def _checked(frame: Any, deep: DeepRange | None) -> Frame:
     return array
 
 
-def _opened(path: Path) -> Image.Image:
+@contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """An image file while it is read; what goes wrong meanwhile is a VideoError."""
     try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        with Image.open(path) as image:
+            check_pixels(*image.size, f'"{path}"')
+            yield image
+    except VideoError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise VideoError(
+            f'"{path}" is larger than Pillow reads ({" ".join(str(error).split())}); make it smaller, or '
+            "raise PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
+    except _DAMAGED as error:
         raise VideoError(f'"{path}" cannot be read as an image; it may be damaged') from error
 
 
 def _each(paths: Sequence[Path]) -> Iterator[Image.Image]:
     for path in paths:
-        with _opened(path) as image:
+        with opened_image(path) as image:
             yield image
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hgc_video.media.frames import DEFAULT_FPS
+from hgc_video.media.limits import check_num_frames
 
 _MAX_FPS = 240.0  # a pair of frames may have nearly one timestamp; a clip is not sampled by it
 _NEAR = 0.5  # of an interval; mkv's whole milliseconds stay far below
@@ -51,8 +52,10 @@ def _sampled(times: NDArray[np.float64], last_seconds: float | None) -> Timeline
     usual, short = (float(np.quantile(intervals, q)) for q in (0.5, 0.1))
     exact = min(_MAX_FPS, 1 / (usual if short > 0.7 * usual else short))
     fps = float(Fraction(exact).limit_denominator(1001))
+    lasts = times[-1] + (last_seconds or usual)
+    check_num_frames(lasts * fps, f"a clip of {lasts:.0f} s at {fps:g} fps")
     starts = np.round(times * fps).astype(int)  # to the nearest tick: a little jitter moves nothing
-    end = round((times[-1] + (last_seconds or usual)) * fps)
+    end = round(lasts * fps)
     ticks = np.arange(max(end, int(starts[-1]) + 1))
     shown = np.searchsorted(starts, ticks, side="right") - 1
     return Timeline(fps, tuple(shown.tolist()))

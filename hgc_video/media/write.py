@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -142,7 +142,7 @@ def _write_movie(path: Path, frames: Iterator[Frame], fps: float, extras: Extras
 
     suffix, encoding = path.suffix.lower(), extras.encoding
     options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
-    with ExitStack() as stack:
+    with _sound_fits(extras.sound), ExitStack() as stack:  # closing a file may fail by it too
         kind = suffix.removeprefix(".")
         opened = av.open(ffmpeg_name(path), "w", format=kind, container_options=options)
         container = stack.enter_context(opened)
@@ -168,6 +168,21 @@ def _write_movie(path: Path, frames: Iterator[Frame], fps: float, extras: Extras
         container.mux(stream.encode())
         if track is not None:
             track.write_up_to(math.inf)
+
+
+@contextmanager
+def _sound_fits(sound: Sound | None) -> Iterator[None]:
+    """VideoError where a movie cannot be written with this sound: what its file says of it is damaged."""
+    import av
+
+    try:
+        yield
+    except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+        if sound is None:
+            raise
+        raise VideoError(
+            f'the sound of "{sound.path}" is damaged and cannot be written; leave it out (audio=False)'
+        ) from error
 
 
 def _even(frame: Frame) -> Frame:

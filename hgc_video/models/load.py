@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, ModelError, nearest
+from ..errors import HGCVideoError, InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
 from .catalog import ModelPreset, load_image_pipeline, model_preset, model_presets
@@ -174,10 +174,13 @@ def load_pipeline(
     try:
         with _without_bars():
             return _load(model, controls, parts or ModelParts(), device, dtype, offline)
-    except (OSError, ValueError, KeyError, RuntimeError, _safetensor_error()) as error:
-        if isinstance(error, InputError):
-            raise
-        raise ModelError(f"cannot load {model}: {str(error).splitlines()[0]}") from error
+    except (HGCVideoError, MemoryError):
+        raise
+    except (
+        Exception
+    ) as error:  # of damaged files the hosts raise what they stumble over, of any kind
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ModelError(f"cannot load {model}: {said}") from error
 
 
 def _load(
@@ -207,12 +210,6 @@ def local_model(model: str, offline: bool) -> str:
     if not list(folder.glob("unet/*.safetensors")):  # its weights may be in half precision alone
         folder = fetch(Part(model, variants=True), offline=offline)
     return str(folder)
-
-
-def _safetensor_error() -> type[Exception]:
-    from safetensors import SafetensorError
-
-    return SafetensorError
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def locate(named: str, offline: bool) -> Path:
             shapes_of(path)  # that it is safetensors, and whole
         return path
     steps = named.split("/")
-    if len(steps) < 2 or named.startswith((".", "~", "/")) or not all(steps):
+    if len(steps) < 2 or named.startswith((".", "~", "/")) or {"", ".."} & set(steps):
         raise ModelError(
             f'"{named}" is neither a file nor a folder; give a path, or a repository of the hub as owner/name'
         )

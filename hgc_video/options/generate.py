@@ -85,8 +85,7 @@ class GenerateOptions(GenerateFields):
                     f"{nearest(str(kind), self.control_kinds)}"
                 )
         for file, scale in self.loras.items():
-            number = isinstance(scale, Real) and not isinstance(scale, bool)
-            if not number or not math.isfinite(scale):
+            if not _is_number(scale):
                 raise InputError(f"the scale {scale!r} of {file} is not possible; give a number")
 
     def _check_devices(self) -> None:
@@ -140,8 +139,7 @@ class GenerateOptions(GenerateFields):
                     f'conditioning_scale names "{kind}", which no clip is given for: '
                     f"{nearest(str(kind), self.control_kinds)}"
                 )
-            number = isinstance(value, Real) and not isinstance(value, bool)
-            if not number or not 0 <= value < math.inf:
+            if not _is_number(value) or value < 0:
                 raise InputError(
                     f"conditioning_scale={value!r} is not possible; give a number, 0 or more"
                 )
@@ -153,6 +151,10 @@ class GenerateOptions(GenerateFields):
             return dict(self.control)
         if self.control_video is None and self.video is not None:
             return {}
+        if not isinstance(self.control, str):
+            raise InputError(
+                f"control={self.control!r} is not possible; give a kind, as pose, or {{kind: clip}}"
+            )
         return {self.control: self.control_video}
 
     @property
@@ -266,3 +268,11 @@ class GenerateOptions(GenerateFields):
     def to_dict(self) -> dict[str, Any]:
         """Every option as plain data, for the report: paths as text, clips in memory by their shape."""
         return {name: plain(getattr(self, name)) for name in type(self).model_fields}
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number that a float can hold."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from ..errors import PlanError, one_line
+from ..errors import InputError, PlanError, one_line
 from ..files import write_text
+from .plain_yaml import read_plain
 
 Segment = tuple[int, int, int]  # older key, newer key, step at which what they made is reused
 
@@ -164,9 +165,9 @@ def calibration_of(data: dict[str, Any], path: Path) -> Calibration:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.expanduser().read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _unusable(path, " ".join(str(error).split())) from error
+        data = read_plain(path)
+    except InputError as error:
+        raise _unusable(path, str(error)) from error
     if not isinstance(data, dict):
         raise _unusable(path, "it holds no fields")
     return {_OLD_NAMES.get(str(name), str(name)): value for name, value in data.items()}

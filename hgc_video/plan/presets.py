@@ -31,6 +31,8 @@ SEARCHED = ("quality", "balanced", "fast", "turbo")  # whose schedules are data 
 # Each searched preset is the result of a search on the embedded model; on other models and for other
 # numbers of steps the same step codes are carried over by rule. Figures are in configs/results.
 PRESETS = ("off", "lossless", *SEARCHED)
+# Files that policies read, in a text: searched:file=schedule.yaml, fitted:calibration=puppet.yaml.
+POLICY_FILE = re.compile(r"(?:(?<=\bfile=)|(?<=\bcalibration=))[^,+]+")
 
 
 # A policy, or any function of a user's own that makes a plan for a graph and a number of steps.

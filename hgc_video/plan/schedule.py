@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ..errors import PlanError, one_line
+from ..errors import InputError, PlanError, one_line
 from .coefficients import linear
+from .plain_yaml import parse_plain
 
 
 @dataclass(frozen=True)
@@ -211,9 +212,9 @@ class Schedule(Plan):
     def from_yaml(cls, text: str) -> Schedule:
         """The schedule that `to_yaml` or `to_json` wrote (JSON is YAML)."""
         try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise PlanError(f"this is no schedule: {error!r}; give what to_yaml wrote") from error
+            data = parse_plain(text)
+        except InputError as error:
+            raise PlanError(f"this is no schedule: {error}; give what to_yaml wrote") from error
         return cls.from_dict(data)
 
 

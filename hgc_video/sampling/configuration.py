@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..errors import InputError
 from ..files import kept_sha256_of, user_path
 from ..media.metadata import read_text
 from ..options import GenerateOptions
+from ..plan.presets import POLICY_FILE
 
 FORMAT = 1  # of what is written; a greater number is of a later version
 # Where things lie on this machine and how a run was kept: the same clip is made without them.
@@ -28,10 +30,12 @@ _INPUTS = ("control", "image", "video", "ip_adapter", "scenes_of", "audio")
 
 
 def configuration(
-    options: GenerateOptions, out: str | os.PathLike[str] | None, **told: Any
-) -> dict[str, Any]:
+    options: GenerateOptions, out: str | os.PathLike[str] | None,
+    names: Mapping[str, str] | None = None, **told: Any,
+) -> dict[str, Any]:  # fmt: skip
     """The configuration of a clip that is written to `out` (None: it is not known yet, so that files are
-    told by name alone).
+    told by name alone). `names` are those of files by their path (`names_of`), where who asked for the clip
+    sees them otherwise than it is seen from `out`.
 
     `options` are plain values; those of files are in `files` too, by the option's name ("control.pose"): the
     file's name as seen from the clip, and the SHA-256 of its content. `told` is put in as it is: versions,
@@ -39,7 +43,7 @@ def configuration(
     """
     given = {name: getattr(options, name) for name in type(options).model_fields}
     given |= {"control": options.control_clips, "control_video": None}
-    folder = None if out is None else user_path(out).absolute().parent
+    name_of = _Naming(out, names or {})
     plain = options.to_dict() | {n: type(options).model_fields[n].default for n in _DROPPED}
     plain |= {"control": {}, "control_video": None}
     files: dict[str, dict[str, Any]] = {}
@@ -47,7 +51,7 @@ def configuration(
         if name.split(".")[0] in (*_DROPPED, *_TEXTS):
             continue
         if _is_path(value):
-            files[name] = _file(name, value, folder)
+            files[name] = _file(name, value, name_of)
             _put(plain, name, files[name]["name"])
         elif name in options.inputs:
             from ..media.content import (
@@ -56,23 +60,47 @@ def configuration(
 
             files[name] = {"name": _IN_MEMORY, "sha256": content_of(value)}
             _put(plain, name, _IN_MEMORY)
+    if isinstance(options.preset, str):
+        for number, path in enumerate(POLICY_FILE.findall(options.preset)):
+            told_file = _file("preset", path, name_of)
+            files[f"preset.{number}"] = {**told_file, "within": True}
+            plain["preset"] = _with_file(plain["preset"], path, told_file["name"])
     for name, value in given.items():
         if isinstance(value, Mapping):
-            files |= _file_keys(name, value, plain, folder)
+            files |= _file_keys(name, value, plain, name_of)
     return {"format": FORMAT, "options": plain, "files": files, **told}
 
 
 def _file_keys(
-    name: str, value: Mapping[Any, Any], plain: dict[str, Any], folder: Path | None
+    name: str, value: Mapping[Any, Any], plain: dict[str, Any], name_of: _Naming
 ) -> dict[str, dict[str, Any]]:
     """The files that are keys of a mapping, as of LoRA files to their scales; `plain` names them anew."""
     files = {}
     for number, key in enumerate(value):
         if name not in _TEXTS and _is_path(key):
-            told = _file(name, key, folder)
+            told = _file(name, key, name_of)
             files[f"{name}.{number}"] = {**told, "key": True}
             plain[name] = {told["name"] if k == str(key) else k: v for k, v in plain[name].items()}
     return files
+
+
+def names_of(options: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str, str]:
+    """The names of the files that options name, by their paths, as seen from a clip that will lie at `out`:
+    for one that is made elsewhere, of copies of them."""
+    name_of = _Naming(out, {})
+    leaves = [
+        value for name, value in _leaves(options) if name.split(".")[0] not in (*_DROPPED, *_TEXTS)
+    ]
+    keys = [
+        key
+        for name, value in options.items()
+        if isinstance(value, Mapping) and name not in _TEXTS
+        for key in value
+    ]
+    files = [os.fspath(value) for value in (*leaves, *keys) if _is_path(value)]
+    if isinstance(preset := options.get("preset"), str):
+        files += POLICY_FILE.findall(preset)
+    return {path: name_of(path) for path in files}
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -99,18 +127,36 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def options_of(found: Mapping[str, Any], beside: str | os.PathLike[str]) -> dict[str, Any]:
-    """Options of `generate` of a configuration, files looked for beside the clip that carried it.
+    """Options of `generate` of a configuration, files looked for beside the clip that carried it. They say
+    nothing of where to write and where to run.
 
     Raises:
-        InputError: a file is not there, or not the one that the clip was made of.
+        InputError: a file is not there, or not the one that the clip was made of; the configuration is
+            damaged.
     """
+    try:
+        return _options_of(found, beside)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f'the configuration that "{beside}" carries is damaged ({type(error).__name__}: {error}); '
+            "name the options instead"
+        ) from error
+
+
+def _options_of(found: Mapping[str, Any], beside: str | os.PathLike[str]) -> dict[str, Any]:
     options: dict[str, Any] = json.loads(json.dumps(found["options"]))
+    options = {name: value for name, value in options.items() if name not in _DROPPED}
     if isinstance(options.get("prompt"), dict):
         options["prompt"] = {int(frame): text for frame, text in options["prompt"].items()}
     folder = user_path(beside).absolute().parent
     for name, file in found.get("files", {}).items():
         found_at = _found(name, file, folder)
-        if file.get("key"):
+        if file.get("within"):
+            option = name.partition(".")[0]
+            options[option] = _with_file(options[option], file["name"], found_at)
+        elif file.get("key"):
             option, told = name.partition(".")[0], file["name"]
             options[option] = {found_at if k == told else k: v for k, v in options[option].items()}
         else:
@@ -149,13 +195,33 @@ def _is_path(value: Any) -> bool:
     return value.startswith(("/", "~", "./", "../")) or user_path(value).is_file()
 
 
-def _file(name: str, value: str | os.PathLike[str], folder: Path | None) -> dict[str, str]:
+def _with_file(preset: str, before: str, now: str) -> str:
+    """A text of policies with another name for one of its files."""
+    return POLICY_FILE.sub(lambda found: now if found[0] == before else found[0], preset)
+
+
+@dataclass(frozen=True)
+class _Naming:
+    """The names of files as seen from a clip; `given` are those that were decided elsewhere."""
+
+    out: str | os.PathLike[str] | None
+    given: Mapping[str, str]
+
+    def __call__(self, path: str | os.PathLike[str]) -> str:
+        """The name of the file at a path."""
+        if os.fspath(path) in self.given:
+            return self.given[os.fspath(path)]
+        folder = None if self.out is None else user_path(self.out).absolute().parent
+        return _seen_from(folder, user_path(path).absolute())
+
+
+def _file(name: str, value: str | os.PathLike[str], name_of: _Naming) -> dict[str, str]:
     """A file's name as seen from the clip, and its hash; of a folder of weights the name alone."""
     repository = _SNAPSHOT.search(str(value))
     if repository:  # fetched from the hub: its name there, not where it lies here
         return {"name": "/".join(repository.groups())}
     path = user_path(value).absolute()
-    told = {"name": _seen_from(folder, path)}
+    told = {"name": name_of(value)}
     if path.is_file() or (path.is_dir() and name.split(".")[0] in _INPUTS):
         told["sha256"] = kept_sha256_of(path)
     return told
@@ -183,7 +249,10 @@ def _found(name: str, file: Mapping[str, Any], folder: Path) -> str:
         near = folder / told
         return str(near) if near.exists() else told
     for path in (folder / told, folder / Path(told).name, Path(told), Path(Path(told).name)):
-        if path.exists() and kept_sha256_of(path) == file["sha256"]:
+        # A folder that the clip lies in is no input: all of a disk would be read.
+        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+            continue
+        if (path.is_file() or path.is_dir()) and kept_sha256_of(path) == file["sha256"]:
             return str(path)
     raise InputError(
         f'the file of {name}, "{told}", with the content that the clip was made of (SHA-256 '

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,8 @@ _MEMORY_ERRORS = (RuntimeError, MemoryError)
 class RunSetup:
     """What a run is made of: options, preset, control clips, the loaded pipeline, what is known of its model,
     the memory budget (None: what is free), length and overlap of windows, the first frame of models that
-    begin with one, the video that is restyled, the picture of an IP-Adapter, and this process's part where
-    several make the clip."""
+    begin with one, the video that is restyled, the picture of an IP-Adapter, this process's part where
+    several make the clip, and the names that the clip tells of its inputs, by path."""
 
     options: GenerateOptions
     preset: Preset
@@ -64,6 +64,7 @@ class RunSetup:
     source: ControlClip | None = None
     picture: Frame | None = None
     part: Part | None = None
+    input_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def lead(self) -> ControlClip:
@@ -74,7 +75,7 @@ class RunSetup:
         """The planned run under a memory plan."""
         return Run(
             self.options, self.preset, self.clips, self.pipe, self.stopwatch, memory_plan, self.context[1],
-            Beside(self.first, self.source, self.picture),
+            Beside(self.first, self.source, self.picture), self.input_names,
         )  # fmt: skip
 
     @property

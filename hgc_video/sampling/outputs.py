@@ -91,7 +91,7 @@ def extras_of(run: Run) -> Extras:
 def configuration_text(run: Run) -> str:
     """The configuration of a run, as text to embed."""
     made = configuration(
-        run.options, run.options.out, versions=versions(), models=weight_hashes(run.pipe),
+        run.options, run.options.out, run.input_names, versions=versions(), models=weight_hashes(run.pipe),
         clip={
             "num_frames": run.num_frames, "height": run.height, "width": run.width,
             "fps": run.lead.fps,

@@ -5,7 +5,7 @@ Knows the stock pipeline and the engine; not where models, clips or options come
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,7 +71,9 @@ class Run:
     def __init__(
         self, options: GenerateOptions, preset: Preset, controls: Sequence[ControlClip], pipe: Any,
         clock: Stopwatch, memory_plan: MemoryPlan, overlap: int, beside: Beside | None = None,
+        input_names: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
+        self.input_names = input_names or {}
         self.options, self.preset = options, preset
         self.guidance_scale = float(options.guidance_scale or 0)
         self.controls, self.pipe, self.clock = controls, pipe, clock

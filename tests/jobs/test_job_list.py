@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 
@@ -132,3 +134,25 @@ def test_names_are_made_of_a_pattern():
     assert check_pattern("{name}.gif") == "{name}.gif"
     assert result_name("{prompt}.mp4", "a", 1, {"prompt": "../../etc: x"}) == "etc_x.mp4"
     assert result_name("{fps}-{seed}.mp4", "a", 1, {"fps": 7.5}) == "7.5-0.mp4"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"name": 7}, {"name": {"a": 1}}, {"jobs": [{"control": {"pose": 7}}]}, {"jobs": [{"video": {}}]},
+        {"jobs": [{"image": [1]}]}, {"jobs": [{"control_video": True}]},
+    ],
+)  # fmt: skip
+def test_names_and_inputs_are_texts(tmp_path, told):
+    (tmp_path / "pose.mp4").write_bytes(b"a clip")
+    usual = {"jobs": [{"prompt": "a", "control": {"pose": "pose.mp4"}}]}
+    (tmp_path / "jobs.yaml").write_text(json.dumps({**usual, **told}))
+    with pytest.raises(InputError, match="is not possible; give a pa"):
+        list(read_jobs(tmp_path / "jobs.yaml").jobs())
+
+
+@pytest.mark.parametrize("seeds", ["many", True, 0, 2.5, [1]])
+def test_seeds_are_a_whole_number(tmp_path, seeds):
+    (tmp_path / "jobs.yaml").write_text(json.dumps({"jobs": [{"prompt": "a"}], "seeds": seeds}))
+    with pytest.raises(InputError, match="seeds="):
+        list(read_jobs(tmp_path / "jobs.yaml").jobs())

@@ -16,6 +16,7 @@ from hgc_video.jobs.add_jobs import NewJob, add_jobs
 from hgc_video.jobs.owner import is_gone, this_owner
 from hgc_video.jobs.queue import STALE_S, Queue, Result
 from hgc_video.jobs.queue_status import status_of
+from hgc_video.jobs.queue_table import FILE
 
 RESULT = Result("d" * 64, 1.5, 0.5, ("a warning",))
 
@@ -262,3 +263,38 @@ def test_a_result_is_on_the_disk_before_it_is_told(queue, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         queue.finish(claimed, part(queue), RESULT)
     assert states(queue) == {"a.mp4": "running"} and not (queue.folder / "a.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    "column, value",
+    [
+        ("name", "../../x.mp4"), ("name", "/etc/x.mp4"), ("name", "a/../../x.mp4"), ("options", "{"),
+        ("options", "[]"), ("state", "dreaming"), ("deaths", "many"), ("cancel", b"\xff"), ("step", 1e300),
+        ("seconds", "long"), ("deaths", 2**62),
+    ],
+)  # fmt: skip
+def test_a_table_that_we_did_not_write_is_refused(queue, column, value):
+    """Above all one whose results would lie outside of its folder."""
+    add_jobs(queue, [job("a"), job("..b..")])
+    Queue(queue.folder).close()
+    queue.table.execute(f"UPDATE jobs SET {column} = ? WHERE id = 1", (value,))
+    with pytest.raises(InputError, match=r"the queue is damaged \(job 1\)"):
+        Queue(queue.folder)
+
+
+def test_a_damaged_file_is_told_in_one_line(queue):
+    add_jobs(queue, [job(f"job{number}") for number in range(200)])
+    queue.table.execute("PRAGMA journal_mode = DELETE")
+    queue.close()
+    file = queue.folder / FILE
+    whole, told = file.read_bytes(), set()
+    for page in range(1, len(whole) // 4096):
+        file.write_bytes(whole[: page * 4096] + b"\xa5" * 4096 + whole[(page + 1) * 4096 :])
+        try:
+            damaged = Queue(queue.folder)
+            status_of(damaged, 0.0)
+            while damaged.claim("w") is not None:
+                pass
+        except InputError as error:
+            told.add(str(error))
+    assert told and all("queue is damaged" in one and "\n" not in one for one in told)

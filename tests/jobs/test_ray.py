@@ -15,6 +15,7 @@ from hgc_video.errors import HGCVideoError, InputError
 from hgc_video.files import sha256_of
 from hgc_video.jobs.batch import EngineChoice, add_to, listed_jobs, work_off
 from hgc_video.jobs.drive import Stop
+from hgc_video.sampling.configuration import read_configuration
 from tests.local_ray import local_cluster
 
 from .conftest import ROOT
@@ -58,6 +59,9 @@ def test_a_batch_on_a_cluster_whose_actor_is_killed(cluster, tiny, tmp_path):
     assert len(done) == 3 == len([event for event in events if event["event"] == "done"])
     assert set(done) == {path.name for path in folder.glob("*.mp4")}
     assert all(sha256_of(folder / name) == event["digest"] for name, event in done.items())
+    for name in done:  # as seen from the clip, though it was made in an actor's own folder
+        told = read_configuration(folder / name)["files"]["control.pose"]["name"]
+        assert (folder / told).resolve() == (tmp_path / "pose.mp4").resolve()
     actors = {event["where"] for event in events if event["event"] == "ready"}
     assert len(actors) == 3, "one for each machine, and one for the one that was killed"
     assert sum(event["loaded"] for event in done.values()) <= 2

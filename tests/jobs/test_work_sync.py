@@ -106,6 +106,15 @@ def test_a_place_that_cannot_be_written_costs_no_run(tmp_path):
         time.sleep(0.1)
 
 
+def test_a_password_in_an_address_is_not_told(tmp_path):
+    """Warnings are kept in the queue and shown on the page."""
+    (tmp_path / "work").write_text("a file where a folder is needed")
+    copied = work_sync._Copied(f"file://{tmp_path / 'work' / 'a'}", tmp_path)
+    with pytest.warns(HGCVideoWarning) as told:
+        work_sync._push_at_the_end(copied, "sftp://ann:secret@host/work")
+    assert "secret" not in str(told[0].message) and "sftp://host/work" in str(told[0].message)
+
+
 DIES = """
 import json, os, signal, sys, time
 from pathlib import Path

@@ -16,7 +16,8 @@ from hgc_video.errors import HGCVideoWarning, VideoError
 from hgc_video.media.control import load_control
 from hgc_video.media.frame_choice import plan_frames
 from hgc_video.media.movies import Movie
-from hgc_video.media.video import probe, read_frames
+from hgc_video.media.sound import has_sound
+from hgc_video.media.video import iter_frames, probe, read_frames
 from tests.media import barcoded
 
 MP4 = barcoded.FORMATS["h264 in mp4"]
@@ -333,3 +334,43 @@ def test_a_plan_of_frames_holds_on_every_kind_of_movie(movie):
     indices, fps = plan_frames(info.num_frames, info.fps)
     assert fps == pytest.approx(12, abs=0.01)
     assert numbers(movie, indices) == list(range(0, 100, 2))
+
+
+def test_a_format_without_a_decoder_is_refused(tmp_path):
+    """What it is called is all that is known of it."""
+    path = barcoded.write(tmp_path / "a.mp4", MP4, range(4))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
+    with pytest.raises(VideoError, match="no decoder for; convert it"):
+        probe(path)
+    assert not has_sound(path)
+
+
+def test_a_key_frame_that_cannot_be_sought_is_decoded_to(tmp_path, monkeypatch):
+    """Some damaged indices forbid it; frames before it are decoded instead."""
+    path = barcoded.write(
+        tmp_path / "a.mp4",
+        barcoded.Format("mp4", "libx264", "keyint=10:bframes=0:scenecut=0"),
+        range(60),
+    )
+    opened = av.open
+
+    class Unsought:
+        """A container whose index is damaged."""
+
+        def __init__(self, container):
+            self.container = container
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *ended):
+            self.container.close()
+
+        def __getattr__(self, name):
+            return getattr(self.container, name)
+
+        def seek(self, *given, **named):
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(av, "open", lambda *given: Unsought(opened(*given)))
+    assert [barcoded.read(frame) for frame in iter_frames(path, indices=[50, 3])] == [50, 3]

@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from hgc_video.errors import InputError, VideoError
-from hgc_video.media.sound import Span, has_sound, sound_of_file, sound_of_frames
+from hgc_video.errors import HGCVideoWarning, InputError, VideoError
+from hgc_video.media.sound import Span, _until_damaged, has_sound, sound_of_file, sound_of_frames
 from hgc_video.media.video import probe, write_video
 from hgc_video.media.write import Extras
 from tests.media import barcoded, sounding
@@ -95,3 +95,24 @@ def test_files_without_sound(silent, frames, tmp_path):
     with pytest.raises(InputError, match="cannot hold sound"):
         write_video(tmp_path / "a.gif", frames, FPS, Extras(sound=sound_of_file(other, 1)))
     assert not (tmp_path / "a.gif").exists()
+
+
+def test_a_sound_that_breaks_off_costs_no_picture(tmp_path, silent, frames):
+    """What comes after the damage is left out, and told."""
+    whole = sounding.put_under(silent, tmp_path / "a.mkv")
+    data = bytearray(whole.read_bytes())
+    middle = len(data) // 2
+    data[middle:] = np.random.default_rng(0).bytes(len(data) - middle)
+    whole.write_bytes(bytes(data))
+    sound = sound_of_file(whole, len(frames) / 24)
+    made = write_video(tmp_path / "b.mp4", frames, 24, extras=Extras(sound=sound))
+    assert probe(made).num_frames == len(frames)
+
+
+def test_packets_up_to_the_damage_are_kept(tmp_path):
+    def packets():
+        yield 0.0, "a packet"
+        raise av.error.InvalidDataError(1, "Invalid data found")
+
+    with pytest.warns(HGCVideoWarning, match="is damaged and ends early"):
+        assert list(_until_damaged(packets(), tmp_path / "a.mp3")) == [(0.0, "a packet")]

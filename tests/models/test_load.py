@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 
 import numpy as np
@@ -16,7 +18,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextModel
 
-from hgc_video.errors import HGCVideoWarning, InputError, ModelError
+from hgc_video.errors import HGCVideoError, HGCVideoWarning, InputError, ModelError
 from hgc_video.forecast import forecast
 from hgc_video.models.load import load_pipeline, local_model, model_folder, read_facts
 from hgc_video.puppet.judge import Judge
@@ -219,3 +221,23 @@ def test_a_repository_with_half_precision_alone_is_fetched_so(copied, tmp_path, 
     assert local_model("owner/name", offline=True) == str(tmp_path / "fetched2")
     assert list((tmp_path / "fetched2" / "unet").glob("*.fp16.safetensors"))
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "odd"),
+    [
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": None}),
+        ("tokenizer/tokenizer_config.json", [1]),
+        ("unet/config.json", {"block_out_channels": 7}),
+    ],
+)
+def test_what_the_hosts_raise_of_a_damaged_configuration_is_one_line(tmp_path, file, odd):
+    """diffusers and transformers raise what they stumble over."""
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("puppet"), folder, copy_function=os.symlink)
+    whole = json.loads((folder / file).read_text())
+    (folder / file).unlink()
+    (folder / file).write_text(json.dumps({**whole, **odd} if isinstance(odd, dict) else odd))
+    with pytest.raises(HGCVideoError) as told:
+        load_pipeline(str(folder), "pose")
+    assert "\n" not in str(told.value)

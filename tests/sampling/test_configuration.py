@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 
 from hgc_video.errors import InputError
+from hgc_video.jobs.engines.inputs import input_paths, read_carried, renamed, with_files_here
 from hgc_video.media.video import write_video
 from hgc_video.media.write import Extras
 from hgc_video.models.identity import weight_hashes
 from hgc_video.options import GenerateOptions
-from hgc_video.sampling.configuration import configuration, options_of, read_configuration
+from hgc_video.plan.presets import POLICY_FILE
+from hgc_video.sampling.configuration import (
+    configuration,
+    names_of,
+    options_of,
+    read_configuration,
+)
 from tests import tiny_pipelines as tiny
 
 FRAMES = np.zeros((2, 32, 32, 3), np.uint8)
@@ -156,3 +163,62 @@ def test_weights_have_one_hash_from_folders_and_one_from_tensors(tmp_path):
 
     weights = (folder / "diffusion_pytorch_model.safetensors").read_bytes()
     assert weight_hashes(pipe)["unet"] == hashlib.sha256(weights).hexdigest()
+
+
+def test_the_files_of_a_policy_are_named_as_the_others(place):
+    """They stand within the text of `preset`."""
+    home = place / "home" / "ann"
+    out, files = home / "out" / "b.mp4", [home / "codes.yaml", home / "clips" / "measured.yaml"]
+    for file in files:
+        file.write_text(file.name)
+    preset = f"searched:file={files[0]}+fitted:calibration={files[1]},interval=2+lossless"
+    found = made(place, out, preset=preset)
+    assert found["options"]["preset"] == (
+        "searched:file=../codes.yaml+fitted:calibration=../clips/measured.yaml,interval=2+lossless"
+    )
+    again = options_of(found, out)["preset"]
+    assert [Path(f).resolve() for f in POLICY_FILE.findall(again)] == files
+    files[1].write_text("measured anew")
+    with pytest.raises(InputError, match=r"the file of preset\.1"):
+        options_of(found, out)
+
+
+def test_a_clip_does_not_say_where_to_write(place):
+    """Its configuration may be anybody's; where a run writes is for whoever runs it to say."""
+    out = place / "home" / "ann" / "out" / "b.mp4"
+    found = made(place, out)
+    found["options"] |= {"out": "/srv/x.mp4", "work": "/srv/w", "calibration_dir": "/srv/c"}
+    options = options_of(found, out)
+    assert not {"out", "work", "calibration_dir"} & set(options)
+
+
+def test_a_clip_made_of_copies_elsewhere_is_the_same(place):
+    """As by a worker on another machine: names are those of whoever asked for the clip."""
+    home = place / "home" / "ann"
+    schedule = home / "codes.yaml"
+    schedule.write_text("codes")
+    options = {
+        "control": {"pose": str(home / "clips" / "a.mp4")}, "prompt": "a dancer",
+        "preset": f"searched:file={schedule}", "audio": str(home / "song.mp3"),
+    }  # fmt: skip
+    out = home / "out" / "shots" / "b.mp4"
+    carried = {path: read_carried(Path(path)) for path in input_paths(options)}
+    assert len(carried) == 3
+    names, here = names_of(options, out), configuration(GenerateOptions(**options), out)
+    for path in carried:
+        Path(path).rename(f"{path}.there")  # so that the worker's machine does not have them
+    there = place / "tmp"
+    moved = with_files_here(options, there, carried.get)
+    assert moved["control"]["pose"].startswith(str(there))
+    told = configuration(GenerateOptions(**moved), there / "b.mp4", renamed(names, options, moved))
+    assert told == here and str(place) not in json.dumps(told)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/", "..", "."])
+def test_what_has_no_end_is_not_read(place, name):
+    """A clip of somebody else's may name a device, or all of a disk."""
+    out = place / "srv" / "out" / "b.mp4"
+    found = made(place, out)
+    found["files"]["control.pose"]["name"] = name
+    with pytest.raises(InputError, match="is not beside the clip"):
+        options_of(found, out)

@@ -63,6 +63,28 @@ def with_files_here(
     return map_inputs(options, place)
 
 
+def renamed(
+    names: Mapping[str, str], options: Mapping[str, Any], here: Mapping[str, Any]
+) -> dict[str, str]:
+    """The names of files by path, with the paths of copies: `here` are the options after
+    `with_files_here`."""
+    before, after = _inputs(options), _inputs(here)
+    moved = dict(zip(before, after, strict=True))
+    return {moved.get(path, path): name for path, name in names.items()}
+
+
+def _inputs(options: Mapping[str, Any]) -> list[str]:
+    """Every text that may name an input, in an order that options with other paths have too."""
+    found: list[str] = []
+
+    def note(name: str, value: Any) -> Any:
+        found.append(str(value))
+        return value
+
+    map_inputs(options, note)
+    return found
+
+
 def _is_here(came: Carried) -> bool:
     """Whether the same file lies at the same place on this machine."""
     path = Path(came.path)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..task import Outcome, Task
 from ..worker import Worker
-from .inputs import with_files_here
+from .inputs import renamed, with_files_here
 
 
 class RayActor:
@@ -44,7 +44,9 @@ class RayActor:
             task.options, folder, lambda path: ray.get(carried[path]) if path in carried else None
         )
         part = folder / Path(task.part).name
-        outcome = self._worker.make(replace(task, options=options, part=str(part)), self._note)
+        names = renamed(task.names, task.options, options)
+        task = replace(task, options=options, part=str(part), names=names)
+        outcome = self._worker.make(task, self._note)
         try:
             return outcome, part.read_bytes() if outcome.state == "done" else b""
         finally:

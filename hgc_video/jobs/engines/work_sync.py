@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import threading
@@ -68,7 +69,12 @@ def _push_at_the_end(copied: _Copied, place: str) -> None:
         copied.push()
     except Exception as error:
         told = f"what resumes this run cannot be copied to {place}: {type(error).__name__}: {error}"
-        warnings.warn(told, HGCVideoWarning, stacklevel=3)
+        warnings.warn(_without_secrets(told), HGCVideoWarning, stacklevel=3)
+
+
+def _without_secrets(text: str) -> str:
+    """The text without names and passwords in its URLs: warnings are kept in the queue and in logs."""
+    return re.sub(r"://[^/\s@]*@", "://", text)
 
 
 class _Copied:

@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ...errors import PlanError, one_line
+from ...errors import InputError, PlanError, one_line
 from ...files import write_text
 from ..coefficients import Coefficients, linear
 from ..graph import BlockGraph
+from ..plain_yaml import read_plain
 from ..resample import history, nearest_steps, resampled_actions, resampled_coefficients
 from ..schedule import Schedule, StepPlan
 from ..step_codes import FULL, NO_CONTROLNET, SKIP, WHOLE_DEPTH, depth, is_key, label, meaning
@@ -206,16 +207,16 @@ _OLD_NAMES = {"damping": "extrapolation", "stretch": "step_ratio"}  # of files w
 def load_coded_schedule(path: Path) -> CodedSchedule:
     """The schedule in a file; PlanError says why it cannot be used."""
     try:
-        data = yaml.safe_load(path.expanduser().read_text())
+        data = read_plain(path)
         if not isinstance(data, dict):
             raise PlanError("it holds no fields")
-        data = {_OLD_NAMES.get(name, name): value for name, value in data.items()}
+        data = {_OLD_NAMES.get(str(name), str(name)): value for name, value in data.items()}
         own = {name: data.pop(name) for name in CodedSchedule.__dataclass_fields__ if name in data}
         return _adapter().validate_python({**own, "metadata": data})
     except ValidationError as error:
         said = one_line(error, "a schedule", CodedSchedule.__dataclass_fields__)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, PlanError) as error:
-        said = " ".join(str(error).split())
+    except (InputError, PlanError) as error:
+        said = str(error)
     raise PlanError(
         f'schedule "{path}" cannot be used: {said}; write one with hgc-video search'
     ) from None
