@@ -84,7 +84,7 @@ def known_options(program, arguments):
 
         from hgc_video.cli import app, shell  # noqa: F401
 
-        command = typer.main.get_command(app).get_command(None, arguments[0])
+        command = typer.main.get_command(app).get_command(None, arguments[0]).loaded()
         return {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
     return set(re.findall(r'"(--[a-z-]+)"', (ROOT / arguments[0]).read_text()))
 
