@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def own_folder_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What the package keeps of its own goes to a folder of this test run, never to the user's."""
     os.environ["HGC_VIDEO_HOME"] = str(tmp_path_factory.mktemp("hgc_video"))
+
+
+@pytest.fixture
+def stock_signals() -> Iterator[None]:
+    """Ctrl-C interrupts and SIGTERM ends, whatever a shell has ignored, or Ray has put in their place."""
+    stock = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in stock.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

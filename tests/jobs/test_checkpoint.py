@@ -191,6 +191,7 @@ def test_a_folder_whose_run_was_killed_as_it_began_is_taken_again(tmp_path):
     again.close()
 
 
+@pytest.mark.usefixtures("stock_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_once_finishes_the_step_and_says_how_to_go_on(pose, whole, tmp_path, capsys, number):
     work, before = tmp_path / "work", signal.getsignal(signal.SIGINT)
@@ -203,6 +204,7 @@ def test_ctrl_c_once_finishes_the_step_and_says_how_to_go_on(pose, whole, tmp_pa
     assert gone_on.report.macs_by_part == whole[0].report.macs_by_part
 
 
+@pytest.mark.usefixtures("stock_signals")
 def test_ctrl_c_twice_stops_at_once(pose, tmp_path):
     def impatient(*_):
         signal.raise_signal(signal.SIGINT)

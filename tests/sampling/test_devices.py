@@ -81,15 +81,7 @@ def _swaps_late(options, part):
         time.sleep(60)
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C interrupts, also where these tests run in the background of a shell, which has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.usefixtures("stock_signals")
 def test_ctrl_c_ends_all_while_one_waits_for_the_other():
     with pytest.raises(KeyboardInterrupt), several(options_of(0), _swaps_late) as part:
         _, _, store = part.agree(lambda: None, False)
