@@ -16,7 +16,8 @@ def test_the_state_kept_in_the_repository_is_of_today_s_networks_and_small():
     files = list(state.KEPT.glob("*.safetensors"))
     assert {f.name for f in files} == {f for known in index.values() for f in known["files"]}
     assert max(f.stat().st_size for f in files) <= 16e6
-    assert sum(f.stat().st_size for f in files) <= 40e6
+    # With a decoder that is trained on, which the exported model holds once: that has at most 40 MB.
+    assert sum(f.stat().st_size for f in files) <= 42e6
     unet = make_unet()
     if "clips" in index:
         unet = add_motion(unet)
