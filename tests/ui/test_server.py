@@ -23,13 +23,18 @@ from tests.ui.conftest import ROOT, Server
 PAGE = ROOT / "hgc_video" / "ui" / "page"
 
 
-def answer(url, *, method="GET", headers=None, data=None):
+def answer(url, *, method="GET", headers=None, data=None, tries=5):
+    """Status, body and headers. A server that refuses a body may close before all of it is sent: then again."""
     asked = urllib.request.Request(url, data, headers or {}, method=method)
     try:
         with urllib.request.urlopen(asked, timeout=20) as got:
             return got.status, got.read(), dict(got.headers)
     except urllib.error.HTTPError as error:
         return error.code, error.read(), dict(error.headers)
+    except urllib.error.URLError as error:
+        if tries == 1 or not isinstance(error.reason, BrokenPipeError | ConnectionResetError):
+            raise
+    return answer(url, method=method, headers=headers, data=data, tries=tries - 1)
 
 
 @pytest.fixture
