@@ -24,7 +24,7 @@ PAGE = ROOT / "hgc_video" / "ui" / "page"
 
 
 def answer(url, *, method="GET", headers=None, data=None, tries=5):
-    """Status, body and headers. A server that refuses a body may close before all of it is sent: once more."""
+    """Status, body and headers. A server that refuses a body may close before all of it is sent: again."""
     asked = urllib.request.Request(url, data, headers or {}, method=method)
     try:
         with urllib.request.urlopen(asked, timeout=20) as got:
