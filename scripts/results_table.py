@@ -189,11 +189,7 @@ def asked_table(told: Told) -> str:
             f"| {name}, {steps} | {_name(method)} | {'' if asked is None else f'{asked:g}'} | "
             f"{'identical' if psnr > 99 else f'{psnr:.1f}'} | {100 * saved:.1f} % | {change:.2f} |"
         )
-    header = told["header"]
-    return (
-        "\n".join(lines)
-        + f"\n\nMeans over {header['clips']} clips of {told['num_frames']} frames; {measured_on(told)}."
-    )
+    return "\n".join(lines) + f"\n\n{means_over(told)}"
 
 
 def caption(several: Sequence[Told], found: Iterable[Row], steps: str = "") -> str:
@@ -207,6 +203,12 @@ def caption(several: Sequence[Told], found: Iterable[Row], steps: str = "") -> s
         f"{first['header']['model']}; means over {many} runs a row, with the spread of the PSNR; "
         f"{measured_on(*several)}."
     )
+
+
+def means_over(told: Told) -> str:
+    """What a table's means are of."""
+    clips = told["header"]["clips"]
+    return f"Means over {clips} clips of {told['num_frames']} frames; {measured_on(told)}."
 
 
 def measured_on(*several: Told) -> str:
@@ -309,11 +311,7 @@ def low_resolution(told: Told) -> str:
             f"| {row['low_steps']} of {told['num_inference_steps']} | {100 * row['macs_saved']:.0f} % "
             f"| {row['psnr_db']:.1f} |"
         )
-    header = told["header"]
-    return (
-        "\n".join(lines)
-        + f"\n\nMeans over {header['clips']} clips of {told['num_frames']} frames; {measured_on(told)}."
-    )
+    return "\n".join(lines) + f"\n\n{means_over(told)}"
 
 
 def engine(told: Told) -> str:
