@@ -7,14 +7,13 @@ with it. Scratch space inside an operator is not seen, but may be told.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 Scratch = Callable[[Any, list[torch.Tensor]], int]
 
@@ -48,18 +47,16 @@ class LiveBytes:
     ) -> None:
         self._mode.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
-    def _follow(self, operator: Any, inputs: list[Any], out: Any) -> None:
-        tensors = [t for t in inputs if isinstance(t, torch.Tensor)]
+    def _follow(self, operator: Any, tensors: list[torch.Tensor], out: Any) -> None:
         before = {t.untyped_storage()._cdata for t in tensors}
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                key = storage._cdata
-                if key not in self._seen and key not in before:
-                    self._seen[key] = storage.nbytes()
-                    self.now += storage.nbytes()
-                    self.peak = max(self.peak, self.now)
-                    weakref.finalize(storage, self._free, key)
+        for tensor in _tensors((out,)):
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key not in self._seen and key not in before:
+                self._seen[key] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._free, key)
         if self._scratch is not None:
             self.peak = max(self.peak, self.now + self._scratch(operator, tensors))
 
@@ -67,16 +64,26 @@ class LiveBytes:
         self.now -= self._seen.pop(key, 0)
 
 
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The tensors among an operator's inputs or outputs, those in lists of them too."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
+
+
 class _Mode(TorchDispatchMode):
     """Tells of every operator's outputs that are not its inputs."""
 
-    def __init__(self, follow: Callable[[Any, list[Any], Any], None]) -> None:
+    def __init__(self, follow: Callable[[Any, list[torch.Tensor], Any], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._follow = follow
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        inputs = tree_leaves((args, kwargs or {}))
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        inputs = [*_tensors(args), *_tensors(kwargs.values())]
+        out = func(*args, **kwargs)
         self._follow(func, inputs, out)
         return out
 

@@ -55,7 +55,7 @@ class MacCounter:
 
         Every batched matrix product is one: nothing else in these models multiplies two activations.
         """
-        counts = self._mode.get_flop_counts().get("Global", {})
+        counts = self._mode.flop_counts["Global"]  # get_flop_counts() copies those of every module
         return int(sum(n for op, n in counts.items() if _is_product(str(op)))) // 2
 
 

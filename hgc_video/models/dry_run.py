@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..measure.macs import MacCounter
+from ..measure.meta_results import MetaResults
 from ..plan.clip_shape import ClipShape
 from .image_prompt import image_prompt_like, picture_inputs, picture_shapes
 from .probe import TEMPORAL_CONTROLNET, TEMPORAL_UNET, is_a
@@ -157,7 +158,7 @@ def on_meta(model: Any, dtype: torch.dtype | None = None) -> Any:
 @contextmanager
 def _watching(model: nn.Module) -> Iterator[Seen]:
     seen, handles = Seen(), []
-    with MacCounter() as counter:
+    with MetaResults(), MacCounter() as counter:
         for path, module in model.named_modules():
             begun: list[tuple[int, int]] = []
 

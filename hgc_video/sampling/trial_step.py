@@ -16,6 +16,7 @@ from ..cache.engine import Engine
 from ..cache.residual_inputs import residual_inputs
 from ..cache.split import split
 from ..measure.live_bytes import FusedAttention, LiveBytes, cpu_scratch
+from ..measure.meta_results import MetaResults
 from ..models.dry_run import added_inputs, on_meta
 from ..models.graph_builder import build_graph
 from ..models.layout import controlnets
@@ -41,6 +42,7 @@ class TrialRuns:
         self.unet, self.vae = on_meta(unet, dtype), on_meta(vae, dtype)
         self.controlnet = None if controlnet is None else on_meta(controlnet, dtype)
         self._graphs: dict[int, BlockGraph] = {}
+        self._results = MetaResults()
 
     @property
     def weights_nbytes(self) -> int:
@@ -74,7 +76,7 @@ class TrialRuns:
             try:
                 if engine is not None:
                     engine.enable(**models)
-                with FusedAttention(), LiveBytes(self._scratch) as live:
+                with FusedAttention(), self._results, LiveBytes(self._scratch) as live:
                     self._step(windows, engine)
             finally:
                 if engine is not None:
@@ -120,7 +122,7 @@ class TrialRuns:
     def decode_nbytes(self, frames: int) -> int:
         """Bytes at the peak of decoding so many frames at once."""
         scale = self.scale
-        with FusedAttention(), LiveBytes(self._scratch) as live:
+        with FusedAttention(), self._results, LiveBytes(self._scratch) as live:
             latents = self._empty(
                 frames, self.vae.config.latent_channels, scale.clip.height, scale.clip.width
             )

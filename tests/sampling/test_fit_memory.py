@@ -42,17 +42,6 @@ def run(pose, **options):
     return hgc_video.generate(pose, PROMPT, **options)
 
 
-def test_live_bytes_by_hand():
-    with LiveBytes() as live:
-        a = torch.zeros(1000)
-        b = a + 1
-        c = b.view(10, 100)[2:]
-        del a, b
-        assert live.now == 4000
-        del c
-    assert (live.peak, live.now) == (8000, 0)
-
-
 @pytest.mark.parametrize("policy", [None, "lossless", "hgc:interval=2,cut=1,gate=1,dense=0.2"])
 @pytest.mark.parametrize("num_frames", [6, 11])
 def test_the_predicted_peak_is_the_measured_one(policy, num_frames):
