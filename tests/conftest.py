@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import hgc_video
 from hgc_video.plan.explain import StepSummary
 from hgc_video.plan.schedule import Schedule, StepPlan
 from hgc_video.report import Report
@@ -45,6 +47,13 @@ def stock_signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of hgc_video.generate that name no number of steps take four."""
+    few = functools.partial(hgc_video.generate, num_inference_steps=4)
+    monkeypatch.setattr(hgc_video, "generate", few)
 
 
 @pytest.fixture(scope="session")

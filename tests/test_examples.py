@@ -25,7 +25,7 @@ def test_short(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_runs(name, tmp_path, monkeypatch):
+def test_runs(name, tmp_path, monkeypatch, few_steps):
     target = tmp_path / "a.mp4" if SCRIPTS[name] == ["a.mp4"] else tmp_path
     monkeypatch.setattr(sys, "argv", [name, str(target)])
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")

@@ -30,7 +30,7 @@ def runs_folder():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python_runs(code, monkeypatch):
+def test_python_runs(code, monkeypatch, few_steps):
     monkeypatch.chdir(ROOT)
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     for written in re.findall(r'save\("([^"]+)"\)', code):
@@ -48,6 +48,8 @@ def commands():
 def test_commands_run(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     program, *arguments = shlex.split(line)
+    if arguments[0] == "generate":
+        arguments += ["--num-inference-steps", "4"]
     done = CliRunner().invoke(app, arguments)
     assert program == "hgc-video" and done.exit_code == 0, done.output
     for written in re.findall(r"(?:--out|--report) (\S+)", line):

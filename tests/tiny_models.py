@@ -23,7 +23,7 @@ TOKENS, TEXT_WIDTH, FRAMES, SIZE = 7, 16, 3, 8
 def motion_unet(motion_mid: bool = True) -> UNetMotionModel:
     torch.manual_seed(0)
     return UNetMotionModel(
-        sample_size=SIZE, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=2,
+        sample_size=SIZE, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
         down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
         up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion"), cross_attention_dim=TEXT_WIDTH,
         num_attention_heads=2, motion_num_attention_heads=2, motion_max_seq_length=8,
@@ -34,7 +34,7 @@ def motion_unet(motion_mid: bool = True) -> UNetMotionModel:
 def image_unet() -> UNet2DConditionModel:
     torch.manual_seed(1)
     return UNet2DConditionModel(
-        sample_size=SIZE, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=2,
+        sample_size=SIZE, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=2,
@@ -45,7 +45,7 @@ def controlnet() -> ControlNetModel:
     """A fresh ControlNet ends in zero convolutions; these are not zero."""
     torch.manual_seed(2)
     model = ControlNetModel(
-        in_channels=4, block_out_channels=(32, 64), layers_per_block=2,
+        in_channels=4, block_out_channels=(32, 64), layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=2, conditioning_embedding_out_channels=(8, 16),
     ).eval()  # fmt: skip
@@ -72,7 +72,7 @@ def multi_controlnet() -> MultiControlNetModel:
 
 
 SDXL = {
-    "in_channels": 4, "block_out_channels": (32, 64), "layers_per_block": 2, "attention_head_dim": 2,
+    "in_channels": 4, "block_out_channels": (32, 64), "layers_per_block": 1, "attention_head_dim": 2,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "cross_attention_dim": TEXT_WIDTH,
     "transformer_layers_per_block": (1, 2), "addition_embed_type": "text_time",
     "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 16 + 6 * 8,
@@ -95,7 +95,7 @@ def sdxl_controlnet() -> ControlNetModel:
 def svd_unet() -> UNetSpatioTemporalConditionModel:
     torch.manual_seed(6)
     return UNetSpatioTemporalConditionModel(
-        sample_size=SIZE, in_channels=8, out_channels=4, block_out_channels=(32, 64), layers_per_block=2,
+        sample_size=SIZE, in_channels=8, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
         cross_attention_dim=TEXT_WIDTH, num_attention_heads=(2, 4), num_frames=FRAMES,

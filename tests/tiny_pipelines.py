@@ -46,7 +46,7 @@ from hgc_video.models.svd_controlnet import SpatioTemporalControlNetModel
 FRAMES, WIDTH, PIXELS = 4, 32, 32
 _UNET = {
     "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (32, 64),
-    "layers_per_block": 2, "norm_num_groups": 2, "cross_attention_dim": WIDTH,
+    "layers_per_block": 1, "norm_num_groups": 2, "cross_attention_dim": WIDTH,
 }  # fmt: skip
 _DOWN, _UP = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
 _XL = {
@@ -92,7 +92,7 @@ def xl_unet():
 def adapter(**more: Any):
     torch.manual_seed(3)
     made = MotionAdapter(
-        block_out_channels=(32, 64), motion_layers_per_block=2, motion_norm_num_groups=2,
+        block_out_channels=(32, 64), motion_layers_per_block=1, motion_norm_num_groups=2,
         motion_num_attention_heads=4, motion_max_seq_length=8, **more,
     ).eval()  # fmt: skip
     for name, weights in made.named_parameters():  # fresh motion modules end in zeros
@@ -130,7 +130,7 @@ def sparse_controlnet():
     return loud(
         SparseControlNetModel(
             block_out_channels=(32, 64),
-            layers_per_block=2,
+            layers_per_block=1,
             in_channels=4,
             norm_num_groups=2,
             down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
@@ -198,7 +198,7 @@ def _wide_unet():
 def svd():
     torch.manual_seed(7)
     made = UNetSpatioTemporalConditionModel(
-        sample_size=8, in_channels=8, out_channels=4, block_out_channels=(32, 64), layers_per_block=2,
+        sample_size=8, in_channels=8, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
         cross_attention_dim=WIDTH, num_attention_heads=(2, 4), num_frames=FRAMES,
@@ -366,7 +366,7 @@ def call(pipe, name: str, *, seed: int = 0, generators: int = 0, **more: Any):
     return (out.frames if hasattr(out, "frames") else out.images).clone()
 
 
-def assert_near(given, plain, within: float = 0.2):
+def assert_near(given, plain, within: float = 0.25):
     """Holds where a cached result is not the uncached one, and far nearer to it than another noise's, whose
     relative distance is about 1.4."""
     distance = float((given - plain).norm() / plain.norm())

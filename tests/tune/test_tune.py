@@ -16,7 +16,6 @@ from hgc_video.plan.calibration import load_calibration
 from hgc_video.plan.policies.searched import CodedSchedule, load_coded_schedule
 from hgc_video.plan.search.hill_climb import Space
 from hgc_video.tune.calibrate import calibrate
-from hgc_video.tune.record import record
 from hgc_video.tune.search import SearchConfig, search
 
 STEPS = 6
@@ -30,9 +29,17 @@ def trial():
 
 
 @pytest.fixture(scope="module")
-def found(trial):
-    with torch.no_grad():
-        return record(trial, every=2)
+def folder(tmp_path_factory):
+    """Where the calibration is kept."""
+    return tmp_path_factory.mktemp("calibration")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    said = []
+    measured = calibrate(SOURCE, STEPS, folder=folder, log=said.append)
+    assert said == ["0 of 1 samples are measured already"]
+    return measured
 
 
 def predictions(trial):
@@ -54,12 +61,12 @@ def test_errors_of_holding_are_those_between_predictions(trial, found):
     seen = predictions(trial)
     for newer, step in ((0, 1), (1, 3), (2, 5)):
         a, _, _ = found.reused[0][-1, newer, step]
-        assert a == pytest.approx(float((seen[newer] - seen[step]).square().mean()), rel=1e-4)
+        assert a == pytest.approx(float((seen[newer] - seen[step]).square().mean()), rel=1e-3)
     older, newer, step = 1, 2, 4
     a, b, q = found.reused[0][older, newer, step]
     line = seen[newer] + 0.5 * 2 * (seen[newer] - seen[older])
     expected = float((line - seen[step]).square().mean())
-    assert a + 2 * b * 0.5 + q * 0.25 == pytest.approx(expected, rel=1e-3)
+    assert a + 2 * b * 0.5 + q * 0.25 == pytest.approx(expected, rel=5e-3)
 
 
 def test_a_cut_errs_exactly_as_the_engine_does(trial, found):
@@ -88,7 +95,7 @@ def test_products_of_holding_tell_the_error_of_every_combination(found):
     a, b, q = found.reused[1][older, newer, step]
     rows = found.held_products[1][step]
     assert [len(rows) for rows in found.held_products[1]] == list(range(STEPS))
-    assert rows[newer][newer] == pytest.approx(a, rel=1e-4)
+    assert rows[newer][newer] == pytest.approx(a, rel=1e-3)
     line = (2.0, -1.0)  # half of the slope, over two steps
     told = line[0] ** 2 * rows[newer][newer] + line[1] ** 2 * rows[older][older]
     told += 2 * line[0] * line[1] * rows[newer][older]
@@ -104,14 +111,15 @@ def test_every_step_has_its_sensitivity_and_the_error_of_dropping_guidance(found
     assert found.changes["unet.conv_in"][0] == 0 < found.changes["unet.conv_in"][1]
 
 
-def test_a_stopped_calibration_goes_on_and_search_finds_the_same_again(tmp_path, trial):
+def test_a_stopped_calibration_goes_on_and_search_finds_the_same_again(
+    tmp_path, folder, trial, found
+):
     said = []
-    first = calibrate(SOURCE, STEPS, folder=tmp_path, log=said.append)
-    again = calibrate(SOURCE, STEPS, folder=tmp_path, log=said.append)
-    assert said == ["0 of 1 samples are measured already", "1 of 1 samples are measured already"]
-    assert first == again
-    first.save(tmp_path / "c.yaml")
-    task = SearchConfig(SOURCE, STEPS, 0.6, judgements=6, seed=1)
+    again = calibrate(SOURCE, STEPS, folder=folder, log=said.append)
+    assert said == ["1 of 1 samples are measured already"]
+    assert again == found
+    found.save(tmp_path / "c.yaml")
+    task = SearchConfig(SOURCE, STEPS, 0.6, judgements=3, seed=1)
     results = [
         search(task, load_calibration(tmp_path / "c.yaml"), memory=tmp_path / name, log=said.append)
         for name in ("a.jsonl", "b.jsonl", "a.jsonl")
