@@ -51,8 +51,8 @@ def stock_signals() -> Iterator[None]:
 
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls of hgc_video.generate that name no number of steps take four."""
-    few = functools.partial(hgc_video.generate, num_inference_steps=4)
+    """Calls of hgc_video.generate that name no number of steps take two."""
+    few = functools.partial(hgc_video.generate, num_inference_steps=2)
     monkeypatch.setattr(hgc_video, "generate", few)
 
 

@@ -49,7 +49,7 @@ def test_commands_run(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     program, *arguments = shlex.split(line)
     if arguments[0] == "generate":
-        arguments += ["--num-inference-steps", "4"]
+        arguments += ["--num-inference-steps", "2"]
     done = CliRunner().invoke(app, arguments)
     assert program == "hgc-video" and done.exit_code == 0, done.output
     for written in re.findall(r"(?:--out|--report) (\S+)", line):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..media.control import ControlClip
@@ -60,8 +61,9 @@ def _macs_in_a_row(run: Run) -> float:
     return denoising + sum(run.other_macs().values())
 
 
+@lru_cache(maxsize=8)
 def _macs_per_s(device: str, dtype: object) -> float:
-    """What a 3x3 convolution with 128 channels reaches, in MACs a second."""
+    """What a 3x3 convolution with 128 channels reaches, in MACs a second; timed once in a process."""
     import torch
 
     num_frames, channels, side = 8, 128, 64
