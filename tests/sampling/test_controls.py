@@ -112,7 +112,7 @@ def test_animatediff_sdxl_takes_a_controlnet_in_our_loop(sdxl_folder, clips):
     exact = generate(pose, preset="lossless", **options)
     assert np.abs(exact.frames.astype(int) - off.frames).max() <= 1
     cached = generate(pose, preset="hgc:interval=2,cut=1", memory="2GiB", **options)
-    assert cached.report.macs_saved > 0.3
+    assert cached.report.macs_saved > 0.25
     assert 0 < cached.report.predicted_peak_nbytes < 2**31
 
 
