@@ -17,6 +17,7 @@ from hgc_video.puppet.training import run
 from hgc_video.puppet.training.state import keep, restore
 
 DEFAULTS = run.Plan()
+_BEFORE_DENOISER = run.STAGES[: run.STAGES.index("stills")]
 
 
 def main() -> None:
@@ -39,6 +40,8 @@ def main() -> None:
     parser.add_argument("--from-nothing", action="store_true", help="leave the kept state alone")
     parser.add_argument("--keep", action="store_true", help="write the state anew at the end")
     args = parser.parse_args()
+    if args.export is not None and args.until_stage in _BEFORE_DENOISER:
+        parser.error(f"--export writes a denoiser; --until-stage {args.until_stage} has none yet")
     torch.set_num_threads(args.threads)
     plan = run.Plan(**{name: getattr(args, name) for name in vars(DEFAULTS)})
     until = time.time() + 60 * args.minutes

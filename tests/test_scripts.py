@@ -339,6 +339,9 @@ def test_train_puppet_reads_its_options(script, capsys):
     with pytest.raises(SystemExit) as end:
         script("train_puppet", "--help")
     assert end.value.code == 0 and "--minutes" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        script("train_puppet", "--until-stage", "text", "--export", "model")
+    assert end.value.code == 2 and "--until-stage text has none yet" in capsys.readouterr().err
 
 
 def test_ship_graphs_reads_its_options(script, capsys):

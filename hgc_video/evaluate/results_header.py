@@ -51,8 +51,17 @@ def results_header(
 
 
 def write_results(path: Path, header: dict[str, Any], **data: Any) -> None:
-    """Writes a JSON file of results under its header."""
-    write_text(path, json.dumps({"header": header, **data}, indent=1) + "\n")
+    """Writes a JSON file of results under its header; every row of a table has one line."""
+    fields = {"header": header, **data}
+    parts = [f" {json.dumps(name)}: {_laid_out(value)}" for name, value in fields.items()]
+    write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def _laid_out(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return json.dumps(value)
+    rows = ",\n".join(f"  {json.dumps(row)}" for row in value)
+    return f"[\n{rows}\n ]"
 
 
 def save_png(picture: Image.Image, path: Path, header: dict[str, Any]) -> None:
