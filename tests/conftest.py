@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,6 +39,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def own_folder_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What the package keeps of its own goes to a folder of this test run, never to the user's."""
     os.environ["HGC_VIDEO_HOME"] = str(tmp_path_factory.mktemp("hgc_video"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_loading_of_the_embedded_model() -> Iterator[None]:
+    """Runs of a process share its pipelines, as a run leaves models as they were; threads have their own."""
+    from hgc_video.models.load import load_pipeline  # loads torch
+    from hgc_video.models.parts import ModelParts
+
+    kept: dict[str, tuple[Any, Any]] = {}
+
+    def load(*asked: Any, **options: Any) -> Any:
+        stock = options.get("parts") in (None, ModelParts())
+        main = threading.current_thread() is threading.main_thread()
+        if asked[0] != "puppet" or not stock or not main:
+            return load_pipeline(*asked, **options)
+        key = repr((asked, options))
+        if key not in kept:
+            pipe = load_pipeline(*asked, **options)
+            kept[key] = pipe, pipe.scheduler
+        pipe, pipe.scheduler = kept[key]
+        return pipe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hgc_video.generator.load_pipeline", load)
+        yield
 
 
 @pytest.fixture

@@ -64,9 +64,9 @@ def test_lossless_is_within_rounding_and_cheaper(pose):
 
 
 def test_balanced_saves_and_says_so(pose):
-    clip = run(pose, preset="balanced", num_inference_steps=25)
+    clip = run(pose[:2], preset="balanced", num_inference_steps=25)
     report = clip.report
-    assert clip.frames.shape == (4, 128, 128, 3)
+    assert clip.frames.shape == (2, 128, 128, 3)
     assert report.macs_saved >= 0.4
     assert len(report.steps) == 25
     assert report.cache_nbytes > 0
@@ -74,7 +74,7 @@ def test_balanced_saves_and_says_so(pose):
 
 
 def test_the_same_seed_gives_the_same_clip_and_another_one_does_not(pose):
-    first, again, other = run(pose), run(pose), run(pose, seed=4)
+    first, again, other = (run(pose, seed=seed, num_inference_steps=2) for seed in (3, 3, 4))
     assert np.array_equal(first.frames, again.frames)
     assert not np.array_equal(first.frames, other.frames)
 

@@ -20,10 +20,10 @@ from hgc_video.plan.clip_shape import ClipShape
 TOKENS, TEXT_WIDTH, FRAMES, SIZE = 7, 16, 3, 8
 
 
-def motion_unet(motion_mid: bool = True) -> UNetMotionModel:
+def motion_unet(motion_mid: bool = True, layers: int = 1) -> UNetMotionModel:
     torch.manual_seed(0)
     return UNetMotionModel(
-        sample_size=SIZE, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
+        sample_size=SIZE, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=layers,
         down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
         up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion"), cross_attention_dim=TEXT_WIDTH,
         num_attention_heads=2, motion_num_attention_heads=2, motion_max_seq_length=8,
@@ -31,21 +31,21 @@ def motion_unet(motion_mid: bool = True) -> UNetMotionModel:
     ).eval()  # fmt: skip
 
 
-def image_unet() -> UNet2DConditionModel:
+def image_unet(layers: int = 1) -> UNet2DConditionModel:
     torch.manual_seed(1)
     return UNet2DConditionModel(
-        sample_size=SIZE, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
+        sample_size=SIZE, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=layers,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=2,
     ).eval()  # fmt: skip
 
 
-def controlnet() -> ControlNetModel:
+def controlnet(layers: int = 1) -> ControlNetModel:
     """A fresh ControlNet ends in zero convolutions; these are not zero."""
     torch.manual_seed(2)
     model = ControlNetModel(
-        in_channels=4, block_out_channels=(32, 64), layers_per_block=1,
+        in_channels=4, block_out_channels=(32, 64), layers_per_block=layers,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=2, conditioning_embedding_out_channels=(8, 16),
     ).eval()  # fmt: skip

@@ -81,7 +81,13 @@ def text(cls=CLIPTextModel):
 def unet(**more: Any):
     torch.manual_seed(2)
     return UNet2DConditionModel(
-        down_block_types=_DOWN, up_block_types=_UP, attention_head_dim=2, **_UNET, **more
+        **{
+            **_UNET,
+            "down_block_types": _DOWN,
+            "up_block_types": _UP,
+            "attention_head_dim": 2,
+            **more,
+        }
     ).eval()
 
 
@@ -91,10 +97,11 @@ def xl_unet():
 
 def adapter(**more: Any):
     torch.manual_seed(3)
-    made = MotionAdapter(
-        block_out_channels=(32, 64), motion_layers_per_block=1, motion_norm_num_groups=2,
-        motion_num_attention_heads=4, motion_max_seq_length=8, **more,
-    ).eval()  # fmt: skip
+    sizes = {
+        "block_out_channels": (32, 64), "motion_layers_per_block": 1, "motion_norm_num_groups": 2,
+        "motion_num_attention_heads": 4, "motion_max_seq_length": 8, **more,
+    }  # fmt: skip
+    made = MotionAdapter(**sizes).eval()
     for name, weights in made.named_parameters():  # fresh motion modules end in zeros
         if "proj_out" in name:
             torch.nn.init.normal_(weights, std=0.1)
@@ -119,8 +126,7 @@ def controlnet(seed: int = 4, **more: Any):
             down_block_types=_DOWN,
             attention_head_dim=2,
             conditioning_embedding_out_channels=(8, 16, 16),
-            **kept,
-            **more,
+            **{**kept, **more},
         ).eval()
     )
 

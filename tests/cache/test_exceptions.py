@@ -77,7 +77,7 @@ def wrapped_modules(clip, engine):
 def test_an_exception_in_every_wrapped_module_is_undone_to_the_attribute(made):
     clip, engine, _ = made
     names = wrapped_modules(clip, engine)
-    assert len(names) > 100
+    assert len(names) > 70
     before = attributes(clip.unet, clip.controlnet)
     reached = 0
     for at, (model, name) in enumerate(names):

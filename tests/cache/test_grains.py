@@ -16,7 +16,7 @@ from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
 from tests.tiny_models import FRAMES, Clip, ImageClip, controlnet, graph_of, motion_unet, svd_unet
 
 CROSS = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2"
-MOTION = "unet.down_blocks.0.motion_modules.1"
+MOTION = "unet.down_blocks.0.motion_modules.0"
 CUT = "unet.up_blocks.1.attentions.1"
 
 

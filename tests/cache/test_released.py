@@ -15,7 +15,7 @@ UNETS = {"image": image_unet, "motion": motion_unet}
 
 @pytest.fixture(params=UNETS)
 def clip(request):
-    return Clip(UNETS[request.param](), controlnet())
+    return Clip(UNETS[request.param](layers=2), controlnet(layers=2))  # as the packages count on
 
 
 def ours(clip, policy):

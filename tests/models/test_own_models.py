@@ -38,6 +38,8 @@ from tests.cache.test_adapters import ip_adapter_weights
 
 PROMPT, STEPS, FRAMES, SIDE = "a dancer in a red shirt on a beach", 4, 2, 32
 KINDS = ("pose", "depth")
+# As Stable Diffusion has: the names in its files count on it.
+DEEP, DEEP_ADAPTER = {"layers_per_block": 2}, {"motion_layers_per_block": 2}
 
 
 class Files:
@@ -46,8 +48,9 @@ class Files:
     def __init__(self, folder):
         self.folder = folder
         self.base = tiny.make("sd")
-        self.nets = {kind: tiny.controlnet(4 + i) for i, kind in enumerate(KINDS)}
-        self.adapter = tiny.adapter()
+        self.base.register_modules(unet=tiny.unet(**DEEP))
+        self.nets = {kind: tiny.controlnet(4 + i, **DEEP) for i, kind in enumerate(KINDS)}
+        self.adapter = tiny.adapter(**DEEP_ADAPTER)
         configs = {"motion_adapter": self.adapter, "controlnet": self.nets["pose"]}
         self.configs = files.configurations(folder / "configs", self.base, **configs)
         parts = (self.base.unet, self.base.vae, self.base.text_encoder)
@@ -71,8 +74,8 @@ class Files:
         nets = [self.nets[kind] for kind in kinds]
         pipe = AnimateDiffControlNetPipeline(**{
             **{n: p for n, p in self.base.components.items() if n in ("tokenizer", "vae")},
-            "unet": tiny.unet(), "text_encoder": tiny.text()[0], "motion_adapter": tiny.adapter(),
-            "scheduler": tiny.scheduler(),
+            "unet": tiny.unet(**DEEP), "text_encoder": tiny.text()[0],
+            "motion_adapter": tiny.adapter(**DEEP_ADAPTER), "scheduler": tiny.scheduler(),
             "controlnet": nets[0] if len(nets) == 1 else MultiControlNetModel(nets), **parts,
         })  # fmt: skip
         pipe.set_progress_bar_config(disable=True)
@@ -301,7 +304,7 @@ class Large:
         torch.manual_seed(8)
         embedding = {"conditioning_embedding_out_channels": (8, 16, 16)}
         self.net = tiny.loud(ControlNetModel(**sizes, **embedding).eval())
-        self.adapter = tiny.adapter(use_motion_mid_block=False)
+        self.adapter = tiny.adapter(use_motion_mid_block=False, **DEEP_ADAPTER)
         self.base = StableDiffusionXLPipeline(
             vae=tiny.vae(), text_encoder=text, text_encoder_2=second, tokenizer=words, unet=unet,
             tokenizer_2=words, scheduler=tiny.scheduler(), add_watermarker=False,
