@@ -57,7 +57,7 @@ def test_the_predicted_peak_is_the_measured_one(policy, num_frames):
         clip.run(windows, policy)
     inputs = clip.noise.numel() * 4 + clip.cond.numel() + clip.text.numel() * 4
     predicted = predict.denoise(windows.plain[0].length, Chunks())[0] - predict.weights
-    assert predicted == pytest.approx(live.peak + inputs, rel=0.1)
+    assert predicted == pytest.approx(live.peak + inputs, rel=0.12)
 
 
 def test_a_told_memory_cuts_the_clip_and_changes_nothing(pose):
