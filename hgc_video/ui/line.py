@@ -132,6 +132,11 @@ class Line:
         with self._changed:
             return list(self._tasks)
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a task runs."""
+        return any(task.state == RUNNING for task in self.tasks())
+
     def __getitem__(self, task: str) -> Task:
         for one in self.tasks():
             if one.id == task:

@@ -205,14 +205,12 @@ async def _file(space: Workspace, request: Request) -> Response:
 async def _add_comparison(space: Workspace, request: Request) -> Response:
     told = await _body(request)
     values, presets = told.get("values"), told.get("presets")
-    if not isinstance(values, dict) or not _are_texts(presets):
+    if not isinstance(values, dict) or not isinstance(presets, list):
         raise InputError("the form cannot be read; load the page again")
+    if not all(isinstance(one, str) for one in presets):
+        raise InputError("presets are no texts; load the page again")
     name = await to_thread.run_sync(space.add_comparison, values, presets)
     return JSONResponse({"name": name})
-
-
-def _are_texts(given: Any) -> bool:
-    return isinstance(given, list) and all(isinstance(one, str) for one in given)
 
 
 async def _comparison(space: Workspace, request: Request) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ def application(space: Workspace) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         space.line.start()
         yield
+        if space.line.at_work:
+            sys.stdout.write("ends when the step at work is done; nothing of that run is kept\n")
+            sys.stdout.flush()
         space.close()
 
     async def index(request: Request) -> Response:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hgc_video.options import GenerateOptions
+from hgc_video.sampling.configuration import read_configuration
 from hgc_video.ui.estimate import Estimates, scene_of
 from hgc_video.ui.line import CANCELLED, DONE, FAILED, Line, Task
 from hgc_video.ui.making import Maker, _Previews
@@ -72,8 +73,11 @@ def test_what_is_predicted_is_what_is_executed(made, control_clip, tmp_path, sev
         }  # fmt: skip
     options = {**OPTIONS, **control, "preset": "fast"}
     told = maker._estimates.told(scene_of(GenerateOptions(**options)))
-    task = done(line, Task("clip", "a", options, tmp_path / "a"))
+    names = {str(control_clip): "tänzer 1.mp4"}
+    task = done(line, Task("clip", "a", options, tmp_path / "a", names=names))
     assert task.state == DONE, task.why
+    files = read_configuration(tmp_path / "a" / "clip.mp4")["files"]
+    assert "tänzer 1.mp4" in {file["name"] for file in files.values()}
     beside = ("text_encoder", "vae")  # which the plan does not count
     report = json.loads((tmp_path / "a" / "report.json").read_text())
     executed = sum(m for part, m in report["macs_by_part"].items() if part not in beside)

@@ -271,7 +271,9 @@ def _ended_in_mid_run(made, clip):
     options = {"num_frames": 1, "num_inference_steps": 300, "preset": "off"}
     _, task = posted(made, "api/clips", {**options, "control_video": clip, "prompt": "a dancer"})
     _until(lambda: json.loads(made.get(f"api/tasks/{task['id']}"))["step"], 120)
-    return made.close()
+    code = made.close()
+    assert "ends when the step at work is done" in made.process.stdout.read()
+    return code
 
 
 @pytest.mark.parametrize(
