@@ -109,11 +109,17 @@ def test_previews_take_a_fiftieth_of_the_run(tmp_path):
 
 def test_a_folder_that_cannot_be_made_fails_its_task_alone(tmp_path):
     (tmp_path / "file").touch()
-    line = Line(lambda task: None, lambda: None)
+
+    def work(task):
+        if task.title == "c":
+            raise MemoryError
+
+    line = Line(work, lambda: None)
     line.start()
     failed = done(line, Task("clip", "a", {}, tmp_path / "file" / "a"))
     assert failed.state == FAILED and "choose a folder you may write" in failed.why
     assert done(line, Task("clip", "b", {}, tmp_path / "b")).state == DONE
+    assert "memory ran out" in done(line, Task("clip", "c", {}, tmp_path / "c")).why
     line.close()
 
 
