@@ -260,7 +260,7 @@ def test_the_batch_folder_is_seen_worked_off_and_opened(tmp_path, batch, control
             "jobs": 0
         }
         assert _ended_in_mid_run(made, control_clip) == 0
-        assert [path.name for path in made.folder.iterdir()] == ["uploads"]
+        assert {path.name for path in made.folder.iterdir()} == {"uploads", task["id"]}
     finally:
         made.close()
 
