@@ -190,6 +190,36 @@ def unwritable(target: Path, error: OSError, kind: type[HGCVideoError]) -> HGCVi
     return kind(f'cannot write "{target}": {reason.lower()}; choose a folder you may write')
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those that it lies in, where they are missing.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error, InputError) from error
+
+
+_NEVER_OURS = (*_FULL, errno.EROFS, errno.EIO)
+
+
+def fault_of_machine(error: Exception) -> InputError | None:
+    """What to tell the user of an error that the machine is to blame for: a disk that is full or fails,
+    memory that ran out. None: it may as well be a fault of ours."""
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return InputError(
+            f"memory ran out ({text or 'the host'}); make fewer or smaller frames, give less --memory, or "
+            "free memory"
+        )
+    if isinstance(error, OSError) and error.errno in _NEVER_OURS:
+        told = unwritable(Path(str(error.filename or "a file")), error, InputError)
+        return InputError(str(told))
+    return None
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Writes a text file and returns its path; an older file stays whole until the new one is.
 

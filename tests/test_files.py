@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
 import pytest
 
 from hgc_video.errors import InputError
-from hgc_video.files import check_writable, complete_or_gone, remove_folder, write_text
+from hgc_video.files import (
+    check_writable,
+    complete_or_gone,
+    fault_of_machine,
+    remove_folder,
+    write_text,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "no space", "/a/b"), 'the disk is full: cannot write "/a/b"'),
+        (OSError(errno.EROFS, "read-only"), "read-only file system"),
+        (MemoryError("8 GiB"), "memory ran out"),
+        (OSError(errno.ENOENT, "no such file", "/a/b"), None),
+        (ValueError("ours"), None),
+    ],
+)
+def test_a_fault_of_the_machine_is_told_from_ours(error, says):
+    fault = fault_of_machine(error)
+    assert (fault is None) == (says is None) and (says is None or says in str(fault))
 
 
 def test_a_new_file_replaces_an_old_one(tmp_path):

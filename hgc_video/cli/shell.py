@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from .. import __version__
-from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, InputError
-from ..files import unwritable
+from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
+from ..files import fault_of_machine
 
 # In the order in which help lists them, what most people want first: the module of each, its heading, and the
 # first line of its docstring, so that neither help nor another command loads it.
@@ -56,9 +54,6 @@ _COMMANDS = {
     "compare": ("compare", "Schedules",
         "Runs methods on the same clips and noise, beside as many plain steps as cost no less."),
 }  # fmt: skip
-
-
-_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # never ours
 
 
 class _Unloaded(TyperCommand):
@@ -159,18 +154,10 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
     except Exception as error:
         if context.obj:
             raise
-        text = " ".join(str(error).split())[:300]
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
-            typer.echo(
-                f"error: memory ran out ({text or 'the host'}); make fewer or smaller frames, give less "
-                "--memory, or free memory",
-                err=True,
-            )
-            raise typer.Exit(2) from None
-        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
-            told = unwritable(Path(str(error.filename or "a file")), error, InputError)
+        if (told := fault_of_machine(error)) is not None:
             typer.echo(f"error: {told}", err=True)
             raise typer.Exit(2) from None
+        text = " ".join(str(error).split())[:300]
         typer.echo(
             f"internal error: {type(error).__name__}: {text} (hgc-video --debug shows where)",
             err=True,

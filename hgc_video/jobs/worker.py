@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
-from ..files import sha256_of
+from ..files import fault_of_machine, sha256_of
 from .engines.work_sync import work_at
 from .loaded_model import LoadedModel
 from .queue import Result
@@ -55,6 +55,8 @@ class Worker:
             except HGCVideoError as error:
                 return Outcome("failed", why=" ".join(str(error).split()))
             except Exception as error:
+                if (fault := fault_of_machine(error)) is not None:
+                    return Outcome("failed", why=str(fault))
                 traceback.print_exc(file=sys.stderr)
                 return Outcome(
                     "failed", why=f"internal error: {type(error).__name__}: {error!s:.300}"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from ..errors import InputError
+from .limits import check_pixels
 
 
 def plan_size(
@@ -23,21 +24,24 @@ def plan_size(
     96x160 for the defaults).
 
     Raises:
-        InputError: a given size is no positive multiple of `multiple`.
+        InputError: a given size is no positive multiple of `multiple`. VideoError: more pixels than allowed.
     """
     for name, size in (("height", height), ("width", width)):
         if size is not None and (size < multiple or size % multiple):
             near = max(multiple, round(size / multiple) * multiple)
             raise InputError(f"{name}={size} is no multiple of {multiple}; take {near}")
     aspect = source_width / source_height
-    if height is not None and width is not None:
-        return height, width
-    if height is not None:
-        return height, max(multiple, round(height * aspect / multiple) * multiple)
-    if width is not None:
-        return max(multiple, round(width / aspect / multiple) * multiple), width
-    sizes = _sizes_near(default_area, multiple)
-    return min(sizes, key=lambda hw: abs(math.log(hw[1] / hw[0] / aspect)))
+    if height is None and width is None:
+        sizes = _sizes_near(default_area, multiple)
+        return min(sizes, key=lambda hw: abs(math.log(hw[1] / hw[0] / aspect)))
+    given = f"height={height}" if height is not None else f"width={width}"
+    if height is None:
+        assert width is not None
+        height = max(multiple, round(width / aspect / multiple) * multiple)
+    if width is None:
+        width = max(multiple, round(height * aspect / multiple) * multiple)
+    check_pixels(width, height, f"{given}: the clip")
+    return height, width
 
 
 def _sizes_near(area: int, multiple: int) -> Iterable[tuple[int, int]]:

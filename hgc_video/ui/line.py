@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, InputError
+from ..files import fault_of_machine, make_folder
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 _ENDED = (DONE, FAILED, CANCELLED)
@@ -87,7 +88,8 @@ class Task:
         until = self.ended or time.monotonic()
         return {
             "id": self.id, "kind": self.kind, "title": self.title, "group": self.group, "state": self.state,
-            "stage": self.stage, "step": self.step, "steps": self.steps, "share": self.share_done,
+            "stage": self.stage, "stopping": self.cancelled, "step": self.step, "steps": self.steps,
+            "share": self.share_done,
             "seconds": until - self.began if self.began else 0.0, "seconds_left": self.seconds_left(),
             "previews": self.previews, "why": self.why, "warnings": self.warnings, "result": self.result,
             "preset": self.options.get("preset", "balanced"),
@@ -130,6 +132,11 @@ class Line:
         with self._changed:
             return list(self._tasks)
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a task runs."""
+        return any(task.state == RUNNING for task in self.tasks())
+
     def __getitem__(self, task: str) -> Task:
         for one in self.tasks():
             if one.id == task:
@@ -168,7 +175,6 @@ class Line:
         return None
 
     def _do(self, task: Task) -> None:
-        task.folder.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", HGCVideoWarning)
@@ -182,6 +188,7 @@ class Line:
 
     def _outcome(self, task: Task) -> str:
         try:
+            make_folder(task.folder)
             self._work(task)
         except Cancelled:
             return CANCELLED
@@ -189,6 +196,9 @@ class Line:
             task.why = task.in_own_names(" ".join(str(error).split()))
             return FAILED
         except Exception as error:
+            if (fault := fault_of_machine(error)) is not None:
+                task.why = task.in_own_names(str(fault))
+                return FAILED
             traceback.print_exc(file=sys.stderr)
             task.why = f"internal error: {type(error).__name__}: {error!s:.300}"
             return FAILED

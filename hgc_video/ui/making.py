@@ -10,13 +10,14 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ..errors import Cancelled, HGCVideoError
-from ..files import write_text
+from ..files import numbered, write_text
 from ..options import GenerateOptions
 from .estimate import Estimates
 from .line import Task
@@ -38,6 +39,7 @@ class Maker:
     def __init__(self, estimates: Estimates, model: str) -> None:
         self._estimates, self._model = estimates, model
         self._generator: Generator | None = None
+        self._preview_s: dict[Any, float] = {}  # what the last preview took, by model and size
         self.state = "loading"
         self.load_s = 0.0
 
@@ -53,6 +55,10 @@ class Maker:
             if not isinstance(error, HGCVideoError):
                 traceback.print_exc(file=sys.stderr)
             self.state = " ".join(str(error).split()) or type(error).__name__
+        # The half million objects of the libraries stay; to go through them after each run would take a third
+        # of a second.
+        gc.collect()
+        gc.freeze()
         self.load_s = time.monotonic() - began
 
     def _load(self) -> None:
@@ -80,7 +86,8 @@ class Maker:
 
     def _clip(self, task: Task) -> None:
         assert self._generator is not None
-        generator, previews = self._generator, _Previews(task)
+        generator, previews = self._generator, _Previews(task, self._preview_s)
+        generator.input_names = task.names  # which the clip tells
         task.stage = "reading the clip and loading what is missing"
         out = task.folder / "clip.mp4"
         # A comparison needs the frames as they were made, not as the codec left them.
@@ -107,26 +114,40 @@ class Maker:
 
 
 class _Previews:
-    """Pictures of the running clip, as often as they cost little."""
+    """Pictures of the running clip. All of a run take a fiftieth of the time since it began, by what the last
+    one took; the first of a model and size, which nothing is known of, comes after the first step."""
 
-    def __init__(self, task: Task) -> None:
-        self._task, self._next_at = task, 0.0
+    def __init__(self, task: Task, taken_s: dict[Any, float]) -> None:
+        self._task, self._taken_s = task, taken_s
+        self._began, self._spent_s = time.monotonic(), 0.0
 
     def step(self, generator: Generator, step: int, steps: int, latents: Any) -> None:
         """After a step: counts it, and shows the clip where it is time."""
-        now, task = time.monotonic(), self._task
-        task.at_step(step + 1, steps)
-        if now < self._next_at or step + 1 == steps:
-            return
+        self._task.at_step(step + 1, steps)
+        key = (self._task.options.get("model"), tuple(latents.shape[-2:]))
+        after_s = self._spent_s + self._taken_s.get(key, 0.0)
+        since_s = time.monotonic() - self._began
+        if step + 1 < steps and after_s <= _PREVIEW_SHARE * since_s:
+            self._taken_s[key] = self._show(generator, latents)
+            self._spent_s += self._taken_s[key]
+
+    def _show(self, generator: Generator, latents: Any) -> float:
+        """Makes a preview; gives back the seconds that it took."""
         from PIL import Image
 
+        if latents.is_cuda:  # the step may still be at work, which is no time of the preview
+            import torch
+
+            torch.cuda.synchronize(latents.device)
+        began = time.monotonic()
         frames = generator.preview(latents, _SHOWN)
         file = io.BytesIO()
-        Image.fromarray(frames).save(file, "png")
-        (task.folder / "preview.png").write_bytes(file.getvalue())
-        task.previews += 1
-        after = time.monotonic()
-        self._next_at = after + (after - now) / _PREVIEW_SHARE
+        Image.fromarray(frames).save(file, "png", compress_level=1)
+        part = self._task.folder / "preview.part"
+        part.write_bytes(file.getvalue())
+        part.replace(part.with_suffix(".png"))  # whole: the page may be reading it
+        self._task.previews += 1
+        return time.monotonic() - began
 
 
 def _control(task: Task) -> None:
@@ -176,7 +197,11 @@ def shot_text(options: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if video is not None:
         told = {"control": {told.pop("control", "pose"): video}, **told}
     head = "# A shot of hgc-video, with the files that it names beside it:  hgc-video run FILE\n"
-    body = yaml.safe_dump({**told, "out": "clip.mp4"}, sort_keys=False, allow_unicode=True)
+    numbers = count(2)
+    out = Path("clip.mp4")
+    while str(out) in names.values():  # which lies beside the shot, and would be written over
+        out = numbered("clip.mp4", next(numbers))
+    body = yaml.safe_dump({**told, "out": str(out)}, sort_keys=False, allow_unicode=True)
     return f"{head}{body}"
 
 

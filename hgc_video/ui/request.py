@@ -39,8 +39,16 @@ def options_from(values: Mapping[str, Any], uploads: Uploads, *, shared: bool) -
         if name in ROWS:
             rows[name] = _rows(name, value, uploads)
         else:
-            options[name] = str(uploads[str(value)].path) if name in FILES else value
+            options[name] = _path(name, value, uploads) if name in FILES else value
     return with_rows(options, rows)
+
+
+def _path(name: str, upload: Any, uploads: Uploads) -> str:
+    """Where an upload lies that a field holds."""
+    try:
+        return str(uploads[str(upload)].path)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 def _rows(name: str, given: Any, uploads: Uploads) -> list[dict[str, Any]]:
@@ -55,9 +63,11 @@ def _rows(name: str, given: Any, uploads: Uploads) -> list[dict[str, Any]]:
             if key not in known:
                 raise InputError(f'{name}: a row has no "{key}": {nearest(str(key), known)}')
             if isinstance(value, Mapping):
-                value = str(uploads[str(value.get("upload"))].path)
+                value = _path(name, value.get("upload"), uploads)
             elif known[key] == "video":
                 raise InputError(f"{name}: the clip is no uploaded file; choose it again")
+            if isinstance(value, list):
+                raise InputError(f"{name}: the rows cannot be read; load the page again")
             if value is not None and value != "":
                 told[key] = value
         rows.append(told)
@@ -74,7 +84,7 @@ def checked(options: Mapping[str, Any]) -> GenerateOptions:
 
 # Messages that name their field by other words.
 _ABOUT = (
-    (r"a prompt is given from frame", "prompt_at"),
+    (r"a prompt is given from frame|prompts by frame", "prompt_at"),
     (r"the scale .* of .* is not possible|a LoRA|.* changes nothing of this model", "lora"),
     (r".* follows one control", "more_controls"),
     (r"unknown (preset|policy)|\S+ has no field", "preset"),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+import traceback
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from anyio import to_thread
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ..errors import HGCVideoError, InputError
+from ..files import fault_of_machine
 from .comparison import rows_of
 from .form import form
 from .request import field_of
@@ -36,6 +39,10 @@ def routes(space: Workspace) -> list[Route]:
                 return await handler(space, request)
             except HGCVideoError as error:
                 return _refused(error)
+            except ClientDisconnect:  # a tab that was closed while it sent a file
+                return Response(status_code=400)
+            except Exception as error:
+                return _failed(error)
             except CancelledError:  # Ctrl-C while it was at work; who asked sees the server go
                 return JSONResponse({"why": "the server has ended", "field": ""}, 503)
 
@@ -66,6 +73,15 @@ def _refused(error: HGCVideoError) -> JSONResponse:
     return JSONResponse({"why": why, "field": field_of(why)}, status)
 
 
+def _failed(error: Exception) -> JSONResponse:
+    """The answer to a fault of the machine, or of ours, which the terminal shows in full."""
+    if (fault := fault_of_machine(error)) is not None:
+        return JSONResponse({"why": str(fault), "field": ""}, 507)
+    traceback.print_exception(error, file=sys.stderr)
+    why = f"internal error: {type(error).__name__}: {error!s:.300}"
+    return JSONResponse({"why": why, "field": ""}, 500)
+
+
 async def _body(request: Request) -> dict[str, Any]:
     taken = b""
     async for chunk in request.stream():
@@ -74,7 +90,7 @@ async def _body(request: Request) -> dict[str, Any]:
             raise TooLargeError("the form is too large")
     try:
         told = json.loads(taken)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
         raise InputError("the form cannot be read; load the page again")
@@ -191,6 +207,8 @@ async def _add_comparison(space: Workspace, request: Request) -> Response:
     values, presets = told.get("values"), told.get("presets")
     if not isinstance(values, dict) or not isinstance(presets, list):
         raise InputError("the form cannot be read; load the page again")
+    if not all(isinstance(one, str) for one in presets):
+        raise InputError("presets are no texts; load the page again")
     name = await to_thread.run_sync(space.add_comparison, values, presets)
     return JSONResponse({"name": name})
 

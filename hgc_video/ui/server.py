@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from ..errors import InputError
 from .routes import routes
+from .unread_body import WithWholeBody
 from .workspace import Workspace
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
@@ -28,6 +30,7 @@ _HEADERS = {
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
 }  # fmt: skip
+_ENCODED = tuple((name.encode(), value.encode()) for name, value in _HEADERS.items())
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
@@ -38,6 +41,9 @@ def application(space: Workspace) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         space.line.start()
         yield
+        if space.line.at_work:
+            sys.stdout.write("ends when the step at work is done; nothing of that run is kept\n")
+            sys.stdout.flush()
         space.close()
 
     async def index(request: Request) -> Response:
@@ -48,6 +54,7 @@ def application(space: Workspace) -> Starlette:
         lifespan=lifespan,
     )
     app.add_middleware(_Guard, shared=space.shared)
+    app.add_middleware(WithWholeBody)  # the outer one
     return app
 
 
@@ -71,8 +78,7 @@ class _Guard:
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                added = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
-                message["headers"] = [*message["headers"], *added]
+                message["headers"] = [*message["headers"], *_ENCODED]
             await send(message)
 
         await self._app(scope, receive, with_headers)
@@ -94,17 +100,18 @@ def listen(port: int, *, shared: bool) -> socket.socket:
     port 0 takes one that is free.
 
     Raises:
-        InputError: the port is taken.
+        InputError: the port is taken, or no port.
     """
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((EVERYWHERE if shared else LOOPBACK, port))
         made.listen()  # who reads the address is answered, if only when the server is up
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         made.close()
+        reason = error.strerror if isinstance(error, OSError) else "ports are 0 to 65535"
         raise InputError(
-            f"port={port} cannot be had ({error.strerror}); give another --port, or 0 for any"
+            f"port={port} cannot be had ({reason}); give another --port, or 0 for any"
         ) from error
     return made
 

@@ -11,6 +11,7 @@ from typing import Any
 from anyio import to_thread
 
 from ..errors import InputError, nearest
+from ..files import unwritable
 from ..jobs.clip_facts import facts_of
 from ..media.sources import IMAGE_SUFFIXES
 from ..media.video import read_image
@@ -91,6 +92,8 @@ class Uploads:
             facts = await to_thread.run_sync(_facts, path, kind)
         except BaseException as error:
             path.unlink(missing_ok=True)
+            if isinstance(error, OSError):  # a full disk, a folder that is gone
+                raise unwritable(path.parent, error, InputError) from error
             if isinstance(error, InputError):
                 raise type(error)(str(error).replace(str(path), name)) from error
             raise
@@ -135,6 +138,6 @@ def _facts_of_weights(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "numpy") as file:
             count = len(file.keys())
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:  # a file without a byte is an OSError
         raise InputError(f'"{path}" is no readable safetensors file ({error})') from error
     return {"shown": f"{count} tensors, {path.stat().st_size / 2**20:.1f} MiB"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import make_folder, require_writable
 from .batch_folder import BatchFolder
 from .comparison import MOST
 from .estimate import Estimates, Scene, scene_of
@@ -25,7 +26,8 @@ class Workspace:
         batch: Path | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.shared = folder, shared
-        (folder / "uploads").mkdir(parents=True, exist_ok=True)
+        make_folder(folder / "uploads")
+        require_writable(folder / "uploads" / "any")
         self.uploads = Uploads(folder / "uploads", most_nbytes)
         self.estimates = Estimates()
         self.maker = Maker(self.estimates, model)
@@ -51,6 +53,8 @@ class Workspace:
         different = list(dict.fromkeys(presets))
         if not 2 <= len(different) <= MOST:
             raise InputError(f"presets={len(different)} are chosen; choose 2 or {MOST}")
+        if values.get("seed") == "":  # one is drawn, the same for all
+            values = {**values, "seed": secrets.randbelow(2**32)}
         group = secrets.token_hex(6)
         self.line.add(*[self._clip({**values, "preset": one}, group) for one in different])
         return group

@@ -40,6 +40,9 @@ def test_told_sizes():
         plan_size(10, 10, height=100)
     with pytest.raises(InputError, match="width=0"):
         plan_size(10, 10, width=0)
+    for size in ({"height": 10**9 - 10**9 % 32}, {"width": 2**14}):
+        with pytest.raises(InputError, match=r"^(height|width)=\d+: the clip is .* pixels a frame"):
+            plan_size(10, 10, **size)
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -26,7 +27,7 @@ class Server:
     """A running `hgc-video ui`; `folder` is where it keeps uploads and clips."""
 
     def __init__(self, folder: Path, *arguments: object) -> None:
-        self.folder, self.began = folder, time.monotonic()
+        self.folder = folder
         told = [*COMMAND, "--folder", folder, "--max-upload", str(MOST_NBYTES), *arguments]
         self.process = subprocess.Popen(
             [str(one) for one in told], stdout=subprocess.PIPE, text=True
@@ -42,6 +43,11 @@ class Server:
     def state(self) -> dict:
         """What the server is at."""
         return json.loads(self.get("api/state"))
+
+    def cpu_s(self) -> float:
+        """The processor's seconds that it took so far, whatever else the machine does."""
+        told = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
     def wait_for_model(self, most_s: float = 180) -> None:
         """Waits until the model is loaded, which takes seconds, and much longer on a busy machine."""

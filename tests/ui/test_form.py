@@ -142,6 +142,12 @@ def test_the_shot_file_names_uploads_by_their_own_names():
     assert told == {"control": {"depth": "my clip.mp4"}, "prompt": "a", "out": "clip.mp4"}
 
 
+def test_a_shot_file_does_not_write_over_the_clip_that_it_reads():
+    names = {"/u/1.mp4": "clip.mp4", "/u/2.mp4": "clip-2.mp4"}
+    told = yaml.safe_load(shot_text({"control_video": "/u/1.mp4", "video": "/u/2.mp4"}, names))
+    assert told["out"] == "clip-3.mp4"
+
+
 def test_two_uploads_of_the_same_name_have_two_names_in_a_shot_file(tmp_path):
     uploads = Uploads(tmp_path, 1)
     for number in (1, 2):

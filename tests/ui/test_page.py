@@ -97,8 +97,10 @@ def test_a_clip_is_made_played_and_downloaded(page, control_clip, tmp_path):
 def test_a_cancelled_run_leaves_nothing(page, server, control_clip):
     fill(page, control_clip, frames=4, steps=200, preset="off")
     before = {path for path in server.folder.iterdir() if path.is_dir()}
-    page.click("#run")
+    runs = len(server.state()["tasks"])
+    page.dblclick("#run")
     page.locator("#preview").wait_for()
+    assert len(server.state()["tasks"]) == runs + 1
     assert page.evaluate("document.getElementById('preview').naturalWidth") == 3 * 128
     page.click("#cancel")
     page.locator("#run-told", has_text="cancelled; nothing was kept").wait_for()

@@ -26,6 +26,8 @@ function limit() {
 }
 
 async function run() {
+  const button = place.querySelector("#compare-run");
+  button.disabled = true;
   place.querySelector("#compare-fault").textContent = "";
   try {
     const made = await ask("/api/comparisons", { values: values(), presets: chosen() });
@@ -33,6 +35,7 @@ async function run() {
   } catch (fault) {
     place.querySelector("#compare-fault").textContent = fault.why;
   }
+  button.disabled = false;
 }
 
 async function follow(name) {

@@ -49,6 +49,7 @@ function tellGone(fault) {
 function show(task) {
   const bar = at("run-bar"), over = ["failed", "cancelled"].includes(task.state);
   at("cancel").hidden = over;
+  at("cancel").disabled = task.stopping;
   bar.hidden = over;
   if (task.state === "running" && task.steps) bar.value = task.share; else bar.removeAttribute("value");
   at("run-told").textContent = words(task);
@@ -59,7 +60,8 @@ export function words(task) {
   const left = task.seconds_left === null ? "" : `, about ${span(task.seconds_left)} left`;
   switch (task.state) {
     case "queued": return "waiting for the runs before it";
-    case "running": return task.steps ? `${task.stage}: step ${task.step} of ${task.steps}${left}` : `${task.stage} …`;
+    case "running": if (task.stopping) return "stopping when the step at work is done …";
+      return task.steps ? `${task.stage}: step ${task.step} of ${task.steps}${left}` : `${task.stage} …`;
     case "done": return `done in ${span(task.seconds)}`;
     case "cancelled": return "cancelled; nothing was kept";
     default: return `failed: ${task.why}`;
