@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hgc_video.models.hub import named_part
+from hgc_video.models.parts import IP_ADAPTERS, MOTION_ADAPTERS
+from hgc_video.preprocess.depth import Depth
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "hgc_video").rglob("*.py"))
 _RUN_CODE = {
@@ -91,20 +95,29 @@ def test_no_code_is_taken_from_files_or_the_network():
     assert not found
 
 
+def named_repositories():
+    """Every repository of the hub that the package names, with its revision."""
+    for path in sorted((ROOT / "configs" / "models").glob("*.yaml")):
+        yield from _parts(yaml.safe_load(path.read_text()))
+    for named in (*IP_ADAPTERS.values(), *MOTION_ADAPTERS.values(), Depth().model):
+        part = named_part("/".join(named.split("/")[:2]))
+        yield part.repo, part.revision
+
+
 def test_models_known_by_name_are_pinned_or_named_here():
     """A branch may be changed by its owner; the commits of these were not known when they were added."""
     unpinned = set()
-    for path in sorted((ROOT / "configs" / "models").glob("*.yaml")):
-        for repo, revision in _parts(yaml.safe_load(path.read_text())):
-            if not re.fullmatch(r"[0-9a-f]{40}", revision):
-                assert revision == "main"
-                unpinned.add(repo)
+    for repo, revision in named_repositories():
+        if not re.fullmatch(r"[0-9a-f]{40}", revision):
+            assert revision == "main"
+            unpinned.add(repo)
     assert unpinned == UNPINNED
 
 
 UNPINNED = {
     "emilianJR/epiCRealism", "CiaraRowles/temporal-controlnet-depth-svd-v1",
-    "CiaraRowles/temporal-controlnet-lineart-svd-v1",
+    "CiaraRowles/temporal-controlnet-lineart-svd-v1", "h94/IP-Adapter",
+    "guoyww/animatediff-motion-adapter-sdxl-beta", "depth-anything/Depth-Anything-V2-Small-hf",
 }  # fmt: skip
 
 
