@@ -7,7 +7,7 @@ written or not, with a work folder or not, one in eight stopped by its callback)
 handles, threads and temporary files are counted. Every 25th clip is made again in a fresh process: it must be
 the same, to the bit.
 
-    python scripts/soak.py                     400 clips, the first 100 of them left out of the slope
+    python scripts/soak.py                     200 clips, the first 60 of them left out of the slope
     python scripts/soak.py --clip 75           one clip alone: its options and its digest
 
 The same seed gives the same clips. Rows are kept as they come, and a stopped campaign goes on in a new
@@ -30,6 +30,8 @@ import threading
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -61,7 +63,6 @@ PROMPTS = (
     "a dancer in a red shirt and blue trousers on a beach",
     "a dancer in a green shirt and white trousers in a forest",
 )
-EVERY = 10  # clips between two looks at what is left
 
 
 def options_of(number: int, seed: int) -> dict[str, Any]:
@@ -164,7 +165,11 @@ def left(place: Path) -> dict[str, Any]:
         "handles": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
         "threads": len(os.listdir("/proc/self/task")),  # noqa: PTH208
         "named_threads": sorted(thread.name for thread in threading.enumerate()),
-        "files": sorted(path.name for path in place.iterdir() if path.name != "style.safetensors"),
+        "files": sorted(
+            path.name
+            for path in place.iterdir()
+            if path.name != "style.safetensors" and not path.name.startswith("torchinductor_")
+        ),
     }
 
 
@@ -180,7 +185,7 @@ def campaign(args: argparse.Namespace, place: Path, rows: ResultsFile, task: str
         row["cpu_s"] = round(time.process_time() - began, 2)
         if number % args.every == args.every - 1:
             row["fresh"] = fresh(number, args.seed)
-        if number % EVERY == EVERY - 1:
+        if number % args.look == args.look - 1:
             maker.give_up()
             row["left"] = left(place)
         rows.add(task, [row])
@@ -247,14 +252,32 @@ def faults(told: dict[str, Any]) -> list[str]:
     return found
 
 
+@contextmanager
+def own_folders() -> Iterator[Path]:
+    """Has this process and its children keep what they write in folders of their own; gives that of
+    temporary files."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
+        own, temporary = Path(scratch) / "own", Path(scratch) / "temporary"
+        for folder in (own, temporary):
+            folder.mkdir()
+        os.environ |= {"HGC_VIDEO_HOME": str(own), "TMPDIR": str(temporary), "HF_HUB_OFFLINE": "1"}
+        tempfile.tempdir = str(temporary)
+        try:
+            yield temporary
+        finally:
+            tempfile.tempdir = before
+
+
 def main() -> None:
     """Reads the options, makes the clips, tells what is left; exit code 1 where something does not hold."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clips", type=int, default=400)
-    parser.add_argument("--warm-up", type=int, default=100, help="clips left out of the slope")
+    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--warm-up", type=int, default=60, help="clips left out of the slope")
     parser.add_argument("--every", type=int, default=25, help="clips between those made again")
+    parser.add_argument("--look", type=int, default=10, help="clips between looks at what is left")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=Path, default=Path("runs/soak.jsonl"), help="rows so far")
     parser.add_argument("--out", type=Path, help="JSON file of what is left")
@@ -262,12 +285,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", HGCVideoWarning)
-    with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
-        own, temporary = Path(scratch) / "own", Path(scratch) / "temporary"
-        for folder in (own, temporary):
-            folder.mkdir()
-        os.environ |= {"HGC_VIDEO_HOME": str(own), "TMPDIR": str(temporary), "HF_HUB_OFFLINE": "1"}
-        tempfile.tempdir = str(temporary)
+    with own_folders() as temporary:
         if args.clip is not None:
             given = options_of(args.clip, args.seed)
             print(json.dumps({**given, "digest": Maker(temporary).digest(given)}))
