@@ -39,9 +39,9 @@ _POLICIES = f"{_PLAN}/policies/test_policies.py"
 MODULES: dict[str, tuple[str, ...]] = {
     "plan/liveness.py": (f"{_PLAN}/test_liveness.py", f"{_PLAN}/test_schedule.py"),
     "plan/checkpoints.py": (f"{_PLAN}/test_checkpoints.py",),
-    "plan/resample.py": (f"{_PLAN}/test_presets.py", f"{_PLAN}/policies/test_searched.py"),
-    "plan/step_codes.py": (f"{_PLAN}/policies/test_searched.py", f"{_PLAN}/test_presets.py"),
-    "plan/compose.py": (f"{_PLAN}/test_schedule.py", f"{_PLAN}/test_presets.py"),
+    "plan/resample.py": (f"{_PLAN}/test_resample.py",),
+    "plan/step_codes.py": (f"{_PLAN}/test_resample.py",),
+    "plan/compose.py": (f"{_PLAN}/test_schedule.py",),
     "plan/validate.py": (f"{_PLAN}/test_schedule.py", f"{_PLAN}/test_liveness.py"),
     "plan/memory/windows.py": (f"{_PLAN}/memory/test_windows.py",),
     "plan/policies/tgate.py": (_POLICIES,),
