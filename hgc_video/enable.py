@@ -11,6 +11,7 @@ Composes plan, cache and models.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -44,6 +45,7 @@ from .plan.schedule import Plan, Schedule
 from .report import CacheReport
 
 _HANDLE = "_hgc_video_cache"  # where a pipeline keeps its handle, so that disable_cache finds it
+_ENABLING = Lock()  # one thread at a time looks whether there is one
 
 
 def enable_cache(
@@ -65,17 +67,19 @@ def enable_cache(
     Raises:
         AdapterError: a pipeline or model that is not supported; the message lists what is.
         PresetError: an unknown preset, policy or field.
-        CacheStateError: this pipeline has a cache already.
+        CacheStateError: this pipeline has a cache already. While it is enabled, of calls of the pipeline: one
+            comes from another thread than the one that is under way.
     """
     probe_pipeline(pipe)
     preset = _preset(preset_or_policy, overrides)
-    if getattr(pipe, _HANDLE, None) is not None:
-        raise CacheStateError(
-            "this pipeline has a cache already; disable it first with hgc_video.disable_cache(pipe)"
-        )
-    handle = CacheHandle(pipe, preset)
-    handle.start()
-    setattr(pipe, _HANDLE, handle)
+    with _ENABLING:
+        if getattr(pipe, _HANDLE, None) is not None:
+            raise CacheStateError(
+                "this pipeline has a cache already; disable it first with hgc_video.disable_cache(pipe)"
+            )
+        handle = CacheHandle(pipe, preset)
+        handle.start()
+        setattr(pipe, _HANDLE, handle)
     return handle
 
 
@@ -157,7 +161,9 @@ class CacheHandle:
 
     def disable(self) -> None:
         """Puts the pipeline back exactly as it was and frees all tensors; within a loop too, which
-        goes on without a cache. What was put over our methods since stays."""
+        goes on without a cache. What was put over our methods since stays. CacheStateError, and nothing is
+        done, while another thread is in a call of the pipeline."""
+        self._loop.check_thread()
         try:
             while self._clock is not None:
                 self._loop_ends(whole=False)

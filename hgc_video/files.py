@@ -13,6 +13,7 @@ import glob
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,6 +60,19 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     """The path with `~` put in full; a name such as `~draft.mp4`, which is nobody's home, is kept as a
     shell keeps it."""
     return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises where there is no such user
+
+
+def without_home(told: Any) -> Any:
+    """Plain data in which paths within the user's home begin with `~`, which `user_path` puts in full: files
+    that are handed on do not tell who made them."""
+    if isinstance(told, Mapping):
+        return {without_home(name): without_home(value) for name, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [without_home(value) for value in told]
+    home = str(user_path("~"))
+    if isinstance(told, str) and len(home) > 1:
+        return re.sub(rf"(?<![\w./~-]){re.escape(home)}(?=/)", "~", told)
+    return told
 
 
 def ffmpeg_name(path: Path) -> str:

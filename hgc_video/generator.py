@@ -6,15 +6,16 @@ Composes media, models, plan, cache and the loop; each of them can be used witho
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, overload
 
 from .clip import Clip
-from .errors import InputError, nearest
+from .errors import CacheStateError, InputError, nearest
 from .files import numbered, own_folder, user_path
 from .media.control import ControlClip
 from .media.frames import Frames, LazyFrames
@@ -53,8 +54,11 @@ class Generator:
         first = generator.generate("dance_pose.mp4", "a dancer in a red shirt")
         more = generator.generate("dance_pose.mp4", "a dancer in a green shirt", seed=[1, 2, 3])
 
+    It makes one clip at a time: a thread needs a Generator of its own.
+
     Raises:
         InputError: an option that `generate` does not have.
+        CacheStateError: of its methods, while it makes a clip in another thread, or for whose callback it is.
     """
 
     def __init__(self, model: str = "puppet", *, progress: bool = True, **options: Any) -> None:
@@ -64,6 +68,7 @@ class Generator:
                 raise InputError(f'Generator has no field "{name}": {nearest(name, known)}')
         self.options, self.progress = {"model": model, **options}, progress
         self._loaded: tuple[dict[str, Any], Any, Any] | None = None
+        self._busy = Lock()
         self.num_loads = 0  # how often a pipeline was loaded
         # The names that clips tell of their inputs, by path, where these are copies of what was asked for.
         self.input_names: Mapping[str, str] = {}
@@ -98,21 +103,38 @@ class Generator:
         self, asked: Sequence[GenerateOptions], progress: bool, callback: StepCallback | None
     ) -> list[Clip]:
         """The clips of options that differ in prompt, seed and file alone; all are checked first."""
-        facts, every = self._decided(asked)
-        shared = self._shared(every, facts, progress)
-        return [self._one(one, every, shared, progress, callback) for one in every]
+        with self._alone():
+            facts, every = self._decided(asked)
+            shared = self._shared(every, facts, progress)
+            return [self._one(one, every, shared, progress, callback) for one in every]
 
     def make_part(self, options: GenerateOptions, part: OtherPart) -> Account:
         """This process's part of a clip that another one decodes and writes."""
         from .sampling.make import make_part
 
-        facts, every = self._decided([options])
-        shared = self._shared(every, facts, False)
-        return make_part(self._setup(every[0], every, shared, part))
+        with self._alone():
+            facts, every = self._decided([options])
+            shared = self._shared(every, facts, False)
+            return make_part(self._setup(every[0], every, shared, part))
 
     def unload(self) -> None:
         """Frees the pipeline; the next call loads one."""
-        self._loaded = None
+        with self._alone():
+            self._loaded = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Has this Generator do one thing at a time: its pipeline, scheduler and models hold the state of one
+        run. CacheStateError where it is at something already."""
+        if not self._busy.acquire(blocking=False):
+            raise CacheStateError(
+                "this Generator is making a clip already; make a Generator for each thread, or wait until "
+                "the clip is done"
+            )
+        try:
+            yield
+        finally:
+            self._busy.release()
 
     def _decided(
         self, asked: Sequence[GenerateOptions]
@@ -138,7 +160,8 @@ class Generator:
         """Loads what these options need, so that the first clip does not wait for it."""
         parts = ModelParts.of(options)
         model = local_model(model_of(options.model, parts, options.offline), options.offline)
-        self._pipeline(options.model_copy(update={"model": model}))
+        with self._alone():
+            self._pipeline(options.model_copy(update={"model": model}))
 
     def preview(self, latents: Any, num_frames: int) -> NDArray[np.uint8]:
         """Frames of a running clip side by side, (H W 3) uint8: as many, spread over the clip, decoded from

@@ -124,8 +124,8 @@ def generate(  # type: ignore[misc]  # the overloads name what decides the resul
             seeds, a clip for each. `hgc_video.Generator` keeps the model for further calls.
     Args to tinker with:
         motion_adapter, vae, controlnet, ip_adapter_model: a .safetensors file, a folder, or a repository
-            as "owner/name", "owner/name/folder" or "owner/name/file.safetensors"; `controlnet` by kind,
-            `{"pose": "openpose.safetensors"}`.
+            as "owner/name", "owner/name/folder" or "owner/name@COMMIT/file.safetensors", which pins it;
+            `controlnet` by kind, `{"pose": "openpose.safetensors"}`.
         base_config: of a base in one file that is neither Stable Diffusion 1.5 nor XL, the folder of the
             configurations of what it was tuned from.
         net: while computed steps show that forecasts fail, what the preset reuses is computed. None puts

@@ -14,6 +14,8 @@ from hgc_video.files import (
     complete_or_gone,
     fault_of_machine,
     remove_folder,
+    user_path,
+    without_home,
     write_text,
 )
 
@@ -150,3 +152,20 @@ def test_what_a_process_writes_now_is_left_alone(tmp_path):
         assert mine.exists() and other.exists()
     assert (tmp_path / "a.txt").read_text() == "one"
     assert names(tmp_path) == [".a.elsewhere-1.12345678.part.txt", "a.txt"]
+
+
+def test_paths_of_the_users_home_are_told_with_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    told = {
+        "out": "/home/ann/a.mp4", "/home/ann/b.safetensors": 0.5, "seed": 3, "none": None,
+        "preset": "searched:file=/home/ann/s.yaml+lossless",
+        "others": ["/home/anna/c.mp4", "/srv/home/ann/d.mp4", "clips/e.mp4"],
+    }  # fmt: skip
+    assert without_home(told) == {
+        "out": "~/a.mp4", "~/b.safetensors": 0.5, "seed": 3, "none": None,
+        "preset": "searched:file=~/s.yaml+lossless",
+        "others": ["/home/anna/c.mp4", "/srv/home/ann/d.mp4", "clips/e.mp4"],
+    }  # fmt: skip
+    assert str(user_path(without_home("/home/ann/a.mp4"))) == "/home/ann/a.mp4"
+    monkeypatch.setenv("HOME", "/")
+    assert without_home("/srv/a.mp4") == "/srv/a.mp4"

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from hgc_video.cli import app
+from hgc_video.media.video import write_video
+from hgc_video.models.hub import named_part
+from hgc_video.models.parts import IP_ADAPTERS, MOTION_ADAPTERS
+from hgc_video.preprocess.depth import Depth
+from hgc_video.puppet.evaluation import held_out
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "hgc_video").rglob("*.py"))
@@ -91,20 +100,29 @@ def test_no_code_is_taken_from_files_or_the_network():
     assert not found
 
 
+def named_repositories():
+    """Every repository of the hub that the package names, with its revision."""
+    for path in sorted((ROOT / "configs" / "models").glob("*.yaml")):
+        yield from _parts(yaml.safe_load(path.read_text()))
+    for named in (*IP_ADAPTERS.values(), *MOTION_ADAPTERS.values(), Depth().model):
+        part = named_part("/".join(named.split("/")[:2]))
+        yield part.repo, part.revision
+
+
 def test_models_known_by_name_are_pinned_or_named_here():
     """A branch may be changed by its owner; the commits of these were not known when they were added."""
     unpinned = set()
-    for path in sorted((ROOT / "configs" / "models").glob("*.yaml")):
-        for repo, revision in _parts(yaml.safe_load(path.read_text())):
-            if not re.fullmatch(r"[0-9a-f]{40}", revision):
-                assert revision == "main"
-                unpinned.add(repo)
+    for repo, revision in named_repositories():
+        if not re.fullmatch(r"[0-9a-f]{40}", revision):
+            assert revision == "main"
+            unpinned.add(repo)
     assert unpinned == UNPINNED
 
 
 UNPINNED = {
     "emilianJR/epiCRealism", "CiaraRowles/temporal-controlnet-depth-svd-v1",
-    "CiaraRowles/temporal-controlnet-lineart-svd-v1",
+    "CiaraRowles/temporal-controlnet-lineart-svd-v1", "h94/IP-Adapter",
+    "guoyww/animatediff-motion-adapter-sdxl-beta", "depth-anything/Depth-Anything-V2-Small-hf",
 }  # fmt: skip
 
 
@@ -114,3 +132,47 @@ def _parts(told):
             yield told["repo"], told.get("revision", "main")
         for value in told.values():
             yield from _parts(value)
+
+
+def test_what_a_run_leaves_tells_nothing_of_the_user_or_the_environment(
+    tmp_path, monkeypatch, capfd, caplog
+):
+    """The clip, its report, the work folder that is handed on with it, and all that is printed."""
+    home = tmp_path / "home" / "ann-smith"
+    (home / "clips").mkdir(parents=True)
+    secrets = {
+        "HF_TOKEN": "hf_Secret123",
+        "AWS_SECRET_ACCESS_KEY": "aws-Secret",
+        "USER": "ann-smith",
+    }
+    for name, value in {**secrets, "LOGNAME": "ann-smith", "HOME": str(home)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HGC_VIDEO_HOME", str(home / ".cache"))
+    monkeypatch.chdir(home)
+    write_video("clips/pose.mp4", held_out(0, 2).truth.pose, 8)
+    shutil.copy(ROOT / "configs" / "schedules" / "fast.yaml", "mine.yaml")
+    out = home / "shared"
+    out.mkdir()
+    given = [
+        "generate", "--pose", str(home / "clips" / "pose.mp4"), "--prompt", "a dancer", "--num-frames", "2",
+        "--num-inference-steps", "2", "--height", "64", "--width", "64", "--checkpoint-every-s", "0",
+        "--preset", f"searched:file={home}/mine.yaml",
+        "--out", "shared/clip.mp4", "--report", "shared/report.json", "--work", "shared/work",
+    ]  # fmt: skip
+    with caplog.at_level("DEBUG"):
+        said = CliRunner().invoke(app, given)
+        assert said.exit_code == 0, said.output
+        shown = CliRunner().invoke(app, ["show", "shared/clip.mp4"]).output
+        again = (
+            CliRunner()
+            .invoke(app, ["generate", "--pose", "clips/none.mp4", "--prompt", "a"])
+            .output
+        )
+    printed = "".join((said.output, shown, again, *capfd.readouterr(), caplog.text))
+    files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert {"clip.mp4", "report.json", "job.json"} <= {path.name for path in files}
+    for told in (*secrets.values(), "ann-smith"):
+        assert told not in printed
+        for path, data in files.items():
+            at = data.find(told.encode())
+            assert at < 0, f"{path.name}: {data[max(0, at - 80) : at + 40]!r}"

@@ -284,6 +284,28 @@ def test_faults(script, tmp_path):
     assert told(tmp_path / "a.json")["parts"]["part: results file"]["calls"]["write"] == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what a process holds as Linux tells it")
+def test_soak(script, tmp_path, monkeypatch):
+    """Small: two clips of three, then the third in a campaign that goes on; nothing of them is left."""
+    for name in ("HGC_VIDEO_HOME", "TMPDIR", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # the script sets them for its process
+    given = ["--seed", 5, "--look", 1, "--warm-up", 0, "--rows", tmp_path / "rows"]
+    script("soak", *given, "--clips", 2)
+    script("soak", *given, "--clips", 3, "--out", tmp_path / "a.json")
+    left = told(tmp_path / "a.json")
+    assert (left["clips"], left["looks"]) == (3, 3) and left["files"]["last"] == []
+    assert left["other_in_a_fresh_process"] == []
+
+
+def test_mutants(script, tmp_path):
+    """A module of two functions: its mutants are told from the code, and those that survive are shown."""
+    pytest.importorskip("mutmut", reason="mutmut is in no extra: pip install mutmut")
+    given = ["--module", "plan/step_codes.py", "--folder", tmp_path / "copy"]
+    out = script("mutants", *given, "--out", tmp_path / "a.json")
+    row = told(tmp_path / "a.json")["modules"]["plan/step_codes.py"]
+    assert row["killed"] > 15 and f"| plan/step_codes.py | {row['mutants']} |" in out
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are set as Linux has them")
 def test_fuzz(script, tmp_path):
     """Small: damaged queues, shot files and images; a campaign that was stopped goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -22,14 +23,15 @@ class CurrentStep:
     device, which stand-ins are expanded from. progress: how far the latents of every clip have come (b),
     where the plan extrapolates by that; None before the UNet has them.
     whole_stand_ins: stand-ins must have all rows. guess_mode: a ControlNet got the prompt's branch alone.
-    inputs_changed: a model got another prompt, control or embedding than at the step before.
+    inputs_changed: a model got another prompt, control or embedding than at the step before. thread: that of
+    the run.
     """
 
     def __init__(
         self, store: Store, run: int, index: int, window: int, overflow: OverflowGuard
     ) -> None:
         self._store, self._run, self._overflow = store, run, overflow
-        self.index, self.window = index, window
+        self.index, self.window, self.thread = index, window, get_ident()
         self.prepared: PreparedStep | None = None
         self.calls: dict[str, tuple[Any, dict[str, Any]]] = {}
         self.frames = 0

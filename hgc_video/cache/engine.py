@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -233,6 +234,11 @@ class Engine:
         the inputs changed and `on_change` gave the rest of the run to another one, or to none. `last` is
         the UNet, which reads what the ControlNets made."""
         step = self._at_work()
+        if step.thread != get_ident():
+            raise CacheStateError(
+                f"{name} is at work in another thread, under a cache; give each thread models of its own, or "
+                "wait until that run is done"
+            )
         if name in step.calls:
             raise CacheStateError(
                 f"{name} was called twice at step {step.index}: a cache follows loops that call each "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
@@ -80,6 +81,8 @@ class LoopListener:
         self._open: list[FrameType] = []  # of the calls whose loops are open
         self._patches: list[Patch] = []
         self._bars: list[Patch] = []
+        self._thread = 0  # that of the call that came last
+        self._claiming = threading.Lock()
 
     def start(self) -> None:
         """Begins to listen."""
@@ -101,7 +104,8 @@ class LoopListener:
 
     def _prepare(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         self._listen()
-        self._call()
+        if self._call() is not None:
+            self._claim()
         return original(*args, **kwargs)
 
     def _encode(self, original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -130,6 +134,26 @@ class LoopListener:
                 )
             frame = frame.f_back
         return None
+
+    def _claim(self) -> None:
+        """Has the pipeline be called by this thread alone. CacheStateError while a call in another one is
+        under way: pipeline, scheduler and cache hold the state of one loop."""
+        with self._claiming:
+            self.check_thread()
+            self._thread = threading.get_ident()
+
+    def check_thread(self) -> None:
+        """CacheStateError while another thread is in a call of this pipeline."""
+        if self._thread == threading.get_ident():
+            return
+        frame = sys._current_frames().get(self._thread)
+        while frame is not None:  # a call that has ended, by an error too, is on no stack
+            if frame.f_code in self._calls and frame.f_locals.get("self") is self.pipe:
+                raise CacheStateError(
+                    f"this {type(self.pipe).__name__} is at work in another thread; give each thread a "
+                    "pipeline of its own, or wait until that call is done"
+                )
+            frame = frame.f_back
 
     def _is_another(self, code: CodeType) -> bool:
         """Whether this is a `__call__` that was put on the class since, with a loop of its own."""

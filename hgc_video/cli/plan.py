@@ -201,7 +201,8 @@ def models(context: typer.Context) -> None:
             f"{facts.max_frames} frames, sizes in multiples of {facts.multiple}, "
             f"guidance {facts.guidance_scale:g}\n{downloads}"
             "FOLDER    any AnimateDiff or Stable Video Diffusion pipeline that pipe.save_pretrained wrote, "
-            "with controlnet_pose/ or controlnet_depth/ in it; a hub repository laid out so, as owner/name\n"
+            "with controlnet_pose/ or controlnet_depth/ in it; a hub repository laid out so, owner/name or "
+            "owner/name@COMMIT\n"
             f"for hgc-video plan alone, by configuration: {', '.join(known_models())}"
         )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..files import check_writable
+from ..files import check_writable, user_path
 from .generate import tell
 from .shell import app, errors_in_one_line, quiet_libraries
 
@@ -41,4 +41,4 @@ def resume(
 
 
 def _written(out: str | None) -> Path | None:
-    return None if out is None else Path(out)
+    return None if out is None else user_path(out)

@@ -13,6 +13,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 
 from ..errors import MissingExtraError, ModelError
+from ..models.building import loading
 
 Frames = NDArray[np.uint8]
 Features = NDArray[np.float64]
@@ -101,7 +102,8 @@ def _video(folder: Path) -> tuple[Any, Any]:
 def _load(folder: Path, *kinds: Any) -> tuple[Any, Any]:
     model_kind, processor_kind = kinds
     try:
-        model = model_kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        with loading():
+            model = model_kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         processor = processor_kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
@@ -67,7 +68,8 @@ def module_macs(module: Any, *args: Any, method: str = "forward", **kwargs: Any)
             if hasattr(module, "from_config")
             else type(module)(module.config)
         )
-    copy = copy.to("meta").eval()
+    # Whatever the default is: while models are loaded in another thread it is theirs.
+    copy = nn.Module.to(copy, "meta", torch.float32).eval()
     with torch.no_grad(), MacCounter() as counter:
         getattr(copy, method)(*args, **kwargs)
     return counter.macs

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import InputError, ModelError
 from .adapters import add_ip_adapter, add_loras
+from .building import loading
 from .catalog import ModelPreset, load_image_pipeline
 from .hub import fetch, loading_options, weights_variant
 from .parts import (
@@ -105,6 +106,14 @@ def _found(
 
 
 def _load(
+    found: _Found, parts: ModelParts, options: dict[str, Any], device: str, offline: bool,
+    scheduler: dict[str, Any],
+) -> Any:  # fmt: skip
+    with loading():
+        return _built(found, parts, options, device, offline, scheduler)
+
+
+def _built(
     found: _Found, parts: ModelParts, options: dict[str, Any], device: str, offline: bool,
     scheduler: dict[str, Any],
 ) -> Any:  # fmt: skip

@@ -14,6 +14,7 @@ import yaml
 
 from ..errors import InputError, nearest
 from ..files import package_data
+from .building import loading
 from .hub import Part, loading_options, variant_parts, weights_variant
 
 
@@ -89,12 +90,15 @@ def load_image_pipeline(base: Path, nets: Sequence[Path], *, device: str, dtype:
     if len(nets) > 1:
         raise InputError(f"{len(nets)} controls are given; this model follows one at a time")
     options = loading_options(device, dtype)
-    made = [
-        SpatioTemporalControlNetModel.from_pretrained(net, variant=weights_variant(net), **options)
-        for net in nets
-    ]
-    parts = variant_parts(base, options)
-    pipe = diffusers.StableVideoDiffusionPipeline.from_pretrained(base, **parts, **options)
+    with loading():
+        made = [
+            SpatioTemporalControlNetModel.from_pretrained(
+                net, variant=weights_variant(net), **options
+            )
+            for net in nets
+        ]
+        parts = variant_parts(base, options)
+        pipe = diffusers.StableVideoDiffusionPipeline.from_pretrained(base, **parts, **options)
     pipe.controlnet = made[0].to(device) if made else None
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)

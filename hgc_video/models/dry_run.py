@@ -150,7 +150,7 @@ def on_meta(model: Any, dtype: torch.dtype | None = None) -> Any:
         copy = type(inner).from_config(inner.config)
     image_prompt_like(copy, inner)
     # SVD's blenders make CPU tensors whatever the device; diffusers' own `to` warns of meta tensors.
-    nn.Module.to(copy, "meta", dtype)
+    nn.Module.to(copy, "meta", dtype or torch.float32)
     window_like(copy, inner)
     return copy.eval()
 
@@ -194,4 +194,4 @@ def _text(model: Any, rows: int, shape: ClipShape) -> torch.Tensor:
 
 
 def _meta(*shape: int) -> torch.Tensor:
-    return torch.empty(shape, device="meta")
+    return torch.empty(shape, dtype=torch.float32, device="meta")

@@ -48,6 +48,13 @@ class Part:
         return [p for p in patterns if p.partition("/")[0] not in self.folders]
 
 
+def named_part(named: str, file: str = "", folder: str = "", *, variants: bool = False) -> Part:
+    """A part of a repository as users name it: `owner/name`, or `owner/name@COMMIT`, without which it is
+    what the repository's owner has there today."""
+    repo, _, revision = named.partition("@")
+    return Part(repo, revision or "main", file=file, folder=folder, variants=variants)
+
+
 def fetch(part: Part, *, offline: bool = False) -> Path:
     """The local folder of a part (or its file, or a folder in it), downloaded where it is not there yet.
 

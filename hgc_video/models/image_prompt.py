@@ -74,9 +74,9 @@ def has_pictures(model: Any) -> bool:
 def _input(layer: Any, rows: int) -> torch.Tensor:
     plain = getattr(layer, "image_embeds", None)
     if plain is not None:
-        return torch.empty(rows, 1, plain.in_features, device="meta")
+        return torch.empty(rows, 1, plain.in_features, dtype=torch.float32, device="meta")
     first = next(part for part in layer.modules() if isinstance(part, nn.Linear))
-    return torch.empty(rows, 1, _PATCHES, first.in_features, device="meta")
+    return torch.empty(rows, 1, _PATCHES, first.in_features, dtype=torch.float32, device="meta")
 
 
 def _on_meta(module: nn.Module) -> nn.Module:

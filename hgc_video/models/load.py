@@ -6,8 +6,6 @@ Knows where models lie and which parts they need; does not know how they are run
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -17,7 +15,7 @@ from ..errors import HGCVideoError, InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
 from .catalog import ModelPreset, load_image_pipeline, model_preset, model_presets
-from .hub import Part, fetch
+from .hub import fetch, named_part
 from .parts import (
     ModelParts,
     controlnet_folders,
@@ -172,8 +170,7 @@ def load_pipeline(
         if control not in CONTROL_KINDS:
             raise InputError(f'unknown control "{control}": {nearest(control, CONTROL_KINDS)}')
     try:
-        with _without_bars():
-            return _load(model, controls, parts or ModelParts(), device, dtype, offline)
+        return _load(model, controls, parts or ModelParts(), device, dtype, offline)
     except (HGCVideoError, MemoryError):
         raise
     except (
@@ -202,27 +199,11 @@ def _load(
 
 
 def local_model(model: str, offline: bool) -> str:
-    """A model as a local folder; a repository of the hub, `owner/name`, is fetched."""
+    """A model as a local folder; a repository of the hub (`owner/name`, `owner/name@COMMIT`) is fetched."""
     is_repository = model.count("/") == 1 and not user_path(model).exists()
     if model == EMBEDDED or not is_repository or model.startswith((".", "~", "/")):
         return model
-    folder = fetch(Part(model), offline=offline)
+    folder = fetch(named_part(model), offline=offline)
     if not list(folder.glob("unet/*.safetensors")):  # its weights may be in half precision alone
-        folder = fetch(Part(model, variants=True), offline=offline)
+        folder = fetch(named_part(model, variants=True), offline=offline)
     return str(folder)
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keeps the hosts' loading bars, a dozen lines for one second's work, off the screen."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    hosts = [h for h in (diffusers_logging, transformers_logging) if h.is_progress_bar_enabled()]
-    for host in hosts:
-        host.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for host in hosts:
-            host.enable_progress_bar()

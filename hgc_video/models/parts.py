@@ -1,7 +1,7 @@
 """The parts of a model that a user names in place of its own: where they lie, and what they decide.
 
-A part is a file, a folder, or a repository of the hub as `owner/name`, with a folder or a file in it behind
-it. Loads nothing.
+A part is a file, a folder, or a repository of the hub as `owner/name` or `owner/name@COMMIT`, with a folder
+or a file in it behind it. Loads nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import HGCVideoWarning, InputError, ModelError
 from ..files import user_path
 from ..options import GenerateOptions
-from .hub import Part, fetch
+from .hub import fetch, named_part
 from .single_file import SD15, SDXL, checkpoint_configs, family_of, shapes_of, shipped_configs
 
 IP_ADAPTERS = {
@@ -24,7 +24,7 @@ IP_ADAPTERS = {
     SDXL: "h94/IP-Adapter/sdxl_models/ip-adapter_sdxl.safetensors",
 }
 MOTION_ADAPTERS = {
-    SD15: "guoyww/animatediff-motion-adapter-v1-5-3",
+    SD15: "guoyww/animatediff-motion-adapter-v1-5-3@449d8993ead63a068e1030eb26925132814db1c8",
     SDXL: "guoyww/animatediff-motion-adapter-sdxl-beta",
 }
 _PRESETS = {SD15: "animatediff"}  # whose ControlNets and schedules fit a base of this family
@@ -77,14 +77,15 @@ def locate(named: str, offline: bool) -> Path:
     steps = named.split("/")
     if len(steps) < 2 or named.startswith((".", "~", "/")) or {"", ".."} & set(steps):
         raise ModelError(
-            f'"{named}" is neither a file nor a folder; give a path, or a repository of the hub as owner/name'
+            f'"{named}" is neither a file nor a folder; give a path, or a repository of the hub as '
+            "owner/name or owner/name@COMMIT"
         )
     repo, inside = "/".join(steps[:2]), "/".join(steps[2:])
     if inside.endswith(".safetensors"):
-        return fetch(Part(repo, file=inside), offline=offline)
-    found = fetch(Part(repo, folder=inside), offline=offline)
+        return fetch(named_part(repo, inside), offline=offline)
+    found = fetch(named_part(repo, folder=inside), offline=offline)
     if not list(found.rglob("*.safetensors")):  # its weights may be in half precision alone
-        found = fetch(Part(repo, folder=inside, variants=True), offline=offline)
+        found = fetch(named_part(repo, folder=inside, variants=True), offline=offline)
     return found
 
 

@@ -37,7 +37,9 @@ class GenerateFields(Options):
         None, description="the first frame, of models that begin with an image (svd)"
     )
     model: str = Field(
-        "puppet", description="puppet, a model of hgc-video models, a folder, or a hub repository"
+        "puppet",
+        description="puppet, a model of hgc-video models, a folder, or a hub repository, as "
+        "owner/name or owner/name@COMMIT",
     )
     preset: str = Field(
         "balanced", description="off, lossless, quality, balanced, fast, turbo; quality=45dB, which computes "

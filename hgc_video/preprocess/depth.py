@@ -4,7 +4,6 @@ pumps"""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -19,8 +18,9 @@ from ..errors import ModelError
 from ..files import kept_sha256_of
 from ..media.control import Placement
 from ..media.frames import Frame
+from ..models.building import loading
 from ..models.device import choose_device
-from ..models.hub import Part, fetch, loading_options
+from ..models.hub import fetch, loading_options, named_part
 from .base import Drawn, Estimates, Preprocessor, drawn_field, padded
 
 EMBEDDED = "puppet"
@@ -37,7 +37,8 @@ class Depth(Preprocessor):
 
     model: str = Field(
         "depth-anything/Depth-Anything-V2-Small-hf",
-        description="a depth estimator: a hub repository, a local folder, or puppet (for its clips alone)",
+        description="a depth estimator: a hub repository (owner/name@COMMIT pins it), a local folder, or "
+        "puppet (for its clips alone)",
     )
     scale: Literal["clip", "running"] = drawn_field(
         "clip",
@@ -101,7 +102,7 @@ class Depth(Preprocessor):
         if self.model == EMBEDDED:
             return _EMBEDDED_FOLDER
         try:
-            return fetch(Part(self.model), offline=offline)
+            return fetch(named_part(self.model), offline=offline)
         except ModelError as error:
             raise ModelError(f"depth: {error}, as depth:model=FOLDER") from error
 
@@ -128,7 +129,7 @@ class _Estimator:
 
         try:
             options = loading_options(device, None)
-            with _without_bar():
+            with loading():
                 self._model = AutoModelForDepthEstimation.from_pretrained(folder, **options)
             self._processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
@@ -151,17 +152,3 @@ class _Estimator:
             if self._metric:
                 found = 1 / found.clamp_min(1e-3)
             yield from found.cpu().numpy().astype(np.float16)
-
-
-@contextmanager
-def _without_bar() -> Iterator[None]:
-    """Keeps the bar of a second's loading off the screen."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..models.building import BUILDING
+
 
 class Judge(nn.Module):
     """Frames (b 3 H W) in -1..1 to the logit of "dancer" per pixel (b H W)."""
@@ -64,7 +66,8 @@ class _Layer(nn.Sequential):
 
 def load_judge(path: Path | None = None) -> Judge:
     """The trained judge that comes with the package."""
-    judge = Judge()
+    with BUILDING:
+        judge = Judge()
     path = path or Path(
         str(resources.files("hgc_video.puppet").joinpath("weights/judge.safetensors"))
     )

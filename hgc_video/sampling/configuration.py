@@ -25,7 +25,7 @@ FORMAT = 1  # of what is written; a greater number is of a later version
 _DROPPED = ("calibration_dir", "checkpoint_every_s", "device", "devices", "offline", "out", "work")
 _IN_MEMORY = "in memory"
 _TEXTS = ("prompt", "negative_prompt")
-_SNAPSHOT = re.compile(r"models--(.+?)--(.+?)/snapshots/")
+_SNAPSHOT = re.compile(r"models--(.+?)--(.+?)/snapshots/([^/]+)")
 _INPUTS = ("control", "image", "video", "ip_adapter", "scenes_of", "audio")
 
 
@@ -218,8 +218,9 @@ class _Naming:
 def _file(name: str, value: str | os.PathLike[str], name_of: _Naming) -> dict[str, str]:
     """A file's name as seen from the clip, and its hash; of a folder of weights the name alone."""
     repository = _SNAPSHOT.search(str(value))
-    if repository:  # fetched from the hub: its name there, not where it lies here
-        return {"name": "/".join(repository.groups())}
+    if repository:  # fetched from the hub: its name and commit there, not where it lies here
+        owner, named, commit = repository.groups()
+        return {"name": f"{owner}/{named}@{commit}"}
     path = user_path(value).absolute()
     told = {"name": name_of(value)}
     if path.is_file() or (path.is_dir() and name.split(".")[0] in _INPUTS):

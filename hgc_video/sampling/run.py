@@ -20,6 +20,7 @@ from ..cache.engine import Engine, attach
 from ..cache.finite import FiniteLatents
 from ..cache.residual_inputs import residual_inputs
 from ..cache.split import split
+from ..files import without_home
 from ..measure.device_speed import rates_of
 from ..measure.peak_memory import PeakMemory
 from ..media.control import ControlClip
@@ -177,12 +178,13 @@ class Run:
     def report(self) -> Report:
         """What the run took; call it after `frames`."""
         options, shared = self.options, self.other_macs()
+        told = without_home(options.to_dict())
         baseline = self.planned.macs_baseline_by_part
         spent = self._spent()
         return Report(
             prompt=options.prompt_line, negative_prompt=options.negative_prompt,
-            image=options.to_dict()["image"] or "", model=options.model,
-            preset=self.preset.name, num_inference_steps=self.num_inference_steps,
+            image=told["image"] or "", model=told["model"],
+            preset=without_home(self.preset.name), num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale, conditioning_scale=options.strengths,
             seed=options.seed or 0, num_frames=self.num_frames, height=self.height, width=self.width,
             fps=self.lead.fps, device=self.device,
@@ -197,7 +199,7 @@ class Run:
             memory=str(self.memory_plan), predicted_peak_nbytes=self.memory_plan.peak.nbytes,
             resumed_at=self.resumed_at,
             exchanged_nbytes=self.sent_nbytes + sum(other.sent_nbytes for other in self.others),
-            options=options.to_dict(), versions=versions(),
+            options=told, versions=versions(),
         )  # fmt: skip
 
     def account(self) -> Account:

@@ -317,4 +317,4 @@ def _in_float(vae: Any) -> Iterator[None]:
 
 
 def _meta(*shape: int) -> Tensor:
-    return torch.empty(shape, device="meta")
+    return torch.empty(shape, dtype=torch.float32, device="meta")

@@ -21,6 +21,7 @@ from transformers import CLIPTextModel
 from hgc_video.errors import HGCVideoError, HGCVideoWarning, InputError, ModelError
 from hgc_video.forecast import forecast
 from hgc_video.models.load import load_pipeline, local_model, model_folder, read_facts
+from hgc_video.models.parts import locate
 from hgc_video.puppet.judge import Judge
 from hgc_video.puppet.training.denoiser import Denoiser, make_controlnet, make_unet
 from hgc_video.puppet.training.run import Trained
@@ -210,8 +211,8 @@ def test_a_repository_with_half_precision_alone_is_fetched_so(copied, tmp_path, 
     as_variant(copied / "unet")
     asked = []
 
-    def download(repo, *, ignore_patterns, **told):
-        asked.append(ignore_patterns)
+    def download(repo, *, revision, ignore_patterns, **told):
+        asked.append((repo, revision))
         ignored = shutil.ignore_patterns(
             *(p.rpartition("/")[2] for p in ignore_patterns if p[0] == "*")
         )
@@ -220,7 +221,10 @@ def test_a_repository_with_half_precision_alone_is_fetched_so(copied, tmp_path, 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert local_model("owner/name", offline=True) == str(tmp_path / "fetched2")
     assert list((tmp_path / "fetched2" / "unet").glob("*.fp16.safetensors"))
-    assert len(asked) == 2
+    assert local_model("owner/name@0123abc", offline=True) == str(tmp_path / "fetched4")
+    assert asked == [("owner/name", "main")] * 2 + [("owner/name", "0123abc")] * 2
+    assert locate("owner/name@v2/unet", offline=True) == tmp_path / "fetched6" / "unet"
+    assert asked[4:] == [("owner/name", "v2")] * 2
 
 
 @pytest.mark.parametrize(

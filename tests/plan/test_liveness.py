@@ -7,9 +7,19 @@ from hypothesis import strategies as st
 
 from hgc_video.plan.coefficients import linear
 from hgc_video.plan.graph import PREDICTION
-from hgc_video.plan.liveness import CFG_DELTA, delta, kept, latents_at, live, made, reads
+from hgc_video.plan.liveness import (
+    CFG_DELTA,
+    clean_at,
+    delta,
+    kept,
+    latents_at,
+    live,
+    made,
+    reads,
+)
 from hgc_video.plan.schedule import Schedule, StepPlan
 from hgc_video.plan.validate import check
+from tests.plan.policies.test_policies import tower
 from tests.plan.test_graph import ladder
 
 DEEP = frozenset({"unet.deep"})
@@ -125,3 +135,27 @@ def test_kept_is_exactly_what_makes_every_read_possible(later, lossless):
         stored = {n: min(depth, keep[n]) for n, depth in stored.items() if n in keep}
         assert stored == dict(keep)
         assert all(any(name in later for later in wanted[i + 1 :]) for name in keep)
+
+
+def test_what_a_step_reads_with_how_many_values():
+    """As many as there are coefficients of what it extrapolates, of its contribution too; of all else one."""
+    graph = tower()
+    whole = PREDICTION
+    step = StepPlan(
+        frozenset(graph.residuals()), frozenset({whole}), branches=1, cfg_delta=(1.0, 1.0),
+        extrapolate=frozenset({whole}), coefficients=(1.5, -0.5), latent_progress=(0, 1),
+    )  # fmt: skip
+    found = reads(step, live(graph, step))
+    assert found[delta(whole)] == 2 and found[CFG_DELTA] == 1
+    assert found[latents_at(0)] == found[latents_at(1)] == 1
+    assert {n for name, n in found.items() if name != delta(whole)} == {1}
+
+
+def test_estimates_of_a_step_are_kept_from_it_on_and_no_longer_than_they_are_read():
+    graph = tower()
+    held = frozenset(graph.residuals())
+    steps = [StepPlan() for _ in range(6)]
+    steps[4] = StepPlan(held, clean=((1, 1.5), (3, -0.5)))
+    keeps = kept(graph, check(Schedule("x", tuple(steps), lossless=False), graph))
+    for name, first in ((clean_at(1), 1), (clean_at(3), 3)):
+        assert [name in at_end for at_end in keeps] == [first <= i < 4 for i in range(6)]

@@ -6,10 +6,11 @@ import pytest
 
 from hgc_video.errors import PlanError
 from hgc_video.plan.coefficients import linear, slope_of
-from hgc_video.plan.compose import compose
+from hgc_video.plan.compose import compose, compose_choices
 from hgc_video.plan.cost import cost, full_cost
 from hgc_video.plan.explain import explain, summaries
 from hgc_video.plan.graph import PREDICTION
+from hgc_video.plan.policies.easycache import EasyCache
 from hgc_video.plan.policies.lossless import add_lossless
 from hgc_video.plan.schedule import Anchors, Schedule, StepPlan
 from hgc_video.plan.validate import check
@@ -144,6 +145,35 @@ def test_contradictions_are_refused():
     dropped = Schedule("a", (StepPlan(branches=1),))
     with pytest.raises(PlanError, match="treat guidance differently"):
         compose([dropped, Schedule("b", (StepPlan(branches=1, cfg_delta=(1.0, 1.0)),))])
+    every, third = (Schedule(f"of {n}", (StepPlan(),), anchors=Anchors(n)) for n in (2, 3))
+    with pytest.raises(PlanError, match="of 2 and of 3 and one choose different anchor frames"):
+        compose([every, third, one])
+    assert compose([every, one, every]).anchors == Anchors(2)
+    clean = [Schedule("c", (StepPlan(clean=((1, share),)),)) for share in (0.5, 1.0)]
+    with pytest.raises(PlanError, match="forecast the same step differently"):
+        compose(clean)
+    assert compose([clean[0], one]).steps[0].clean == ((1, 0.5),)
+
+
+def test_a_plan_that_decides_at_run_time_does_what_others_do_too():
+    plan = EasyCache(warm_up=1)(ladder(), 3)
+    gate = Schedule(
+        "gate", (StepPlan(), *(StepPlan(branches=1, label="gated"),) * 2), lossless=True
+    )
+    both = compose_choices(plan, [gate])
+    assert both.name == "easycache+gate" and both.lossless and not plan.lossless
+    for before, after, gated in zip(plan.alternatives, both.alternatives, gate.steps, strict=True):
+        assert [choice.branches for choice in after] == [gated.branches] * len(before)
+        assert [choice.reuse for choice in after] == [choice.reuse for choice in before]
+    with pytest.raises(
+        PlanError, match="easycache has 3 steps and short 1; only plans of one length"
+    ):
+        compose_choices(plan, [Schedule("short", (StepPlan(),))])
+    anchored = Schedule("pab", (StepPlan(),) * 3, anchors=Anchors(2))
+    with pytest.raises(
+        PlanError, match="pab chooses anchor frames and easycache decides at run time"
+    ):
+        compose_choices(plan, [gate, anchored])
 
 
 def test_the_text_forms():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import ClassVar
 
 import numpy as np
@@ -123,6 +124,32 @@ def test_an_extraction_that_breaks_off_leaves_nothing(home):
     with pytest.raises(Cancelled):
         kept.keep({"a": 1}, broken(), "film")
     assert list(home.iterdir()) == [] and kept.kept({"a": 1}) is None
+
+
+def _extract(number, told):
+    """Extracts, reads and, one of them, clears; tells of each round what was read."""
+    frames = clip(40)
+    for turn in range(15):
+        try:
+            told.put(taken(frames) == list(range(10, 50)))
+        except VideoError as error:  # it was cleared while it was read
+            told.put("clear" in str(error))
+        if number == 0 and turn % 3 == 2:
+            kept.clear()
+
+
+def test_processes_extract_read_and_clear_one_folder_at_once(home):
+    context = multiprocessing.get_context("fork")
+    told = context.Queue()
+    workers = [context.Process(target=_extract, args=(number, told)) for number in range(3)]
+    for worker in workers:
+        worker.start()
+    assert all(told.get(timeout=60) for _ in range(45))
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert not [path for path in home.iterdir() if path.name.startswith(".")], "nothing is left"
+    assert taken(clip(40)) == list(range(10, 50))
 
 
 def test_where_nothing_can_be_kept_it_still_goes(tmp_path, monkeypatch):

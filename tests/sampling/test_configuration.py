@@ -74,7 +74,7 @@ def test_no_path_leads_through_somebodys_home(place):
 def test_a_model_of_the_hub_is_named_as_it_is_there(place):
     folder = place / "home" / "ann" / "hub" / "models--some--thing" / "snapshots" / "0123abc"
     found = made(place, place / "home" / "ann" / "out" / "b.mp4", model=str(folder))
-    assert found["options"]["model"] == "some/thing"
+    assert found["options"]["model"] == "some/thing@0123abc"
 
 
 def test_options_come_back_and_files_are_found_beside_the_clip(place):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError, StateError
-from ...files import kept_sha256_of, unwritable, user_path
+from ...files import kept_sha256_of, unwritable, user_path, without_home
 from ...models.identity import fingerprint
 from ...models.parts import ModelParts
 from ...options import LOADING, GenerateOptions
@@ -116,7 +116,7 @@ def _inputs(options: GenerateOptions) -> Iterator[tuple[str, Any]]:
 
 
 def _told(options: GenerateOptions) -> dict[str, Any]:
-    """Every option as JSON has it, paths in full."""
+    """Every option as JSON has it, paths in full but for the user's home, which is `~`."""
     told = {name: _plain(getattr(options, name)) for name in type(options).model_fields
             if name not in ("control_video", "control", "work", *_CLIPS)}  # fmt: skip
     told["control"] = {kind: _reference(kind, c) for kind, c in options.control_clips.items()}
@@ -129,6 +129,7 @@ def _told(options: GenerateOptions) -> dict[str, Any]:
     for name in ("out", "calibration_dir", "audio"):
         if isinstance(told[name], str):
             told[name] = _absolute(told[name])
+    told["preset"] = without_home(told["preset"])
     if isinstance(options.prompt, Mapping):
         told["prompt"] = [[frame, text] for frame, text in sorted(options.prompt.items())]
     return told
@@ -172,7 +173,7 @@ def _file_of(kind: str) -> str:
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return str(user_path(path).absolute())
+    return str(without_home(str(user_path(path).absolute())))
 
 
 def _input_checksum(kind: str, given: Any) -> str:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from ...errors import HGCVideoWarning, InputError, StateError
-from ...files import sha256_of, unwritable
+from ...files import sha256_of, unwritable, user_path, without_home
 from .durable import durable_folder, fault_of, read_json, save_tensors, write_json
 from .shards import GoingOn, Shards
 from .snapshot import Restored, Snapshot
@@ -166,7 +166,11 @@ class WorkFolder:
         is gone already."""
         self._remove([*self._checkpoints()[:-1], *self.path.glob("frames-*")])
         try:
-            written = {} if out is None else {"out": str(out.absolute()), "sha256": sha256_of(out)}
+            written = (
+                {}
+                if out is None
+                else {"out": without_home(str(out.absolute())), "sha256": sha256_of(out)}
+            )
         except OSError as error:
             raise StateError(
                 f'the clip "{out}" was written and is gone: {error.strerror}; see whether its folder is there'
@@ -179,7 +183,9 @@ class WorkFolder:
         if out is None or not done or done["job"] != digest or done.get("out") is None:
             return False
         return (
-            done["out"] == str(out.absolute()) and out.exists() and sha256_of(out) == done["sha256"]
+            user_path(done["out"]) == out.absolute()
+            and out.exists()
+            and sha256_of(out) == done["sha256"]
         )
 
     def _frames(self, start: int, count: int) -> Path:

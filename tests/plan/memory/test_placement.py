@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from hgc_video.plan.cost import cost, full_cost
-from hgc_video.plan.memory.placement import recomputed
+from hgc_video.plan.cost import cost, full_cost, kept_for_any
+from hgc_video.plan.liveness import kept
+from hgc_video.plan.memory.placement import (
+    DEVICE,
+    HOST,
+    RECOMPUTE,
+    RunCost,
+    carried_out,
+    kept_nbytes,
+    moved_nbytes,
+    moves_of,
+    places,
+    recomputed,
+    work_of,
+)
+from hgc_video.plan.memory.throughput import Throughput
+from hgc_video.plan.memory.windows import Windows
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.validate import check
 from tests.plan.policies.test_policies import tower
@@ -28,3 +43,64 @@ def test_a_plan_that_computes_again_keeps_nothing_and_drops_the_same_branches(po
     assert full_cost(graph, STEPS).total >= cost(graph, again).total > cost(graph, schedule).total
     guided = [step.branches == 2 or step.cfg_delta is not None for step in schedule.steps]
     assert [step.branches == 2 for step in again.steps] == guided
+
+
+def totals(steps):
+    return [sum(step.values()) for step in steps]
+
+
+def test_the_work_of_all_windows_by_hand():
+    """16 frames in windows of 4: four of them, or five where they are shifted by half a window. What the
+    ControlNet makes is made once per frame."""
+    graph, windows = tower(), Windows(16, 4, 0)
+    plan = resolve("deepcache:interval=2+lossless").schedule(graph, 10)
+    spent, moves = cost(graph, plan), moves_of(plan, graph, windows)
+    assert moves == (False, False, True, True, False, False, True, True, False, False)
+    counts = [5 if moved else 4 for moved in moves]
+
+    def at_each(steps):
+        return [
+            n * step["unet"] + 4 * step["controlnet"] for n, step in zip(counts, steps, strict=True)
+        ]
+
+    def over_all(steps):
+        return sum(at_each(steps))
+
+    # The shifted windows encode their hints when they come first; what they cost for 16 frames.
+    hint = graph.by_name["controlnet.hint"]
+    hint_macs, hint_nbytes = 4 * hint.macs, 4 * hint.nbytes
+    macs = over_all(spent.macs) + hint_macs
+    on_device = work_of(plan, graph, windows, DEVICE)
+    assert on_device == RunCost(macs, macs - 4 * spent.total)
+    to_host, to_device = over_all(spent.made) + hint_nbytes, over_all(spent.read) - hint_nbytes
+    assert work_of(plan, graph, windows, HOST) == RunCost(
+        macs, macs - 4 * spent.total, to_host, to_device
+    )
+    assert kept_nbytes(plan, graph, windows) == hint_nbytes + max(at_each(spent.kept))
+    assert moved_nbytes(plan, graph) == max(totals(spent.read))
+    again = work_of(plan, graph, windows, RECOMPUTE)
+    assert again.macs > macs and (again.to_host, again.to_device) == (0, 0)
+    assert carried_out(plan, RECOMPUTE) == recomputed(plan) and carried_out(plan, HOST) is plan
+    rates = Throughput(100.0, 10.0, "by hand")
+    assert RunCost(200, 50, 30, 20).seconds(rates) == 2 + 5
+    one = Windows(4, 4, 0)
+    assert moves_of(plan, graph, one) == () and kept_nbytes(plan, graph, one) == max(
+        totals(spent.kept)
+    )
+    assert work_of(plan, graph, one, DEVICE) == RunCost(spent.total, 0)
+
+
+def test_where_idle_caches_may_live():
+    graph, fixed = tower(), resolve("deepcache:interval=2").schedule(tower(), 10)
+    online = resolve("easycache").schedule(graph, 10)
+    for windows, of_fixed, of_online in (
+        (Windows(4, 4, 0), (DEVICE,), (DEVICE,)),
+        (Windows(8, 4, 0), (DEVICE,), (DEVICE,)),
+        (Windows(12, 4, 0), (DEVICE, HOST, RECOMPUTE), (DEVICE, HOST)),
+    ):
+        assert places(fixed, windows) == of_fixed and places(online, windows) == of_online
+    assert places(resolve("off").schedule(graph, 10), Windows(12, 4, 0)) == (DEVICE,)
+    assert moves_of(online, graph, Windows(12, 4, 0)) == (), "what is held is not known before"
+    assert moved_nbytes(online, graph) == max(
+        sum(kept_for_any(graph, names).values()) for names in kept(graph, online)
+    )

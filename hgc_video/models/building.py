@@ -1,0 +1,29 @@
+"""One thread at a time builds models: while diffusers and transformers load one, they replace functions of
+torch (how modules keep parameters, how weights begin) and set its default dtype, for all threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+
+BUILDING = RLock()  # held while modules are made and filled with weights
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """`BUILDING`, and the hosts' loading bars, a dozen lines for one second's work, are off the screen."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    with BUILDING:
+        hosts = [
+            h for h in (diffusers_logging, transformers_logging) if h.is_progress_bar_enabled()
+        ]
+        for host in hosts:
+            host.disable_progress_bar()
+        try:
+            yield
+        finally:
+            for host in hosts:
+                host.enable_progress_bar()

@@ -1,0 +1,197 @@
+#!/usr/bin/env python
+"""Changes the code of a few modules a little, thousands of times, and asks whether a test notices.
+
+mutmut makes the mutants (another operator, constant or argument) and runs the tests that reach each one, in
+a copy of the checkout. A mutant that survives is a change that no test sees: either it changes nothing that
+can be told, or a test is missing. Modules are chosen that quick tests alone decide upon: schedules, what is
+live, policies, the queue.
+
+    pip install mutmut                         3.8 or newer; no part of the extras
+    python scripts/mutants.py                  all modules of the list, one after the other
+    python scripts/mutants.py --module plan/liveness.py
+
+A stopped campaign goes on in its folder, and a module whose code or tests have changed is best begun anew
+(--folder). Linux, macOS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, TypeGuard
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from hgc_video.evaluate.results_header import results_header, write_results  # noqa: E402
+
+_PLAN = "tests/plan"
+_POLICIES = f"{_PLAN}/policies/test_policies.py"
+# Modules, and the tests that are to notice.
+MODULES: dict[str, tuple[str, ...]] = {
+    "plan/liveness.py": (f"{_PLAN}/test_liveness.py", f"{_PLAN}/test_schedule.py"),
+    "plan/checkpoints.py": (f"{_PLAN}/test_checkpoints.py",),
+    "plan/resample.py": (f"{_PLAN}/test_resample.py",),
+    "plan/step_codes.py": (f"{_PLAN}/test_resample.py",),
+    "plan/compose.py": (f"{_PLAN}/test_schedule.py",),
+    "plan/validate.py": (f"{_PLAN}/test_schedule.py", f"{_PLAN}/test_liveness.py"),
+    "plan/memory/windows.py": (f"{_PLAN}/memory/test_windows.py",),
+    "plan/policies/tgate.py": (_POLICIES,),
+    "plan/policies/deepcache.py": (_POLICIES,),
+    "jobs/queue.py": ("tests/jobs/test_queue.py",),
+    "plan/schedule.py": (f"{_PLAN}/test_schedule.py", f"{_PLAN}/test_old_names.py"),
+    "plan/policies/hgc.py": (_POLICIES,),
+    "plan/policies/whole_steps.py": (f"{_PLAN}/policies/test_whole_steps.py", _POLICIES),
+}
+# What mutmut notes of a mutant's tests.
+_VERDICTS = {0: "survived", 33: "no tests", 5: "no tests", 1: "killed", 3: "killed"}
+_TIMES_OUT = "timed out"
+_COPIED = ("hgc_video", "tests", "configs", "examples", "scripts", "pyproject.toml")
+
+
+def prepare(folder: Path, modules: list[str]) -> None:
+    """A copy of the checkout with mutmut's settings; one that is there already is used as it is."""
+    if not (folder / "hgc_video").is_dir():
+        for name in _COPIED:
+            ignored = shutil.ignore_patterns("__pycache__", "state")
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+            else:
+                shutil.copy(ROOT / name, folder / name)
+    # There before mutmut begins, or the import system takes `tests` for something else.
+    shutil.copytree(ROOT / "tests", folder / "mutants" / "tests", dirs_exist_ok=True)
+    tests = dict.fromkeys(test for module in modules for test in MODULES[module])
+    settings = {
+        "source_paths": ["hgc_video"],
+        "only_mutate": [f"hgc_video/{module}" for module in modules],
+        "pytest_add_cli_args_test_selection": list(tests),
+        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "also_copy": list(_COPIED[1:]),
+    }
+    lines = [
+        f"{name}=\n" + "".join(f"    {v}\n" for v in values) for name, values in settings.items()
+    ]
+    (folder / "setup.cfg").write_text("[mutmut]\n" + "".join(lines))
+
+
+def mutmut(folder: Path, *arguments: str, until: float | None = None) -> str:
+    """What a command of mutmut prints; it is ended at a time of `time.monotonic`."""
+    paths = [str(folder / "mutants"), *filter(None, [os.environ.get("MUTMUT_PATH")])]
+    own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "mutmut", *arguments]
+    left = None if until is None else max(1.0, until - time.monotonic())
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            timeout=left,
+        )
+    except subprocess.TimeoutExpired:
+        return ""
+    if done.returncode:
+        sys.exit(f"mutmut ended with {done.returncode}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def row(folder: Path, module: str) -> dict[str, Any] | None:
+    """A module's counts and its survivors with their changes; those that change nothing but the words of a
+    message apart. None while some were not tried."""
+    mutated = folder / "mutants" / "hgc_video" / module
+    meta = mutated.with_name(f"{mutated.name}.meta")
+    codes = json.loads(meta.read_text())["exit_code_by_key"] if meta.is_file() else {}
+    if not codes or None in codes.values():
+        return None
+    verdicts = {name: _VERDICTS.get(code, _TIMES_OUT) for name, code in codes.items()}
+    counts = {v: list(verdicts.values()).count(v) for v in sorted(set(verdicts.values()))}
+    text = mutated.read_text()
+    functions = {node.name: node for node in ast.walk(ast.parse(text)) if _is_function(node)}
+    survivors, in_words = {}, 0
+    for name in (name for name, verdict in verdicts.items() if verdict == "survived"):
+        short = name.rpartition(".")[2]
+        own, other = (functions[n] for n in (f"{short.rpartition('_')[0]}_orig", short))
+        if _without_words(own) == _without_words(other):
+            in_words += 1
+        else:
+            survivors[short] = _change(own, other)
+    return {"mutants": len(codes), **counts, "survived in words": in_words, "survivors": survivors}
+
+
+def _is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
+    return isinstance(node, ast.FunctionDef)
+
+
+def _without_words(function: ast.FunctionDef) -> str:
+    """A function but for its name and the words of its messages; a text without a space may be more."""
+    body = ast.parse(ast.unparse(function)).body[0]
+    for node in ast.walk(body):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            node.value = ""
+    return ast.dump(ast.Module(body.body, []))  # type: ignore[attr-defined]
+
+
+def _change(own: ast.FunctionDef, other: ast.FunctionDef) -> list[str]:
+    """The lines that differ."""
+    one, two = (ast.unparse(function).splitlines()[1:] for function in (own, other))
+    return [line for line in difflib.unified_diff(one, two, n=0, lineterm="") if line[1:2] == " "]
+
+
+def markdown(found: dict[str, dict[str, Any]]) -> str:
+    """The table."""
+    lines = [
+        "| module | mutants | killed | survived | in words of a message | no test reaches them |",
+        "|---" * 6 + "|",
+    ]
+    for module, told in found.items():
+        killed = told.get("killed", 0) + told.get(_TIMES_OUT, 0)
+        lines.append(
+            f"| {module} | {told['mutants']} | {killed} | {len(told['survivors'])} "
+            f"| {told['survived in words']} | {told.get('no tests', 0)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Reads the options, has the mutants made and tried, and tells what survived."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--module", nargs="*", default=list(MODULES), choices=list(MODULES))
+    parser.add_argument("--minutes", type=float, default=60.0, help="no longer than this")
+    parser.add_argument("--folder", type=Path, default=Path("runs/mutants"), help="the copy")
+    parser.add_argument("--out", type=Path, help="JSON file of counts and survivors")
+    args = parser.parse_args()
+    folder, until = args.folder.absolute(), time.monotonic() + 60 * args.minutes
+    folder.mkdir(parents=True, exist_ok=True)
+    prepare(folder, args.module)
+    found = {}
+    for module in args.module:
+        if time.monotonic() < until and row(folder, module) is None:
+            mutmut(folder, "run", "--max-children", "1", _names(module), until=until)
+        if told := row(folder, module):
+            found[module] = told
+            print(f"{module}: {len(told['survivors'])} survived", file=sys.stderr, flush=True)
+    print(markdown(found))
+    if args.out is not None:
+        write_results(args.out, results_header(None), modules=found)
+    if not found:
+        sys.exit("no module was tried to its end; give it more --minutes")
+
+
+def _names(module: str) -> str:
+    """A pattern of the names of a module's mutants."""
+    return f"hgc_video.{module.removesuffix('.py').replace('/', '.')}.*"
+
+
+if __name__ == "__main__":
+    main()
