@@ -45,6 +45,7 @@ SETTINGS = (
 )
 FIT_SETTINGS = "ddim-25,ddim-12,euler-a-25,dpm++sde-25,euler-8"
 FIT_TOLERANCES = "0.005,0.015,0.045,0.13"
+FIT_NOISY_TOLERANCES = "0.03,0.08,0.2"  # with less, next to nothing is reused
 FIT_FIRST = 3500  # the number of the first clip of the fit; --first is that of the others
 KNOTS = (30, 35, 40, 45, 50, 55, 60)  # dB
 FIXED = "balanced,fast"
@@ -58,6 +59,7 @@ def main() -> None:
     asked.add_argument("--settings", default=SETTINGS, help="SCHEDULER-STEPS, divided by commas")
     asked.add_argument("--fit-settings", default=FIT_SETTINGS)
     asked.add_argument("--fit-tolerances", default=FIT_TOLERANCES)
+    asked.add_argument("--fit-noisy-tolerances", default=FIT_NOISY_TOLERANCES)
     asked.add_argument("--asked", default="50,42,35", help="dB, divided by commas")
     asked.add_argument("--tolerances", default="", help="in place of --asked")
     asked.add_argument("--fixed", default=FIXED, help="presets beside it, divided by commas")
@@ -107,11 +109,13 @@ class Bench:
 
     def fit_runs(self, noisy: bool) -> Iterator[tuple[str, float, float]]:
         """Setting, tolerance and PSNR of the runs of a kind of sampler, where something was reused."""
-        words = {f"guard:tolerance={t}": float(t) for t in self.given.fit_tolerances.split(",")}
-        for setting in self.given.fit_settings.split(","):
+        given = self.given
+        listed = given.fit_noisy_tolerances if noisy else given.fit_tolerances
+        words = {f"guard:tolerance={t}": float(t) for t in listed.split(",")}
+        for setting in given.fit_settings.split(","):
             if is_noisy(setting) != noisy:
                 continue
-            for clip in range(self.given.fit_clips):
+            for clip in range(given.fit_clips):
                 for row in self.measured(setting, FIT_FIRST, clip, list(words)):
                     if row["psnr_db"] < 99:
                         yield setting, words[row["method"]], round(row["psnr_db"], 1)

@@ -38,7 +38,7 @@ def test_a_fit_goes_through_the_means_and_on_as_the_tolerance():
     assert made.tolerance == pytest.approx((0.316, 0.1, 0.1**1.5, 0.01, 0.00316), rel=2e-3)
     assert [made.psnr_of(t) for t in (0.01, 0.1)] == [52, 32]
     assert made.psnr_of(1.0) == pytest.approx(12, abs=0.1)
-    bent = fitted_map([*runs, (0.03, 33.0), (0.05, 40.0)], (30, 50))  # two that do not fall
+    bent = fitted_map([*runs, (0.03, 33.0), (0.05, 40.0)], range(30, 53))  # two that do not fall
     assert 30 < bent.psnr_of(0.05) < bent.psnr_of(0.03) < 40
     one = fitted_map([(0.1, 30.0)], (10, 30, 50))
     assert one.tolerance == pytest.approx((1, 0.1, 0.01), rel=2e-3)

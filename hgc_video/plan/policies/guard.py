@@ -46,8 +46,8 @@ class Guard(Policy):
     tolerance: float = Field(
         0.05, gt=0, description="error of the final latents that reuse may make, of their deviation"
     )
-    psnr_db: float | None = Field(
-        None, gt=0, description="PSNR to the uncached clip to aim at, in place of a tolerance"
+    psnr_db: float = Field(
+        0.0, ge=0, description="PSNR to the uncached clip to aim at; 0: by the tolerance"
     )
     noisy: bool = Field(
         False, description="whether the sampler adds noise at its steps; a run knows by itself"
@@ -91,13 +91,13 @@ class Guard(Policy):
     @property
     def _bound(self) -> float:
         """The tolerance, given or for the PSNR that is asked for."""
-        if self.psnr_db is None:
+        if not self.psnr_db:
             return self.tolerance
         return shipped_map(self.noisy).tolerance_of(self.psnr_db)
 
     @property
     def _aim(self) -> str:
-        if self.psnr_db is None:
+        if not self.psnr_db:
             return f"tolerance {self.tolerance:g}"
         kind = map_name(self.noisy)
         return (
