@@ -45,7 +45,7 @@ SETTINGS = (
 )
 FIT_SETTINGS = "ddim-25,ddim-12,euler-a-25,dpm++sde-25,euler-8"
 FIT_TOLERANCES = "0.005,0.015,0.045,0.13"
-FIT_NOISY_TOLERANCES = "0.03,0.08,0.2"  # with less, next to nothing is reused
+FIT_NOISY_TOLERANCES = "0.012,0.03,0.08,0.2"  # with less, next to nothing is reused
 FIT_FIRST = 3500  # the number of the first clip of the fit; --first is that of the others
 KNOTS = (30, 35, 40, 45, 50, 55, 60)  # dB
 FIXED = "balanced,fast"
