@@ -282,7 +282,7 @@ class CacheHandle:
         noisy = adds_noise(self.pipe.scheduler)
         key = (shape, length, noisy)
         if key not in self._plans:
-            preset = self.preset.with_net(adds_noise=noisy)
+            preset = self.preset.for_sampler(adds_noise=noisy)
             self._plans[key] = preset.schedule(self._graph(shape), length)
         return self._plans[key]
 

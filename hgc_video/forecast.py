@@ -105,7 +105,7 @@ def forecast(
         model = model_of(model, parts, offline=True)
     if scheduler is not None and scheduler not in SCHEDULERS:
         raise InputError(f'unknown scheduler "{scheduler}": {nearest(scheduler, SCHEDULERS)}')
-    chosen = resolve(preset, model).with_net(net, adds_noise=would_add_noise(model, scheduler))
+    chosen = resolve(preset, model).for_sampler(net, adds_noise=would_add_noise(model, scheduler))
     if base:
         scene = _base_scene(model, parts, height, width, num_controlnets)
     else:

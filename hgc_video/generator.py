@@ -238,7 +238,7 @@ class Generator:
             for one in every:
                 if one.prompt_syntax == "plain":
                     _check_lengths(one, pipe)
-        preset = shared.preset.with_net(options.net, adds_noise=adds_noise(pipe.scheduler))
+        preset = shared.preset.for_sampler(options.net, adds_noise=adds_noise(pipe.scheduler))
         return RunSetup(
             options, preset, shared.clips, pipe, clock, shared.facts, shared.budget,
             shared.context, shared.first, shared.source, shared.picture, part, self.input_names,

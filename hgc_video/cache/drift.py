@@ -15,9 +15,7 @@ from ..errors import CacheStateError
 from .current_step import CurrentStep
 from .noise_levels import NoiseLevels, stability
 
-_FORECAST_OF = (
-    3  # computed predictions that are compared: a line goes through two, and the third is new
-)
+_FORECAST_OF = 4  # computed predictions that are compared: one is forecast from the three before it
 
 
 class Observers:
@@ -90,9 +88,7 @@ class Observer:
             tuple[Tensor, int]
         ] = []  # predictions and their branches, the newest first
         self._products: tuple[tuple[float, ...], ...] | None = None
-        self._times: list[
-            Tensor | float
-        ] = []  # of this step and the one before it, the newest last
+        self._time: Tensor | float | None = None  # of this step
         self._input: Tensor | None = None
         self._past: list[
             tuple[Tensor, Tensor | float]
@@ -111,7 +107,7 @@ class Observer:
             "at_refresh": self._at_refresh, "input_change": self._input_change,
             "output_change": self._output_change, "drift": self._drift,
             "computed_from": self._computed_from, "past": [[x, t] for x, t in self._past],
-            "step": self.step, "made": [[x, n] for x, n in self._made], "times": self._times,
+            "step": self.step, "made": [[x, n] for x, n in self._made], "time": self._time,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -122,12 +118,12 @@ class Observer:
         self._input_change, self._output_change = state["input_change"], state["output_change"]
         self._computed_from = state["computed_from"]
         self._past = [(x, t) for x, t in state["past"]]
-        self.step, self._times = state["step"], list(state["times"])
+        self.step, self._time = state["step"], state["time"]
         self._made, self._products = [(x, n) for x, n in state["made"]], None
 
     def see_input(self, sample: Tensor, t: Tensor | float = 0.0, step: int = 0) -> None:
         """A step's latents as its first model sees them, at its timestep."""
-        self.step, self._times = step, [*self._times[-1:], t]
+        self.step, self._time = step, t
         if self._noise is not None:
             self._past = [*self._past[-3:], (sample, t)]
         if self._input is not None and self._input.shape == sample.shape:
@@ -187,11 +183,15 @@ class Observer:
             self._products = mean_products(self._guided())
         return self._products
 
-    def sensitivity(self) -> float | None:
+    def noise_angle(self) -> float | None:
         """See plan.adaptive.Signals."""
-        if self._levels is None or len(self._times) < 2:
+        if self._levels is None or self._time is None:
             return None
-        return float(self._levels.sensitivity(*self._times))
+        return self._levels.angle(self._time)
+
+    def prediction_type(self) -> str:
+        """See plan.adaptive.Signals."""
+        return "v_prediction" if self._levels is None else self._levels.prediction_type
 
     def _guided(self) -> list[Tensor]:
         """The last computed predictions, the newest first, as guidance mixes them; the prompt's branch alone

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..errors import CacheStateError
 
-_KNOWN = ("epsilon", "v_prediction", "sample")
-_LEAST_SHARE = 0.05  # at the ends of the noise levels an error would count without bound
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 class NoiseLevels:
@@ -27,7 +26,7 @@ class NoiseLevels:
         self._kind = config.get("prediction_type")
         continuous = config.get("timestep_type") == "continuous"
         self._alphas: Tensor | None = getattr(scheduler, "alphas_cumprod", None)
-        if self._alphas is None or self._kind not in _KNOWN or continuous:
+        if self._alphas is None or self._kind not in PREDICTION_TYPES or continuous:
             raise CacheStateError(
                 f"{type(scheduler).__name__} has no noise levels by timestep, by which this policy "
                 "forecasts the clean latents; choose a scheduler such as DDIMScheduler, or another policy"
@@ -51,17 +50,16 @@ class NoiseLevels:
         before = torch.where(at > 0, table[(at - 1).clamp(min=0)], torch.ones_like(table[at]))
         return 1 - table[at] / before
 
-    def sensitivity(self, before: Tensor | float, now: Tensor | float) -> Tensor:
-        """What a relative error of 1 in the prediction at timestep `now` makes of the final latents, as a
-        share of their standard deviation, if the step is as long as the one from `before`.
+    @property
+    def prediction_type(self) -> str:
+        """What the model predicts, as diffusers names it."""
+        return str(self._kind)
 
-        Latents of unit variance turn by dx/dphi = v along phi = atan(sigma / alpha), whatever is predicted;
-        of a prediction's error v gets 1 / alpha times that of the noise, 1 / sigma times that of x0.
-        """
-        (alpha, sigma), (alpha_before, sigma_before) = self.at(now), self.at(before)
-        turn = (torch.atan2(sigma_before, alpha_before) - torch.atan2(sigma, alpha)).abs()
-        share = {"epsilon": alpha, "sample": sigma}.get(str(self._kind), torch.ones_like(alpha))
-        return turn / share.clamp_min(_LEAST_SHARE)
+    def angle(self, t: Tensor | float) -> float:
+        """The noise angle at a timestep, atan(sigma / alpha): latents of unit variance turn by
+        dx / dphi = v along it, whatever is predicted."""
+        alpha, sigma = self.at(t)
+        return float(torch.atan2(sigma, alpha))
 
     def clean(self, latents: Tensor, prediction: Tensor, t: Tensor | float) -> Tensor:
         """x0 of a prediction that was made of these latents, all of one shape."""
@@ -72,10 +70,14 @@ class NoiseLevels:
 
     def prediction(self, latents: Tensor, clean: Tensor, t: Tensor | float) -> Tensor:
         """The prediction of these latents that stands for x0."""
+        return self.stated_as(self.prediction_type, latents, clean, t)
+
+    def stated_as(self, kind: str, latents: Tensor, clean: Tensor, t: Tensor | float) -> Tensor:
+        """What a model of a type would have to predict of these latents so that it stands for x0."""
         alpha, sigma = (level.to(latents) for level in self.at(t))
-        if self._kind == "epsilon":
+        if kind == "epsilon":
             return (latents - alpha * clean) / sigma
-        return (alpha * latents - clean) / sigma if self._kind == "v_prediction" else clean
+        return (alpha * latents - clean) / sigma if kind == "v_prediction" else clean
 
 
 def known_levels(scheduler: Any) -> NoiseLevels | None:

@@ -141,7 +141,7 @@ def _make(task: CompareConfig, method: Method, clip: int, seed: int) -> _Made:
     trial.pipe.scheduler = method.scheduler(own, task.num_inference_steps)
     try:
         evaluations = _evaluations(trial.pipe.scheduler, steps)
-        preset = method.preset.with_net(adds_noise=adds_noise(trial.pipe.scheduler))
+        preset = method.preset.for_sampler(adds_noise=adds_noise(trial.pipe.scheduler))
         plan = preset.schedule(trial.graph, evaluations)
         with PeakMemory(str(trial.pipe.unet.device)) as memory:
             begun = time.perf_counter()

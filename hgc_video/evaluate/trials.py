@@ -30,6 +30,7 @@ from ..plan.calibration import Setting
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import Chunks, MemoryPlan, Peak
 from ..plan.plain_yaml import read_plain
+from ..plan.policies.registry import split_fields
 from ..plan.presets import resolve
 from ..plan.schedule import Plan
 from ..report import Stopwatch
@@ -265,15 +266,17 @@ class Trials:
 
 
 def make_scheduler(name: str, own: Any) -> Any:
-    """A scheduler of diffusers with the settings of the model's own; InputError where there is none."""
+    """A scheduler of diffusers with the settings of the model's own, beside those that stand behind its name,
+    as in DPMSolverMultistepScheduler:algorithm_type=sde-dpmsolver++; InputError where there is none."""
     import diffusers
 
+    name, _, given = name.partition(":")
     made = getattr(diffusers, name, None)
     if made is None or not name.endswith("Scheduler") or not hasattr(made, "from_config"):
         raise InputError(
             f'"{name}" is no scheduler of diffusers; name a class, as EulerAncestralDiscreteScheduler'
         )
-    return made.from_config(own.config)
+    return made.from_config(own.config, **split_fields(name, given))
 
 
 def setting(model: str, num_inference_steps: int, guidance_scale: float, scheduler: Any) -> Setting:

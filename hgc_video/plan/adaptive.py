@@ -6,7 +6,8 @@ The engine measures on features that are computed anyway and asks; what was done
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 from ..errors import PlanError
@@ -25,13 +26,16 @@ class Signals(Protocol):
         """Whether the step before this one computed the prediction."""
 
     def products(self) -> tuple[tuple[float, ...], ...]:
-        """The mean product of every two of F1, F1 - F2 and F2 - F3, where F1, F2 and F3 are the guided
+        """The mean product of every two of F1, F1 - F2, F2 - F3 and F3 - F4, where F1 to F4 are the guided
         predictions that were computed last, the newest first; fewer rows where there are fewer. All that
         a linear forecast of F1 from the others is wrong by follows from these numbers."""
 
-    def sensitivity(self) -> float | None:
-        """What a relative error of 1 in this step's prediction makes of the final latents, as a share of
-        their standard deviation, by the noise levels that it leads between; None where they are not known."""
+    def noise_angle(self) -> float | None:
+        """Of this step's latents x = alpha x0 + sigma noise, atan(sigma / alpha); None where the scheduler
+        does not tell."""
+
+    def prediction_type(self) -> str:
+        """What the model predicts, as diffusers names it; "v_prediction" where that is not known."""
 
     def input_change(self) -> float:
         """Of this step's latents minus those of the step before; 0 at step 0."""
@@ -81,15 +85,23 @@ class Decision(NamedTuple):
 
 
 Decide = Callable[[int, Signals], Decision]
+# The metadata of fields of a decider that the plan gives it, or that follow from its other fields: they are
+# no part of what is kept of a run.
+OF_PLAN: Mapping[str, bool] = {"of_plan": True}
 
 
 def decider_state(decide: Decide) -> dict[str, Any]:
-    """What a decider goes by, as plain data; PlanError where it is no dataclass and cannot be told."""
+    """What a decider goes by, as plain data, without its fields `OF_PLAN`; PlanError where it is no dataclass
+    and cannot be told."""
     if not is_dataclass(decide) or isinstance(decide, type):
         raise PlanError(
             f"the decider {decide!r} is no dataclass, so that a run cannot be kept; make it one"
         )
-    return asdict(decide)
+    return {
+        f.name: deepcopy(getattr(decide, f.name))
+        for f in fields(decide)
+        if not f.metadata.get("of_plan")
+    }
 
 
 def restored_decider(fresh: Decide, state: Mapping[str, Any]) -> Decide:

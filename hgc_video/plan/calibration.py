@@ -50,6 +50,10 @@ class Calibration:
         is none: only a.
     changes: relative L1 change of every layer from step to step (Block Caching eq. 6, 2312.03209).
     products: of the predictions of every two steps, the mean of their product; none in files before 0.4.
+    angles: the noise angle of every step, atan(sigma / alpha), where the scheduler's noise levels are known.
+    products_as: the same products as `products`, of the predictions stated as every type of diffusers
+        ("epsilon", "v_prediction", "sample"): of two steps the one of the later one's row. None of both in
+        files before 0.5.
     held_products: per depth above 0 and step, of the errors of holding what every two steps before it made,
         the mean of their product: row j has those of step j with 0 to j. None in files before 0.4.
     """
@@ -65,6 +69,8 @@ class Calibration:
     held_products: dict[int, tuple[tuple[tuple[float, ...], ...], ...]] = field(
         default_factory=dict
     )
+    angles: tuple[float, ...] = ()
+    products_as: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration as plain data, with four digits of every number."""
@@ -82,6 +88,10 @@ class Calibration:
             "held_products": {
                 depth: [[_short(row, 8) for row in rows] for rows in steps]
                 for depth, steps in self.held_products.items()
+            },
+            "angles": _short(self.angles, 8),
+            "products_as": {
+                kind: [_short(row, 10) for row in rows] for kind, rows in self.products_as.items()
             },
         }  # fmt: skip
 
@@ -240,5 +250,9 @@ def mean(parts: list[Calibration]) -> Calibration:
                 for steps in zip(*(part.held_products[depth] for part in parts), strict=True)
             )
             for depth in first.held_products
+        },
+        angles=first.angles,
+        products_as={
+            kind: rows_over([part.products_as[kind] for part in parts]) for kind in first.products_as
         },
     )  # fmt: skip

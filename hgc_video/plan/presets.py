@@ -23,7 +23,7 @@ from .policies.lossless import add_lossless, add_lossless_to_choices
 from .policies.net import Net
 from .policies.registry import POLICIES, make_policy
 from .policies.searched import Searched
-from .quality_map import tolerance_of
+from .quality_map import shipped_map
 from .schedule import Plan, Schedule
 from .validate import check
 
@@ -59,18 +59,24 @@ class Preset:
         """Whether anything is reused at all; without, the stock models run, maybe for fewer steps."""
         return not all(isinstance(policy, Off | FewerSteps) for policy in self.policies)
 
-    def with_net(self, net: bool | None = None, *, adds_noise: bool) -> Preset:
-        """The preset with a net under it (`policies.net`) where one is asked for; None puts one under the
-        presets that were searched where the sampler adds fresh noise at its steps.
+    def for_sampler(self, net: bool | None = None, *, adds_noise: bool) -> Preset:
+        """The preset for samplers of a kind: `guard` knows whether they add noise at their steps, and there
+        is a net (`policies.net`) under it where one is asked for; None puts one under the presets that were
+        searched where the sampler adds noise.
 
         Where it does, everything is computed until forecasts are seen to be good.
         """
+        policies = tuple(
+            policy.model_copy(update={"noisy": adds_noise}) if isinstance(policy, Guard) else policy
+            for policy in self.policies
+        )
+        preset = self if policies == self.policies else replace(self, policies=policies)
         if net is False or not self.caches or any(isinstance(p, Net) for p in self.policies):
-            return self
+            return preset
         searched = all(isinstance(policy, Searched) for policy in self.policies)
         if net is None and not (searched and adds_noise):
-            return self
-        return Preset(f"{self.name}+net", (*self.policies, Net(closed=adds_noise)))
+            return preset
+        return Preset(f"{self.name}+net", (*policies, Net(closed=adds_noise)))
 
     def num_steps(self, asked: int) -> int:
         """The steps to run where `asked` are asked for: fewer-steps has its own number, and a searched
@@ -151,7 +157,9 @@ def _of_quality(text: str) -> Guard:
         raise PresetError(
             f'"{text}" is no quality; write quality=45dB, the PSNR to the uncached clip'
         )
-    return Guard(tolerance=tolerance_of(float(asked[1])))
+    psnr_db = float(asked[1])
+    shipped_map().tolerance_of(psnr_db)  # refuses what is beyond it
+    return Guard(psnr_db=psnr_db)
 
 
 def resolve(text: str, model: str = "") -> Preset:

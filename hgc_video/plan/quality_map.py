@@ -1,16 +1,20 @@
-"""The tolerance of `guard` for an asked PSNR: a monotone map that was fitted to measured runs, as data."""
+"""The tolerance of `guard` for an asked PSNR: monotone maps that were fitted to measured runs, as data; one
+for samplers that add noise at their steps, and one for those that do not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import exp, isfinite, log, log10
+from itertools import pairwise
+from math import exp, isfinite, log
 
 import yaml
 
 from ..errors import InputError, PresetError
 from ..files import package_data
+
+_LEAST_SLOPE = 2.0  # dB that the PSNR falls by at least where the tolerance grows e times
 
 
 @dataclass(frozen=True)
@@ -29,50 +33,62 @@ class QualityMap:
                 f"quality={psnr_db:g}dB is not possible; ask for {least:g} to {most:g} dB, or give "
                 "guard:tolerance=... itself"
             )
-        above = next(i for i, known in enumerate(self.psnr_db) if known >= psnr_db)
-        if not above:
-            return self.tolerance[0]
-        low, high = self.psnr_db[above - 1], self.psnr_db[above]
-        share = (psnr_db - low) / (high - low)
-        ends = (log(self.tolerance[i]) for i in (above - 1, above))
-        one, other = ends
-        return float(f"{exp((1 - share) * one + share * other):.4g}")
+        return float(f"{exp(_at(psnr_db, self.psnr_db, list(map(log, self.tolerance)))):.4g}")
+
+    def psnr_of(self, tolerance: float) -> float:
+        """The PSNR that stands for a tolerance; beyond the map's ends as on the line through the last two."""
+        falling = [-log(known) for known in self.tolerance]
+        return round(_at(-log(tolerance), falling, self.psnr_db), 1)
 
 
-def psnr_of(known: QualityMap, tolerance: float) -> float:
-    """The PSNR that stands for a tolerance, on the line through the map's ends."""
-    (first, last), (t_first, t_last) = (
-        known.psnr_db[:: len(known.psnr_db) - 1],
-        known.tolerance[:: len(known.tolerance) - 1],
-    )
-    share = log(tolerance / t_first) / log(t_last / t_first)
-    return round(first + share * (last - first), 1)
-
-
-def tolerance_of(psnr_db: float) -> float:
-    """The tolerance for an asked PSNR by the map that the package ships."""
-    return shipped_map().tolerance_of(psnr_db)
+def map_name(adds_noise: bool) -> str:
+    """What the map for a kind of sampler is called."""
+    return "noisy" if adds_noise else "deterministic"
 
 
 @cache
-def shipped_map() -> QualityMap:
-    """The map in configs/schedules/guard.yaml, which scripts/bench_guard.py writes."""
+def shipped_map(adds_noise: bool = False) -> QualityMap:
+    """The map for a kind of sampler in configs/schedules/guard.yaml, which scripts/bench_guard.py writes."""
     data = yaml.safe_load((package_data("schedules") / "guard.yaml").read_text())
-    return QualityMap(tuple(data["psnr_db"]), tuple(data["tolerance"]))
+    told = data["maps"][map_name(adds_noise)]
+    return QualityMap(tuple(told["psnr_db"]), tuple(told["tolerance"]))
 
 
 def fitted_map(runs: Sequence[tuple[float, float]], asked: Sequence[float]) -> QualityMap:
-    """A map from runs, given as tolerance and PSNR, at these PSNRs: 20 dB a decade, as of an error that is as
-    large as the tolerance, through the run whose PSNR was least for its tolerance, so that all are as good as
-    asked. InputError without a run.
-
-    A line of least squares is flatter, as on smooth paths large tolerances are not used up; under fresh noise
-    they are, and its tolerances were too large there by 12 dB.
-    """
+    """A map at these PSNRs from runs, given as tolerance and PSNR: through the mean PSNR at every tolerance,
+    made monotone; beyond them 20 dB for ten times the tolerance. InputError without a run."""
     if not runs:
         raise InputError("no run reused anything, so that no map can be fitted; measure more")
-    at_one = min(psnr + 20 * log10(tolerance) for tolerance, psnr in runs)
-    made = sorted(asked)
-    return QualityMap(
-        tuple(map(float, made)), tuple(float(f"{10 ** ((at_one - db) / 20):.4g}") for db in made)
+    by_tolerance: dict[float, list[float]] = {}
+    for tolerance, psnr in runs:
+        by_tolerance.setdefault(tolerance, []).append(psnr)
+    points = _falling(
+        [(log(tolerance), sum(of) / len(of)) for tolerance, of in sorted(by_tolerance.items())]
     )
+    (first, best), (last, worst) = points[0], points[-1]
+    # One more point on either side, half the tolerance and twice it.
+    points = [(first - log(2), best + 6.02), *points, (last + log(2), worst - 6.02)]
+    made = sorted(map(float, asked))
+    known_db, known = [psnr for _, psnr in reversed(points)], [at for at, _ in reversed(points)]
+    tolerances = tuple(float(f"{exp(_at(db, known_db, known)):.4g}") for db in made)
+    return QualityMap(tuple(made), tolerances)
+
+
+def _falling(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points of rising place with values that fall: neighbours that do not are one, at their mean."""
+    kept: list[tuple[float, float, int]] = []
+    for place, value in points:
+        kept.append((place, value, 1))
+        while len(kept) > 1 and kept[-1][1] > kept[-2][1] - _LEAST_SLOPE * (
+            kept[-1][0] - kept[-2][0]
+        ):
+            (p, v, n), (q, w, m) = kept[-2:]
+            kept[-2:] = [((n * p + m * q) / (n + m), (n * v + m * w) / (n + m), n + m)]
+    return [(place, value) for place, value, _ in kept]
+
+
+def _at(x: float, known: Sequence[float], values: Sequence[float]) -> float:
+    """On the line through the two known places (rising) that x lies between, or the last two on its side."""
+    pairs = list(pairwise(zip(known, values, strict=True)))
+    (low, one), (high, other) = next((p for p in pairs if x <= p[1][0]), pairs[-1])
+    return one + (other - one) * (x - low) / (high - low)

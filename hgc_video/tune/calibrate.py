@@ -26,8 +26,8 @@ def calibrate(
 ) -> Calibration:  # fmt: skip
     """The mean over all samples; each one's is kept in `folder`, so that a stopped run goes on."""
     model = f"{model_hash(source.model)}{source.scheduler}"
-    # "products": those measured before 0.4 have none, and are measured again.
-    task = f"calibrate products {model} {num_inference_steps} {source.num_frames} {depths}"
+    # "products_as": those measured before 0.5 have none, and are measured again.
+    task = f"calibrate products_as {model} {num_inference_steps} {source.num_frames} {depths}"
     results = ResultsFile(folder / "samples.jsonl")
     samples = range(source.first, source.first + source.count)
     known = _known(results, task)

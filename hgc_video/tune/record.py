@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..cache.engine import Engine
+from ..cache.noise_levels import PREDICTION_TYPES, known_levels
 from ..cache.store import Value
 from ..evaluate.trials import Trial, setting
 from ..measure.layer_changes import ChangeMeter, Recorder
@@ -58,6 +59,7 @@ def record(
         clips=1, num_frames=trial.graph.num_frames, sensitivity=_gains(trial, moments, every, offset),
         cfg_drop_error=tuple(_mean_square(m.difference) for m in moments), reused=reused, changes=changes,
         products=_products([moment.prediction for moment in moments]), held_products=held_products,
+        **_by_noise_level(trial, moments),
     )  # fmt: skip
 
 
@@ -100,6 +102,26 @@ def _products(values: list[Tensor]) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, (flat @ flat.T / flat.shape[1]).tolist()))
 
 
+def _by_noise_level(trial: Trial, moments: list[Moment]) -> dict[str, Any]:
+    """Angles and products as every type of prediction; nothing where noise levels are not known."""
+    levels = known_levels(trial.pipe.scheduler)
+    if levels is None:
+        return {}
+    clean = [levels.clean(m.model_input, m.prediction, m.t) for m in moments]
+    return {
+        "angles": tuple(levels.angle(moment.t) for moment in moments),
+        "products_as": {
+            kind: _lower(
+                [
+                    levels.stated_as(kind, m.model_input, x, m.t)
+                    for m, x in zip(moments, clean, strict=True)
+                ]
+            )
+            for kind in PREDICTION_TYPES
+        },
+    }
+
+
 def _reused(
     trial: Trial, depth: int, moments: list[Moment]
 ) -> tuple[dict[Segment, tuple[float, float, float]], tuple[tuple[tuple[float, ...], ...], ...]]:
@@ -127,15 +149,15 @@ def _reused(
             line = _error(models, engine, name, last._replace(tensor=sloped), moment) - held
             found[at] = _square(held, line)
         products = tuple(
-            _triangle([_error(models, engine, name, value, moment) for value in kept[:step]])
+            _lower([_error(models, engine, name, value, moment) for value in kept[:step]])
             for step, moment in enumerate(moments)
         )
     return found, products
 
 
-def _triangle(errors: list[Tensor]) -> tuple[tuple[float, ...], ...]:
-    """The mean product of every error with itself and those before it."""
-    whole = _products(errors) if errors else ()
+def _lower(values: list[Tensor]) -> tuple[tuple[float, ...], ...]:
+    """The mean product of every value with itself and those before it."""
+    whole = _products(values) if values else ()
     return tuple(row[: at + 1] for at, row in enumerate(whole))
 
 

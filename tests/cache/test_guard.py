@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from math import pi
-
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -15,6 +12,7 @@ from hgc_video.cache.noise_levels import NoiseLevels, known_levels
 from hgc_video.measure.macs import MacCounter
 from hgc_video.plan.cost import cost, full_cost
 from hgc_video.plan.policies.net import NET, Net
+from hgc_video.plan.prediction_path import equal_turns
 from hgc_video.plan.presets import resolve
 from tests.tiny_models import Clip, controlnet, graph_of, motion_unet
 
@@ -127,41 +125,35 @@ def test_products_are_those_of_the_guided_predictions():
 
 
 @pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "sample"])
-def test_the_sensitivity_is_what_an_error_makes_of_a_turn_of_the_latents(kind):
-    """Latents of unit variance on a circle: x = cos(phi) x0 + sin(phi) e, v = -sin(phi) x0 + cos(phi) e."""
+def test_the_noise_angle_is_the_schedulers(kind):
     scheduler = DDIMScheduler(prediction_type=kind, timestep_spacing="trailing")
-    levels, error = NoiseLevels(scheduler), 1e-3
-    (alpha, sigma), (alpha_next, sigma_next) = levels.at(500.0), levels.at(490.0)
-    turn = torch.atan2(sigma, alpha) - torch.atan2(sigma_next, alpha_next)
-    x = torch.ones(1)
-    moved = []
-    for prediction in (torch.zeros(1), torch.full((1,), error)):
-        clean = levels.clean(x, prediction, 500.0)
-        noise = (x - alpha * clean) / sigma
-        moved.append(alpha_next * clean + sigma_next * noise)
-    measured = float((moved[1] - moved[0]).abs() / error)
-    assert float(levels.sensitivity(510.0, 500.0)) == pytest.approx(
-        measured, rel=0.05
-    )  # steps differ
-    assert float(turn) > 0
+    levels = NoiseLevels(scheduler)
+    alpha, sigma = levels.at(490.0)
+    assert levels.angle(490.0) == pytest.approx(float(torch.atan2(sigma, alpha)))
+    assert (levels.prediction_type, levels.angle(500.0) > levels.angle(490.0)) == (kind, True)
+    x, clean = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    for other in ("v_prediction", "epsilon", "sample"):
+        stated = levels.stated_as(other, x, clean, 490.0)
+        of_its_kind = NoiseLevels(DDIMScheduler(prediction_type=other))
+        torch.testing.assert_close(of_its_kind.clean(x, stated, 490.0), clean)
 
 
-def test_without_known_noise_levels_there_is_no_sensitivity():
+def test_without_known_noise_levels_there_is_no_angle():
     assert known_levels(None) is None
     seen = Observer(levels=None)
     seen.see_input(torch.zeros(1), 900.0)
-    seen.see_input(torch.zeros(1), 800.0)
-    assert seen.sensitivity() is None
+    assert (seen.noise_angle(), seen.prediction_type()) == (None, "v_prediction")
     scheduler = DDIMScheduler(
         prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2",
         rescale_betas_zero_snr=True, timestep_spacing="trailing",
     )  # fmt: skip
     scheduler.set_timesteps(25)
-    levels = known_levels(scheduler)
-    assert levels is not None
-    times = [float(t) for t in scheduler.timesteps]
-    total = sum(float(levels.sensitivity(a, b)) for a, b in pairwise(times))
-    assert total == pytest.approx(pi / 2 * 24 / 25, rel=0.05)
+    seen = Observer(levels=known_levels(scheduler))
+    angles = []
+    for t in scheduler.timesteps:
+        seen.see_input(torch.zeros(1), t)
+        angles.append(seen.noise_angle())
+    assert angles == pytest.approx(equal_turns(25), abs=0.02)
 
 
 def test_a_run_that_was_kept_goes_on_to_the_same_bits(clip):

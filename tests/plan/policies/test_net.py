@@ -13,8 +13,13 @@ from hgc_video.plan.liveness import live
 from hgc_video.plan.policies.net import NET, Net, best_line_error, successive
 from hgc_video.plan.policies.searched import CodedSchedule
 from hgc_video.plan.presets import resolve
-from tests.plan.policies.test_guard import Series, circle, line, noise
+from tests.plan.policies.test_guard import Series, circle, noise
 from tests.plan.policies.test_policies import calibration, tower  # noqa: F401
+
+
+def line(steps, size=8, seed=0):
+    start, slope = np.random.default_rng(seed).normal(size=(2, size))
+    return start + np.arange(steps)[:, None] * slope / 10
 
 
 def run(plan, signals):
@@ -113,12 +118,12 @@ def test_a_net_stands_under_something_fixed():
 
 def test_presets_get_one_where_the_sampler_adds_noise():
     fast = resolve("fast")
-    assert fast.with_net(adds_noise=False) is fast
-    assert fast.with_net(True, adds_noise=False).policies[-1] == Net()
-    noisy = fast.with_net(adds_noise=True)
+    assert fast.for_sampler(adds_noise=False) is fast
+    assert fast.for_sampler(True, adds_noise=False).policies[-1] == Net()
+    noisy = fast.for_sampler(adds_noise=True)
     assert (noisy.name, noisy.policies[-1]) == ("fast+net", Net(closed=True))
-    assert fast.with_net(False, adds_noise=True) is fast
-    assert noisy.with_net(adds_noise=True) is noisy
-    for other in ("off", "lossless", "guard", "deepcache:interval=3", "fewer-steps:steps=4"):
+    assert fast.for_sampler(False, adds_noise=True) is fast
+    assert noisy.for_sampler(adds_noise=True) is noisy
+    for other in ("off", "lossless", "deepcache:interval=3", "fewer-steps:steps=4"):
         same = resolve(other)
-        assert same.with_net(adds_noise=True) is same
+        assert same.for_sampler(adds_noise=True) is same
