@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hgc_video.plan.resample import nearest_steps, resampled_actions, resampled_coefficients
-from hgc_video.plan.step_codes import label, meaning
+from hgc_video.plan.step_codes import depth, is_key, label, meaning
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,8 @@ def test_a_step_takes_the_coefficients_of_the_nearest_of_its_code():
 )
 def test_codes_in_words(code, word, says):
     assert (label(code), meaning(code)) == (word, says)
+
+
+def test_how_much_of_the_up_path_a_code_computes():
+    assert [depth(code) for code in "H13F"] == [0, 1, 3, depth("T")] and depth("T") > 9
+    assert [code for code in "FTH13" if is_key(code)] == ["F", "T"]
