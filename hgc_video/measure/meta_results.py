@@ -91,4 +91,6 @@ def _described(out: Any) -> list[_Made] | None:
 
 
 def _empty(size: torch.Size, stride: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    return torch.ops.aten.empty_strided.default(size, stride, dtype=dtype, device="meta")
+    empty = torch.ops.aten.empty_strided.default
+    made: torch.Tensor = empty(size, stride, dtype=dtype, device="meta")
+    return made
