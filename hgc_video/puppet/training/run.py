@@ -32,7 +32,7 @@ class Plan:
     still_frames: int = 20
     still_rate: float = 1e-3
     still_muon_rate: float = 0.02
-    clip_steps: int = 6000
+    clip_steps: int = 3300
     clip_frames: int = 32
     clip_rate: float = 5e-4
     clip_muon_rate: float = 0.01
