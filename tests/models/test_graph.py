@@ -164,7 +164,7 @@ def test_conventions():
     older = build_graph(clip.unet, None, shape, convention="no-attention-products")
     missing = sum(a.macs for a in whole.layers) - sum(a.macs for a in older.layers)
     # Queries x keys and weights x values: positions see positions, or tokens, in so many channels.
-    outer = sum(2 * 64 * n * 32 for n in (64, 7)) * (2 + 3)
+    outer = sum(2 * 64 * n * 32 for n in (64, 7)) * (1 + 2)
     middle = sum(2 * 16 * n * 64 for n in (16, 7))
     assert missing == outer + middle
     with pytest.raises(PlanError, match="no-attention-products"):

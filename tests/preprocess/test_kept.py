@@ -139,7 +139,7 @@ def _extract(number, told):
 
 
 def test_processes_extract_read_and_clear_one_folder_at_once(home):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     told = context.Queue()
     workers = [context.Process(target=_extract, args=(number, told)) for number in range(3)]
     for worker in workers:
