@@ -298,7 +298,7 @@ def test_soak(script, tmp_path, monkeypatch):
 
 
 def test_mutants(script, tmp_path):
-    """A module of two functions: its mutants are told from the code, and those that survive are shown."""
+    """A module of two functions: its mutants are made of the code, and those that survive are shown."""
     pytest.importorskip("mutmut", reason="mutmut is in no extra: pip install mutmut")
     given = ["--module", "plan/step_codes.py", "--folder", tmp_path / "copy"]
     out = script("mutants", *given, "--out", tmp_path / "a.json")

@@ -105,9 +105,8 @@ def _on_meta(config: Mapping[str, Any]) -> Any:
 
     with torch.device("meta"):
         made = model_class(config["_class_name"]).from_config(dict(config))
-    return torch.nn.Module.to(
-        made, "meta", torch.float32
-    )  # SVD's blenders make CPU tensors whatever the device
+    # SVD's blenders make CPU tensors whatever the device.
+    return torch.nn.Module.to(made, "meta", torch.float32)
 
 
 def model_class(name: str) -> Any:

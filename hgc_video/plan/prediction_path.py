@@ -15,11 +15,9 @@ from itertools import pairwise
 from math import cos, pi, prod, sin, sqrt
 from typing import Any
 
-import yaml
-
 from ..errors import PlanError
-from ..files import package_data
 from .calibration import Calibration
+from .guard_data import shipped_guard
 from .least_squares import Matrix
 from .linear_fit import fitted
 
@@ -129,10 +127,8 @@ class RunPath:
 def shipped_paths() -> dict[str, PredictionPath]:
     """The embedded model's, by type of prediction: `path` in configs/schedules/guard.yaml, which
     scripts/bench_guard.py writes."""
-    data = yaml.safe_load((package_data("schedules") / "guard.yaml").read_text())
-    return paths_of(
-        **{name: data["path"][name] for name in ("angles", "sensitivity", "products_as")}
-    )
+    measured = shipped_guard()["path"]
+    return paths_of(**{name: measured[name] for name in ("angles", "sensitivity", "products_as")})
 
 
 def path_data(measured: Calibration) -> dict[str, Any]:

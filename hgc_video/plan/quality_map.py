@@ -9,10 +9,8 @@ from functools import cache
 from itertools import pairwise
 from math import exp, isfinite, log
 
-import yaml
-
 from ..errors import InputError, PresetError
-from ..files import package_data
+from .guard_data import shipped_guard
 
 _LEAST_SLOPE = 2.0  # dB that the PSNR falls by at least where the tolerance grows e times
 
@@ -49,8 +47,7 @@ def map_name(adds_noise: bool) -> str:
 @cache
 def shipped_map(adds_noise: bool = False) -> QualityMap:
     """The map for a kind of sampler in configs/schedules/guard.yaml, which scripts/bench_guard.py writes."""
-    data = yaml.safe_load((package_data("schedules") / "guard.yaml").read_text())
-    told = data["maps"][map_name(adds_noise)]
+    told = shipped_guard()["maps"][map_name(adds_noise)]
     return QualityMap(tuple(told["psnr_db"]), tuple(told["tolerance"]))
 
 

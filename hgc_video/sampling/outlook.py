@@ -58,7 +58,7 @@ def _macs_in_a_row(run: Run) -> float:
     denoising: float = sum(run.planned.macs_by_part.values())
     if run.planned.devices is not None:
         denoising /= run.planned.devices.speedup
-    return denoising + sum(run.other_macs().values())
+    return denoising + sum(run.other_macs.values())
 
 
 @lru_cache(maxsize=8)

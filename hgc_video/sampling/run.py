@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -177,7 +178,7 @@ class Run:
 
     def report(self) -> Report:
         """What the run took; call it after `frames`."""
-        options, shared = self.options, self.other_macs()
+        options, shared = self.options, self.other_macs
         told = without_home(options.to_dict())
         baseline = self.planned.macs_baseline_by_part
         spent = self._spent()
@@ -214,6 +215,7 @@ class Run:
             return self.planned.macs_by_part
         return {part: sum(one[part] for one in counted if one) for part in counted[0] or {}}
 
+    @cached_property
     def other_macs(self) -> dict[str, int]:
         """MACs of what runs beside UNet and ControlNet: encoders of text or images, VAE."""
         return dict(self.adapter.other_macs(self._take()))

@@ -39,14 +39,14 @@ def answer(url, *, method="GET", headers=None, data=None):
 
 
 def upload(server, name, data, kind="video"):
-    """Status and what is told of an upload."""
+    """Status and body of the answer to an upload."""
     asked = f"api/uploads?kind={kind}&name={urllib.parse.quote(name, safe='')}"
     status, told, _ = answer(server.url + asked, method="PUT", headers=OURS, data=data)
     return status, json.loads(told)
 
 
 def posted(server, path, values):
-    """Status and what is told of values, or of bytes that are none."""
+    """Status and body of the answer to values, or to bytes that are no JSON."""
     data = values if isinstance(values, bytes) else json.dumps(values).encode()
     status, told, _ = answer(server.url + path, method="POST", headers=OURS, data=data)
     return status, json.loads(told)
