@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..evaluate.quality import psnr
 from ..evaluate.results_file import ResultsFile
 from ..models.identity import model_hash
-from ..models.load import default_guidance_scale, load_pipeline, model_folder
+from ..models.load import EMBEDDED, default_guidance_scale, load_pipeline, model_folder
 from .fidelity import (
     background_flicker,
     gradient_energy,
@@ -37,11 +37,12 @@ Row = dict[str, Any]  # the figures of one clip
 class Options:
     """What is measured and on how many clips; `extras` clips, perhaps none, for the slower questions."""
 
-    model: str = "puppet"
+    model: str = EMBEDDED
     clips: int = 64
     num_frames: int = 16
     num_inference_steps: int = 25
-    guidance_scale: float = 0.0  # 0: the model's default
+    # A folder holds the same model at another stage of its training: the scale is the embedded model's too.
+    guidance_scale: float = default_guidance_scale(EMBEDDED)
     extras: int = 4
 
 
@@ -83,7 +84,6 @@ class Sampler:
         self.options = options
         pose, depth = (load_pipeline(options.model, kind) for kind in ("pose", "depth"))
         self.pipes: dict[str, Any] = {"pose": pose, "depth": depth}
-        self.scale = options.guidance_scale or default_guidance_scale(options.model)
 
     def __call__(
         self, case: Case, kind: str, *, spec: Spec | None = None, steps: int | None = None,
@@ -96,7 +96,7 @@ class Sampler:
         frames = case.control(kind) if control is None else control
         out = self.pipes[kind](
             prompt=plain_prompt(spec or case.spec), negative_prompt="", num_frames=len(frames),
-            height=frames.shape[1], width=frames.shape[2], guidance_scale=self.scale,
+            height=frames.shape[1], width=frames.shape[2], guidance_scale=self.options.guidance_scale,
             num_inference_steps=steps or self.options.num_inference_steps,
             conditioning_frames=[Image.fromarray(f) for f in frames],
             generator=torch.Generator().manual_seed(case.seed if seed is None else seed), output_type="np",
@@ -129,7 +129,7 @@ def evaluate(
     """Every figure that the model is held to; means over clips unless said. `memory` is the file of clips
     measured so far."""
     sample, judge, kept = Sampler(options), _judge(options.model), Kept(options, memory)
-    figures: dict[str, Any] = {"options": vars(options), "guidance_scale": sample.scale}
+    figures: dict[str, Any] = {"options": vars(options)}
     for kind in ("pose", "depth"):
         figures[kind] = _fidelity(sample, judge, kind, kept, log)
     if options.extras:
