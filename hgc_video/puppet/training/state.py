@@ -1,6 +1,7 @@
 """Training that outlives its machine: the averaged weights of the stages, kept small in the repository.
 
-A stage that is taken up from there begins with the averaged weights and without the optimizer's moments.
+A stage that is taken up from there begins with the averaged weights and without the optimizer's moments. What
+is in the package's own weights is not kept a second time.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .progress import stored_step
 
 KEPT = Path(__file__).parent / "state"
+_WEIGHTS = Path(__file__).parents[1] / "weights"
 _FILE_BYTES = 15 * 10**6
 _INDEX = "state.json"
 _AVERAGED = "ema."
@@ -25,20 +28,25 @@ def keep(folder: Path, stages: dict[str, int], target: Path = KEPT) -> None:
     What is kept there of other stages goes: a later stage holds an earlier one's weights.
     """
     target.mkdir(parents=True, exist_ok=True)
+    before = json.loads((target / _INDEX).read_text()) if (target / _INDEX).exists() else {}
     for old in target.glob("*.safetensors"):
         old.unlink()
     index = {}
     for stage, planned in stages.items():
         path = folder / f"{stage}.safetensors"
         averaged = {k: v.half() for k, v in load_file(path).items() if k.startswith(_AVERAGED)}
+        shipped = _shipped(stage)
+        is_shipped = averaged.keys() == shipped.keys() and all(
+            torch.equal(value, shipped[key].half()) for key, value in averaged.items()
+        )
         files = []
-        for number, part in enumerate(_parts(averaged), 1):
+        for number, part in enumerate([] if is_shipped else _parts(averaged), 1):
             files.append(f"{stage}-{number}.safetensors")
             save_file(part, target / files[-1])
         index[stage] = {
             "step": stored_step(path),
             "of": planned,
-            "loss": _last_loss(folder, stage),
+            "loss": _last_loss(folder, stage) or before.get(stage, {}).get("loss"),
             "files": files,
         }
     (target / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
@@ -53,12 +61,32 @@ def restore(folder: Path, source: Path = KEPT) -> list[str]:
         path = folder / f"{stage}.safetensors"
         if path.exists() and stored_step(path) >= known["step"]:
             continue
-        state = {k: v.float() for file in known["files"] for k, v in _load(source / file).items()}
+        kept = {k: v for file in known["files"] for k, v in _load(source / file).items()}
+        state = {k: v.float() for k, v in (kept or _shipped(stage)).items()}
         temporary = path.with_suffix(".partial")
         save_file(state, temporary, {"step": str(known["step"])})
         temporary.replace(path)
         restored.append(stage)
     return restored
+
+
+def _shipped(stage: str) -> dict[str, Tensor]:
+    """A stage's averaged weights by their names in training, of those that the package has; else none."""
+    if stage == "clips":
+        named = {f"{part}.": part for part in ("unet", "controlnet_pose", "controlnet_depth")}
+    else:
+        named = {"": "vae"} if stage == "decoder" else {}
+    found = {
+        f"{_AVERAGED}{prefix}{key}": value
+        for prefix, part in named.items()
+        for file in sorted((_WEIGHTS / part).glob("*.safetensors"))
+        for key, value in _load(file).items()
+        if not key.endswith("pos_embed.pe")  # a buffer, which is computed
+    }
+    if stage == "decoder":
+        own = (f"{_AVERAGED}decoder.", f"{_AVERAGED}post_quant_conv.")
+        return {key: value for key, value in found.items() if key.startswith(own)}
+    return found
 
 
 def _load(path: Path) -> dict[str, Tensor]:
