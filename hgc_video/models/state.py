@@ -2,12 +2,17 @@
 
 LoRA, IP-Adapter, FreeU and the like are loaded, scaled and taken off by writing to a model's modules.
 Nothing of a tensor is read but who it is and how often it was written to.
+
+This is asked before every step, of some 1,700 modules in AnimateDiff with a ControlNet: 8 ms in Python, which
+a GPU waits for. So it is asked first whether all objects are the same, which takes 1 ms.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from operator import is_
 from typing import Any
 
 from torch import nn
@@ -26,9 +31,13 @@ class ModelState:
         """Forgets what was seen."""
         self._found: list[Any] = []
         self._held: list[Any] = []
+        self._seen: _Seen | None = None
 
     def changed(self, *models: Any) -> bool:
         """Whether the models' state is another one than when this was asked last; False the first time."""
+        if self._seen is not None and self._seen.is_the_same(models):
+            return False
+        self._seen = _Seen(models)
         found: list[Any] = []
         held: list[Any] = []
         for model in models:
@@ -42,6 +51,57 @@ class ModelState:
             return False
         self._found, self._held = found, held
         return True
+
+
+class _Seen:
+    """The very objects that make up models: modules, parameters, attributes and what lists among them hold.
+
+    The same ones say that nothing changed. Other ones say nothing: a number that was computed again is
+    another object of the same value.
+    """
+
+    def __init__(self, models: Sequence[Any]) -> None:
+        self._models = models
+        modules = [module for model in models if model is not None for module in model.modules()]
+        self._attributes = [module.__dict__ for module in modules]
+        self._names = [[n for n in own if n not in _TORCHS] for own in self._attributes]
+        parameters = [own["_parameters"] for own in self._attributes]
+        inner = [own["_modules"] for own in self._attributes]
+        inner += [v for v in self._values() if type(v) in (dict, list, set)]
+        self._sized: list[Any] = [*self._attributes, *parameters, *inner]
+        self._sizes = list(map(len, self._sized))
+        self._parameters = list(filter(None, parameters))
+        self._inner = list(filter(None, inner))
+        self._objects, self._versions = self._now()
+
+    def is_the_same(self, models: Sequence[Any]) -> bool:
+        """Whether these are the models that were seen, and nothing of them is another object."""
+        if len(models) != len(self._models) or not all(map(is_, models, self._models)):
+            return False
+        if list(map(len, self._sized)) != self._sizes:
+            return False
+        try:
+            objects, versions = self._now()
+        except KeyError:  # an attribute is gone
+            return False
+        return versions == self._versions and all(map(is_, objects, self._objects))
+
+    def _values(self) -> Iterator[Any]:
+        named = zip(self._attributes, self._names, strict=True)
+        return chain.from_iterable(map(own.__getitem__, names) for own, names in named)
+
+    def _now(self) -> tuple[list[Any], list[int]]:
+        tensors = list(chain.from_iterable(map(dict.values, self._parameters)))
+        kept = (inner.values() if type(inner) is dict else inner for inner in self._inner)
+        keys = (inner for inner in self._inner if type(inner) is dict)
+        objects = [
+            *self._values(),
+            *chain.from_iterable(kept),
+            *chain.from_iterable(keys),
+            *tensors,
+        ]
+        versions = [t._version for t in tensors if t is not None and not t.is_inference()]
+        return objects, versions
 
 
 def _read(model: Any, found: list[Any], held: list[Any]) -> None:
