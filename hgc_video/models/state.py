@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from operator import is_
+from operator import is_, itemgetter
 from typing import Any
 
 from torch import nn
@@ -63,16 +63,20 @@ class _Seen:
     def __init__(self, models: Sequence[Any]) -> None:
         self._models = models
         modules = [module for model in models if model is not None for module in model.modules()]
-        self._attributes = [module.__dict__ for module in modules]
-        self._names = [[n for n in own if n not in _TORCHS] for own in self._attributes]
-        parameters = [own["_parameters"] for own in self._attributes]
-        inner = [own["_modules"] for own in self._attributes]
-        inner += [v for v in self._values() if type(v) in (dict, list, set)]
-        self._sized: list[Any] = [*self._attributes, *parameters, *inner]
+        attributes = [module.__dict__ for module in modules]
+        self._own = [(_getter(own), own) for own in attributes if own.keys() - _TORCHS]
+        parameters = [own["_parameters"] for own in attributes]
+        inner = [own["_modules"] for own in attributes]
+        inner += [v for get, own in self._own for v in get(own) if type(v) in (dict, list, set)]
+        self._sized: list[Any] = [*attributes, *parameters, *inner]
         self._sizes = list(map(len, self._sized))
         self._parameters = list(filter(None, parameters))
-        self._inner = list(filter(None, inner))
-        self._objects, self._versions = self._now()
+        self._dicts = [kept for kept in inner if kept and type(kept) is dict]
+        self._lists = [kept for kept in inner if kept and type(kept) is not dict]
+        self._objects = self._now()
+        tensors = chain.from_iterable(map(dict.values, self._parameters))
+        self._written = [t for t in tensors if t is not None and not t.is_inference()]
+        self._versions = [tensor._version for tensor in self._written]
 
     def is_the_same(self, models: Sequence[Any]) -> bool:
         """Whether these are the models that were seen, and nothing of them is another object."""
@@ -81,27 +85,27 @@ class _Seen:
         if list(map(len, self._sized)) != self._sizes:
             return False
         try:
-            objects, versions = self._now()
+            found = self._now()
         except KeyError:  # an attribute is gone
             return False
-        return versions == self._versions and all(map(is_, objects, self._objects))
+        if not all(map(is_, found, self._objects)):
+            return False
+        return [tensor._version for tensor in self._written] == self._versions
 
-    def _values(self) -> Iterator[Any]:
-        named = zip(self._attributes, self._names, strict=True)
-        return chain.from_iterable(map(own.__getitem__, names) for own, names in named)
-
-    def _now(self) -> tuple[list[Any], list[int]]:
-        tensors = list(chain.from_iterable(map(dict.values, self._parameters)))
-        kept = (inner.values() if type(inner) is dict else inner for inner in self._inner)
-        keys = (inner for inner in self._inner if type(inner) is dict)
-        objects = [
-            *self._values(),
-            *chain.from_iterable(kept),
-            *chain.from_iterable(keys),
-            *tensors,
+    def _now(self) -> list[Any]:
+        return [
+            *chain.from_iterable([get(own) for get, own in self._own]),
+            *chain.from_iterable(map(dict.values, self._parameters)),
+            *chain.from_iterable(map(dict.values, self._dicts)),
+            *chain.from_iterable(self._dicts),  # their keys
+            *chain.from_iterable(self._lists),
         ]
-        versions = [t._version for t in tensors if t is not None and not t.is_inference()]
-        return objects, versions
+
+
+def _getter(own: dict[str, Any]) -> itemgetter[Any]:
+    """Gives a tuple of the attributes that this module has beside those of all."""
+    names = [name for name in own if name not in _TORCHS]
+    return itemgetter(*names, names[0])  # of one name alone it would be the bare value
 
 
 def _read(model: Any, found: list[Any], held: list[Any]) -> None:
