@@ -275,7 +275,9 @@ def test_a_models_state_is_its_weights_and_switches():
         lambda: model.append(torch.nn.Identity()),
         lambda: setattr(model[0], "weight", torch.nn.Parameter(torch.ones(2, 2))),
         lambda: setattr(model[1], "mix", torch.ones(1)),
-        lambda: setattr(model[1], "mix", torch.ones(1)),  # an equal one, which may be written to next
+        lambda: setattr(
+            model[1], "mix", torch.ones(1)
+        ),  # an equal one, which may be written to next
         lambda: model[1].mix.requires_grad_(False) and setattr(model[1], "heads", [torch.ones(1)]),
         lambda: model[1].heads.__setitem__(0, torch.ones(1)),
         lambda: delattr(model[1], "heads"),
