@@ -32,12 +32,20 @@ class ModelState:
         self._found: list[Any] = []
         self._held: list[Any] = []
         self._seen: _Seen | None = None
+        self._in_vain = 0
 
     def changed(self, *models: Any) -> bool:
         """Whether the models' state is another one than when this was asked last; False the first time."""
         if self._seen is not None and self._seen.is_the_same(models):
             return False
-        self._seen = _Seen(models)
+        changed = self._is_another(models)
+        if self._seen is not None and not changed:
+            self._in_vain += 1
+        # Some offloading makes new tensors at every call: to look for the same ones would cost time in vain.
+        self._seen = _Seen(models) if self._in_vain < 2 else None
+        return changed
+
+    def _is_another(self, models: Sequence[Any]) -> bool:
         found: list[Any] = []
         held: list[Any] = []
         for model in models:
