@@ -23,7 +23,10 @@ Messages are one line: what was given, what is allowed, what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,6 +87,39 @@ class HGCVideoWarning(UserWarning):
     for, or probably not meant."""
 
 
+# Of a thread, or of a task of asyncio: `warnings.catch_warnings` is the whole process's, and takes what
+# other threads warn of as well.
+_COLLECTED: ContextVar[list[str] | None] = ContextVar("collected warnings", default=None)
+
+
+def warn(message: str, stacklevel: int = 1) -> None:
+    """Warns of what a user must know, as a HGCVideoWarning or to those who collect in this context.
+
+    Args:
+        message: what it is, and what to do.
+        stacklevel: whose line is shown, as `warnings.warn` counts: 1 is the caller's.
+    """
+    collected = _COLLECTED.get()
+    if collected is None:
+        warnings.warn(message, HGCVideoWarning, stacklevel + 1)
+    elif text_of(message) not in collected:
+        collected.append(text_of(message))
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Gathers what is warned of inside, each text once, in place of a warning; of this thread alone.
+
+    A thread that is begun inside collects too where it runs in `contextvars.copy_context()`.
+    """
+    told: list[str] = []
+    token = _COLLECTED.set(told)
+    try:
+        yield told
+    finally:
+        _COLLECTED.reset(token)
+
+
 class Cancelled(HGCVideoError):
     """The user stopped the run; nothing was left half-written."""
 
@@ -98,6 +134,20 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f'did you mean "{close[0]}"? ' if close else ""
     return f"{hint}(allowed: {', '.join(names)})"
+
+
+def text_of(said: object) -> str:
+    """The text of an error or a warning without its line breaks."""
+    return " ".join(str(said).split())
+
+
+def internal_error(error: Exception) -> str:
+    """An error that this package did not raise on purpose, as one line; at most 300 characters of its text.
+
+    >>> internal_error(KeyError("a"))
+    "internal error: KeyError: 'a'"
+    """
+    return f"internal error: {type(error).__name__}: {text_of(error)[:300]}"
 
 
 def one_line(error: ValidationError, owner: str, allowed: Iterable[str]) -> str:

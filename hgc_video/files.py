@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .errors import HGCVideoError, InputError
+from .errors import HGCVideoError, InputError, text_of
 
 _PACKAGE = Path(__file__).parent
 
@@ -222,7 +222,7 @@ _NEVER_OURS = (*_FULL, errno.EROFS, errno.EIO)
 def fault_of_machine(error: Exception) -> InputError | None:
     """What to tell the user of an error that the machine is to blame for: a disk that is full or fails,
     memory that ran out. None: it may as well be a fault of ours."""
-    text = " ".join(str(error).split())[:300]
+    text = text_of(error)[:300]
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return InputError(
             f"memory ran out ({text or 'the host'}); make fewer or smaller frames, give less --memory, or "

@@ -274,10 +274,25 @@ def test_a_models_state_is_its_weights_and_switches():
         lambda: model[1].scales.update(one=0.5),
         lambda: model.append(torch.nn.Identity()),
         lambda: setattr(model[0], "weight", torch.nn.Parameter(torch.ones(2, 2))),
+        lambda: setattr(model[1], "mix", torch.ones(1)),
+        lambda: setattr(
+            model[1], "mix", torch.ones(1)
+        ),  # an equal one, which may be written to next
+        lambda: model[1].mix.requires_grad_(False) and setattr(model[1], "heads", [torch.ones(1)]),
+        lambda: model[1].heads.__setitem__(0, torch.ones(1)),
+        lambda: delattr(model[1], "heads"),
+        lambda: model[1].scales.update({"two": model[1].scales.pop("one")}),
+        lambda: model[0].register_parameter("bias", None),
     )
     for change in changes[1:]:
         change()
         assert state.changed(model) and not state.changed(model)
+    for _ in range(4):
+        model[1].p = float("0.5")  # the same number as another object
+        assert not state.changed(model) and not state.changed(model)
+    model[1].p = 0.25
+    assert state.changed(model) and not state.changed(model)
+    assert state.changed(model, torch.nn.Identity())
 
 
 # Bars and calls

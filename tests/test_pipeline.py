@@ -20,6 +20,7 @@ from hgc_video.models.device import choose_device, choose_dtype
 from hgc_video.models.load import default_guidance_scale, load_pipeline
 from hgc_video.puppet.evaluation import held_out
 from hgc_video.puppet.judge import load_judge
+from tests.puppet_latents import CHANNELS
 
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
 
@@ -101,7 +102,7 @@ def test_control_at_scale_zero_does_not_run(pose):
 def test_the_callback_sees_every_step_and_can_stop(pose):
     seen = []
     run(pose, callback=lambda i, n, latents: seen.append((i, n, tuple(latents.shape))))
-    assert seen == [(i, 4, (1, 12, 4, 16, 16)) for i in range(4)]
+    assert seen == [(i, 4, (1, CHANNELS, 4, 16, 16)) for i in range(4)]
     with pytest.raises(Cancelled, match="step 2 of 4"):
         run(pose, callback=lambda i, n, latents: i < 1)
 

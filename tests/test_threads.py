@@ -11,7 +11,13 @@ import torch
 
 import hgc_video
 from hgc_video import enable
-from hgc_video.errors import CacheStateError, Cancelled
+from hgc_video.errors import (
+    CacheStateError,
+    Cancelled,
+    HGCVideoWarning,
+    collected_warnings,
+    warn,
+)
 from hgc_video.puppet.evaluation import held_out
 from tests import tiny_pipelines as tiny
 
@@ -62,6 +68,30 @@ def test_threads_with_a_generator_each_give_what_each_gives_alone(truth):
     for one, other in zip(alone, together, strict=True):
         assert np.array_equal(one.frames, other.frames)
         assert one.report.macs_by_part == other.report.macs_by_part
+
+
+def test_what_a_thread_is_warned_of_is_that_threads_alone():
+    inside, over = threading.Event(), threading.Event()
+
+    def collecting():
+        with collected_warnings() as said:
+            warn("of the  run\nitself")
+            warn("of the run itself")
+            inside.set()
+            assert over.wait(60)
+        return said
+
+    def meanwhile():
+        assert inside.wait(60)
+        with collected_warnings() as said:
+            warn("of a request")
+        over.set()
+        return said
+
+    assert at_once(collecting, meanwhile) == [["of the run itself"], ["of a request"]]
+    with pytest.warns(HGCVideoWarning, match="of nobody who collects") as told:
+        warn("of nobody who collects")
+    assert told[0].filename == __file__
 
 
 def test_a_generator_that_makes_a_clip_refuses_everything_else_and_is_right(truth, generator):

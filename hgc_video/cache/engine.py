@@ -7,7 +7,6 @@ costs nothing.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CacheStateError, HGCVideoWarning
+from ..errors import CacheStateError, warn
 from ..plan.graph import BlockGraph
 from ..plan.memory.placement import RESIDENT_WINDOWS
 from ..plan.schedule import Plan
@@ -314,9 +313,7 @@ class Engine:
         if not name:
             return work
         why = f"computed: {name} extrapolated could exceed float16"
-        warnings.warn(
-            f"step {step.index} is {why}; bfloat16 and float32 have the range", HGCVideoWarning, 2
-        )
+        warn(f"step {step.index} is {why}; bfloat16 and float32 have the range", stacklevel=2)
         return self._prepared.computed(work, why)
 
     def _begin_anew(self, step: CurrentStep, name: str, call: dict[str, Any]) -> Engine | None:

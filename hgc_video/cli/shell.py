@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from .. import __version__
-from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
+from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, internal_error
 from ..files import fault_of_machine
 
 # In the order in which help lists them, what most people want first: the module of each, its heading, and the
@@ -157,11 +157,7 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
         if (told := fault_of_machine(error)) is not None:
             typer.echo(f"error: {told}", err=True)
             raise typer.Exit(2) from None
-        text = " ".join(str(error).split())[:300]
-        typer.echo(
-            f"internal error: {type(error).__name__}: {text} (hgc-video --debug shows where)",
-            err=True,
-        )
+        typer.echo(f"{internal_error(error)} (hgc-video --debug shows where)", err=True)
         raise typer.Exit(1) from None
 
 

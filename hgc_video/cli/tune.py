@@ -150,9 +150,11 @@ def search(
         )  # fmt: skip
         found = find(task, measured, memory=memory, log=typer.echo)
         with_origin(found, task, measured, name).save(out)
+        told = {"planned": found.planned_db, "uniform": found.uniform_db}
+        others = ", ".join(f"{kind} {db:.1f}" for kind, db in told.items() if db is not None)
         typer.echo(
             f"schedule      {out}: {100 * (1 - found.share):.1f} % saved at {found.closeness_db:.1f} dB "
-            f"(planned {found.planned_db:.1f}, uniform {found.uniform_db:.1f})"
+            f"({others or 'no planned or uniform one was judged'})"
         )
 
 

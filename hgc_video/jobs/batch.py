@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import HGCVideoWarning, InputError
+from ..errors import InputError, warn
 from ..files import user_path
 from .add_jobs import Added, add_jobs
 from .drive import Drive, Observer, Stop
@@ -62,9 +61,8 @@ def listed_jobs(
     unused = [shot for shot in listed.shots if shot.options.get("out") is not None]
     if unused:
         names = ", ".join(shot.name for shot in unused[:3]) + (", ..." if unused[3:] else "")
-        warnings.warn(
+        warn(
             f'"out" is not used ({names}): results of a batch are named by a pattern, see --name',
-            HGCVideoWarning,
             stacklevel=2,
         )
     return replace(

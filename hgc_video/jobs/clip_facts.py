@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, collected_warnings
 from ..media.control import LOOKED_AT
 from ..media.frame_choice import plan_frames
 from ..media.frames import VideoInfo
@@ -58,8 +57,7 @@ def facts_of(path: Path) -> ClipFacts:
         VideoError: it cannot be read.
         InputError: it is black.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an assumed rate stands in the file that is written
+    with collected_warnings():  # an assumed rate stands in the file that is written
         source = open_clip(path)
     spread = np.linspace(0, source.info.num_frames - 1, min(LOOKED_AT, source.info.num_frames))
     frames = np.stack(list(source.frames([int(at) for at in spread.round()])))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, HGCVideoError, HGCVideoWarning
+from ..errors import Cancelled, HGCVideoError, collected_warnings, internal_error, text_of
 from ..files import fault_of_machine, sha256_of
 from .engines.work_sync import work_at
 from .loaded_model import LoadedModel
@@ -44,25 +44,21 @@ class Worker:
             on_step(step + 1, steps)
             return not (self._ended or task.part in self._stopped)
 
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("always", HGCVideoWarning)
+        with warnings.catch_warnings(), collected_warnings() as said:
+            warnings.simplefilter("ignore")  # what libraries warn of; the process does nothing else
             try:
                 made = self._make(task, callback)
             except Cancelled:
                 self._stopped.discard(task.part)
                 return Outcome("stopped")
             except HGCVideoError as error:
-                return Outcome("failed", why=" ".join(str(error).split()))
+                return Outcome("failed", why=text_of(error))
             except Exception as error:
                 if (fault := fault_of_machine(error)) is not None:
                     return Outcome("failed", why=str(fault))
                 traceback.print_exc(file=sys.stderr)
-                return Outcome(
-                    "failed", why=f"internal error: {type(error).__name__}: {error!s:.300}"
-                )
-        said = tuple(dict.fromkeys(" ".join(str(one.message).split()) for one in told))
-        result = Result(made.digest, made.seconds, made.macs_saved, said)
+                return Outcome("failed", why=internal_error(error))
+        result = Result(made.digest, made.seconds, made.macs_saved, tuple(said))
         return Outcome("done", result, loaded=self._model.loads > loads)
 
     def _make(self, task: Task, callback: Callable[[int, int, Any], bool]) -> Result:

@@ -6,6 +6,10 @@ torch's FlopCounterMode (two flops are one MAC) counts 0 for the fused attention
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
 
@@ -61,13 +65,35 @@ class MacCounter:
 
 
 def module_macs(module: Any, *args: Any, method: str = "forward", **kwargs: Any) -> int:
-    """MACs of one call, with `module` rebuilt without weights and `args` given as meta tensors."""
+    """MACs of one call, with `module` rebuilt without weights and `args` given as meta tensors.
+
+    Counted once for a configuration and shapes: every run asks, and the meta device computes in Python.
+    """
+    config = module.config
+    told = config.to_json_string() if hasattr(config, "to_json_string") else dict(config)
+    shapes = [(tuple(x.shape), str(x.dtype)) for x in args]
+    key = json.dumps([str(type(module)), told, shapes, method, kwargs], sort_keys=True, default=str)
+    return _counted(_Call(key, partial(_count, type(module), config, args, method, kwargs)))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call by what tells it from others."""
+
+    key: str
+    count: Callable[[], int] = field(compare=False)
+
+
+@lru_cache(256)
+def _counted(call: _Call) -> int:
+    return call.count()
+
+
+def _count(
+    kind: Any, config: Any, args: tuple[Any, ...], method: str, kwargs: dict[str, Any]
+) -> int:
     with torch.device("meta"):
-        copy = (
-            type(module).from_config(module.config)
-            if hasattr(module, "from_config")
-            else type(module)(module.config)
-        )
+        copy = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
     # Whatever the default is: while models are loaded in another thread it is theirs.
     copy = nn.Module.to(copy, "meta", torch.float32).eval()
     with torch.no_grad(), MacCounter() as counter:

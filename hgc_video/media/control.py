@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hgc_video.errors import HGCVideoWarning, InputError
+from hgc_video.errors import InputError, collected_warnings, warn
 from hgc_video.media.frame_choice import ALL, FrameChoice, plan_frames
 from hgc_video.media.frame_size import plan_size
 from hgc_video.media.frames import Frame, Frames, LazyFrames, VideoInfo, VideoSource
@@ -180,13 +179,13 @@ def open_control(video: VideoLike, fps: float | None, source_fps: float | None) 
     source = open_clip(video, source_fps=source_fps or fps)
     info = source.info
     if info.carries_fps and source_fps is not None and not math.isclose(source_fps, info.fps):
-        _warn(
+        warn(
             f"source_fps={source_fps:g} is not used: {name_of(video)} carries its own rate, "
             f"{info.fps:g} fps"
         )
     is_folder = isinstance(video, str | os.PathLike) and not info.carries_fps
     if is_folder and info.num_frames > 1 and source_fps is None and fps is None:
-        _warn(
+        warn(
             f"the images of {name_of(video)} carry no frame rate: {info.fps:g} fps is assumed; "
             "give theirs with source_fps (--source-fps)"
         )
@@ -203,8 +202,7 @@ def source_rates(
     """
     if len(videos) < 2 or source_fps is not None:
         return dict.fromkeys(videos, source_fps)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HGCVideoWarning)  # each clip's own come when it is read
+    with collected_warnings():  # each clip's own come when it is read
         infos = {kind: open_clip(video).info for kind, video in videos.items()}
     told = {info.num_frames: info.fps for info in infos.values() if info.carries_fps}
     return {
@@ -222,10 +220,6 @@ def _spread(num_frames: int) -> list[int]:
     """Up to `LOOKED_AT` frames from the first to the last."""
     spread = np.linspace(0, num_frames - 1, min(LOOKED_AT, num_frames))
     return [int(at) for at in spread.round()]
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, HGCVideoWarning, stacklevel=2)
 
 
 def _held(num_frames: int, height: int, width: int) -> bool:

@@ -5,7 +5,6 @@ Knows nothing about where images come from.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hgc_video.errors import HGCVideoWarning, VideoError
+from hgc_video.errors import VideoError, warn
 from hgc_video.media.frames import Frame
 
 _FULL = range(2**15, 2**16)  # where the brightest value lies of a clip that uses its 16 bits
@@ -66,10 +65,9 @@ def range_of(images: Iterable[Image.Image]) -> DeepRange:
 def tell_of(deep: DeepRange, name: str) -> None:
     """Warns where values are scaled: millimetres and other distances are dark where they should be bright."""
     if not deep.is_full:
-        warnings.warn(
+        warn(
             f"the 16-bit images of {name} reach {deep.high} of 65535: scaled so that {deep.low} to "
             f"{deep.high} become 0 to 255; if they hold distances, near must be made bright with "
             "invert_depth=True (--invert-depth)",
-            HGCVideoWarning,
             stacklevel=2,
         )

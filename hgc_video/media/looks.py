@@ -7,7 +7,6 @@ bright beyond doubt.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -15,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hgc_video.errors import HGCVideoWarning, InputError
+from hgc_video.errors import InputError, warn
 from hgc_video.media.frames import Frame
 
 Look: TypeAlias = Literal["black", "skeleton", "grey", "coloured"]
@@ -72,7 +71,7 @@ def tell_of_looks(
     told = f"{name}, given as {kind}, {doubt.says}"
     if doubt.sure and not force:
         raise InputError(f"{told}; force=True (--force) goes on all the same")
-    warnings.warn(told, HGCVideoWarning, stacklevel=2)
+    warn(told, stacklevel=2)
 
 
 def _doubt(frames: Frame, kind: str, whole: Iterable[Frame], turned: bool) -> _Doubt | None:

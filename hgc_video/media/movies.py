@@ -6,7 +6,6 @@ do not tell them is decoded once instead. Knows nothing about images and folders
 
 from __future__ import annotations
 
-import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ import av.error
 import numpy as np
 from av.video.frame import PictureType
 
-from hgc_video.errors import HGCVideoWarning, VideoError
+from hgc_video.errors import VideoError, text_of, warn
 from hgc_video.media.display import Display, display_of
 from hgc_video.media.frames import DEFAULT_FPS, Frame, VideoInfo
 from hgc_video.media.timeline import Timeline, make_timeline
@@ -150,7 +149,7 @@ def _scanned(path: Path) -> _Index:
         counted = len(stamps) < len(found) or any(np.diff(stamps) <= 0)
         declared, (second, fps) = stream.frames, _told_of(stream, counted)
     if declared > len(found):
-        _warn(
+        warn(
             f'"{path}" is broken off: {len(found)} of its {declared} frames can be read; '
             "copy or record it again if the end matters"
         )
@@ -260,7 +259,7 @@ def _readable(path: Path) -> Iterator[None]:
     except VideoError:
         raise
     except (av.error.FFmpegError, OSError, ValueError, ArithmeticError, IndexError) as error:
-        told = " ".join(str(error).split()) or type(error).__name__
+        told = text_of(error) or type(error).__name__
         raise VideoError(f'"{path}" is damaged and cannot be read: {told}') from error
 
 
@@ -353,17 +352,13 @@ class _Gaps:
             )
 
     def _tell(self, what: str) -> None:
-        _warn(f'"{self._path}" is damaged: {what} cannot be decoded, the one before stands there')
+        warn(f'"{self._path}" is damaged: {what} cannot be decoded, the one before stands there')
 
 
 def _tell_of_hdr(path: Path, frame: av.VideoFrame) -> None:
     kind = _HDR.get(int(frame.color_trc))
     if kind is not None:
-        _warn(
+        warn(
             f'"{path}" is an HDR video ({kind}), read without tone mapping: its colours come out paler; '
             "convert it to SDR first if they matter"
         )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, HGCVideoWarning, stacklevel=2)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from itertools import pairwise
 
 import numpy as np
 
-from hgc_video.errors import HGCVideoWarning, MissingExtraError
+from hgc_video.errors import MissingExtraError, warn
 from hgc_video.media.frames import Frame
 
 _LEAST_CHANGE = (
@@ -41,10 +40,9 @@ def find_cuts(frames: Iterable[Frame], shortest: int) -> tuple[int, ...]:
         found += detector.process_frame(count - 1, small)
     kept = far_apart(found, count, shortest)
     if len(kept) < len(found):
-        warnings.warn(
+        warn(
             f"{len(found) - len(kept)} of {len(found)} scene cuts are passed over: their scenes have fewer "
             f"than {shortest} frames, half a window; windows reach across them",
-            HGCVideoWarning,
             stacklevel=2,
         )
     return tuple(kept)

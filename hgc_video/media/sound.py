@@ -5,14 +5,13 @@ container allows.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hgc_video.errors import HGCVideoWarning, InputError, VideoError
+from hgc_video.errors import InputError, VideoError, text_of, warn
 from hgc_video.files import ffmpeg_name, user_path
 from hgc_video.media.encoding import MOVIES
 
@@ -131,10 +130,9 @@ def _until_damaged(packets: Iterator[tuple[float, Any]], path: Path) -> Iterator
     try:
         yield from packets
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        told = " ".join(str(error).split())
-        warnings.warn(
+        told = text_of(error)
+        warn(
             f'the sound of "{path}" is damaged and ends early ({told})',
-            HGCVideoWarning,
             stacklevel=2,
         )
 

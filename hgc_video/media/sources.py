@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from hgc_video.errors import VideoError
+from hgc_video.errors import VideoError, text_of
 from hgc_video.files import ffmpeg_name
 from hgc_video.media.deep import DeepRange, is_deep, range_of, tell_of
 from hgc_video.media.frames import DEFAULT_FPS, Frame, VideoInfo, VideoSource
@@ -191,7 +191,7 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         raise
     except Image.DecompressionBombError as error:
         raise VideoError(
-            f'"{path}" is larger than Pillow reads ({" ".join(str(error).split())}); make it smaller, or '
+            f'"{path}" is larger than Pillow reads ({text_of(error)}); make it smaller, or '
             "raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
     except _DAMAGED as error:

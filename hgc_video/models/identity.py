@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..errors import collected_warnings
 from ..files import kept_sha256_of, user_path
 from .catalog import model_preset, model_presets, preset_file
 from .load import EMBEDDED, model_folder
@@ -80,8 +80,7 @@ def _own(model: str, controls: tuple[str, ...], named: dict[str, str]) -> dict[s
         return {model: _of_preset(model)}
     folder = model_folder(model)
     kinds = tuple(kind for kind in controls if kind not in named)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # loading warns of the same
+    with collected_warnings():  # loading warns of the same
         nets = dict(zip(kinds, controlnet_folders(folder, kinds), strict=True))
     others = {net.name for net in folder.glob("controlnet*")}
     found = {p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and p.name not in others}

@@ -7,13 +7,12 @@ or a file in it behind it. Loads nothing.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import HGCVideoWarning, InputError, ModelError
+from ..errors import InputError, ModelError, warn
 from ..files import user_path
 from ..options import GenerateOptions
 from .hub import fetch, named_part
@@ -193,9 +192,8 @@ def _no_controlnet(folder: Path, kind: str) -> str:
 
 
 def _warn_of_kind(net: Path, kind: str) -> None:
-    warnings.warn(
+    warn(
         f"{net} does not say what it was trained on; it is taken for {kind}, which controlnet_{kind} would "
         "say",
-        HGCVideoWarning,
         stacklevel=3,
     )

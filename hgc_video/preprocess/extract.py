@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..errors import HGCVideoWarning
+from ..errors import warn
 from ..media.content import content_of
 from ..media.control import (
     HELD_NBYTES,
@@ -92,10 +91,9 @@ def extract_control(
 def _tell_of_few(drawn: Drawn, num_frames: int, name: str) -> None:
     """Warns where a person is found in few of the frames."""
     if drawn.num_empty > (1 - _RARE) * num_frames:
-        warnings.warn(
+        warn(
             f"a person is found in {num_frames - drawn.num_empty} of the {num_frames} frames taken from "
             f"{name}; the others are black and steer nothing",
-            HGCVideoWarning,
             stacklevel=3,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..errors import Cancelled, HGCVideoWarning, InputError
+from ..errors import Cancelled, InputError, warn
 from ..media.control import ControlClip
 from ..media.frames import Frame, Frames, LazyFrames, collect_frames
 from ..media.scenes import shortest_scene
@@ -236,11 +235,7 @@ def _warn_out_of_memory(error: Exception, stage: str, stacklevel: int) -> None:
     if not _is_out_of_memory(error):
         raise error
     first = (str(error).splitlines() or ["out of memory"])[0]
-    warnings.warn(
-        f"{stage} ran out of memory ({first}); trying a smaller memory plan",
-        HGCVideoWarning,
-        stacklevel,
-    )
+    warn(f"{stage} ran out of memory ({first}); trying a smaller memory plan", stacklevel)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ..errors import HGCVideoWarning, InputError
+from ..errors import InputError, warn
 from ..files import check_distinct
 from ..media.control import ControlClip
 from ..media.encoding import Encoding
@@ -66,7 +65,7 @@ def tell_left_out(
     sound = mute and _carried(options, clips) is not None
     told = left_out(clips[0], most=most, sound=str(options.out) if sound else None)
     if told:
-        warnings.warn(told, HGCVideoWarning, stacklevel=5)  # who called generate
+        warn(told, stacklevel=5)  # who called generate
 
 
 def sound_of(options: GenerateOptions, clips: Sequence[ControlClip]) -> Sound | None:

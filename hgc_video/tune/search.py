@@ -6,7 +6,6 @@ Deterministic by its seed; what was judged once is not judged again, also not by
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -65,13 +64,14 @@ class SearchConfig:
 @dataclass(frozen=True)
 class Found:
     """The best plan, its share of the uncached MACs, its error in dB (the higher the closer), that of the
-    best plan that dynamic programming gave, and that of the best uniform one."""
+    best plan that dynamic programming gave, and that of the best uniform one, where one was judged as it
+    is: the climb brings its starts within its space and budget first."""
 
     plan: CodedSchedule
     share: float
     closeness_db: float
-    planned_db: float
-    uniform_db: float
+    planned_db: float | None
+    uniform_db: float | None
 
 
 def search(
@@ -124,7 +124,7 @@ def _searched(
     stretch = len(best.plan.actions) / task.num_inference_steps
     return Found(
         replace(best.plan, step_ratio=stretch), price(best.plan), -best.error,
-        *(max((-e for e in judge.known(plans)), default=math.nan) for plans in (planned, uniform)),
+        *(max((-e for e in judge.known(plans)), default=None) for plans in (planned, uniform)),
     )  # fmt: skip
 
 
@@ -203,8 +203,10 @@ def with_origin(
         "scheduler": measured.setting.scheduler, "guidance_scale": measured.setting.guidance_scale,
         "num_inference_steps": task.num_inference_steps, "budget": task.budget,
         "share": round(found.share, 4), "judged_against": task.converged_steps or "the uncached run",
-        "closeness_db": round(found.closeness_db, 2), "planned_db": round(found.planned_db, 2),
-        "uniform_db": round(found.uniform_db, 2), "judgements": task.judgements,
+        "closeness_db": round(found.closeness_db, 2),
+        **({} if found.planned_db is None else {"planned_db": round(found.planned_db, 2)}),
+        **({} if found.uniform_db is None else {"uniform_db": round(found.uniform_db, 2)}),
+        "judgements": task.judgements,
         "samples": f"{task.source.count} of {task.source.num_frames} frames from {task.source.first}",
         "seed": task.seed,
         **({"coefficients_of": task.coefficients} if task.coefficients > 1 else {}),

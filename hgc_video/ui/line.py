@@ -8,13 +8,19 @@ import sys
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, InputError
+from ..errors import (
+    Cancelled,
+    HGCVideoError,
+    InputError,
+    collected_warnings,
+    internal_error,
+    text_of,
+)
 from ..files import fault_of_machine, make_folder
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -175,11 +181,8 @@ class Line:
         return None
 
     def _do(self, task: Task) -> None:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("always", HGCVideoWarning)
+        with collected_warnings() as said:
             state = self._outcome(task)
-        said = (" ".join(str(one.message).split()) for one in told)
         task.warnings = tuple(dict.fromkeys(map(task.in_own_names, said)))
         if state != DONE:  # nothing of it is left
             shutil.rmtree(task.folder, ignore_errors=True)
@@ -193,13 +196,13 @@ class Line:
         except Cancelled:
             return CANCELLED
         except HGCVideoError as error:
-            task.why = task.in_own_names(" ".join(str(error).split()))
+            task.why = task.in_own_names(text_of(error))
             return FAILED
         except Exception as error:
             if (fault := fault_of_machine(error)) is not None:
                 task.why = task.in_own_names(str(fault))
                 return FAILED
             traceback.print_exc(file=sys.stderr)
-            task.why = f"internal error: {type(error).__name__}: {error!s:.300}"
+            task.why = internal_error(error)
             return FAILED
         return CANCELLED if task.cancelled and task.kind != "batch" else DONE

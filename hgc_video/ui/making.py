@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..errors import Cancelled, HGCVideoError
+from ..errors import Cancelled, HGCVideoError, text_of
 from ..files import numbered, write_text
 from ..options import GenerateOptions
 from .estimate import Estimates
@@ -54,7 +54,7 @@ class Maker:
         except Exception as error:  # told; a run with another model may do
             if not isinstance(error, HGCVideoError):
                 traceback.print_exc(file=sys.stderr)
-            self.state = " ".join(str(error).split()) or type(error).__name__
+            self.state = text_of(error) or type(error).__name__
         # The half million objects of the libraries stay; to go through them after each run would take a third
         # of a second.
         gc.collect()

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ..errors import HGCVideoError, InputError
+from ..errors import HGCVideoError, InputError, internal_error, text_of
 from ..files import fault_of_machine
 from .comparison import rows_of
 from .form import form
@@ -68,7 +68,7 @@ def routes(space: Workspace) -> list[Route]:
 
 
 def _refused(error: HGCVideoError) -> JSONResponse:
-    why = " ".join(str(error).split())
+    why = text_of(error)
     status = 413 if isinstance(error, TooLargeError) else 400
     return JSONResponse({"why": why, "field": field_of(why)}, status)
 
@@ -78,7 +78,7 @@ def _failed(error: Exception) -> JSONResponse:
     if (fault := fault_of_machine(error)) is not None:
         return JSONResponse({"why": str(fault), "field": ""}, 507)
     traceback.print_exception(error, file=sys.stderr)
-    why = f"internal error: {type(error).__name__}: {error!s:.300}"
+    why = internal_error(error)
     return JSONResponse({"why": why, "field": ""}, 500)
 
 

@@ -20,6 +20,7 @@ from hgc_video.options import GenerateOptions
 from hgc_video.puppet.evaluation import held_out
 from hgc_video.sampling.exchange import process_group
 from hgc_video.sampling.processes import several
+from tests.puppet_latents import CHANNELS
 
 SHORT = {
     "num_inference_steps": 3, "height": 64, "width": 64, "context_length": 4, "context_overlap": 2,
@@ -46,7 +47,7 @@ def test_two_processes_make_the_clip_of_one():
     )
     # Windows begin at 0 | 2, 4 and moved at 0, 1 | 3, 4. So process 0 has frames 0 to 4 and process 1 2 to 7:
     # 5 frames in both ways together at each of the 3 steps. At the end process 1 gives 6 frames.
-    frame = 12 * 8 * 8 * 4  # latents of the puppet
+    frame = CHANNELS * 8 * 8 * 4  # latents in single precision
     assert two.report.exchanged_nbytes == frame * (3 * 5 + 6)
     assert "devices   2" in two.report.summary() and two.report.seconds["exchange"] > 0
     assert not multiprocessing.active_children()

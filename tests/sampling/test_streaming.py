@@ -17,6 +17,7 @@ from hgc_video.media.frames import LazyFrames, collect_frames
 from hgc_video.media.video import read_frames, write_video
 from hgc_video.models.load import load_pipeline
 from hgc_video.puppet.evaluation import held_out
+from tests.puppet_latents import CHANNELS
 
 PROMPT = "a dancer in a red shirt on a beach"
 
@@ -84,7 +85,7 @@ def trial(pose):
 def held_nbytes(trial, num_frames, consume):
     """The most bytes of arrays that were alive at once, looked at whenever a chunk is asked for and at the
     end: what a busy machine delays, and what Python itself allocates meanwhile, does not count."""
-    latents = torch.randn(1, 12, num_frames, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(1, CHANNELS, num_frames, 8, 8, generator=torch.Generator().manual_seed(0))
     found = []
 
     def arrays():

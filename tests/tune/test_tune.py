@@ -16,7 +16,7 @@ from hgc_video.plan.calibration import load_calibration
 from hgc_video.plan.policies.searched import CodedSchedule, load_coded_schedule
 from hgc_video.plan.search.hill_climb import Space
 from hgc_video.tune.calibrate import calibrate
-from hgc_video.tune.search import SearchConfig, search
+from hgc_video.tune.search import SearchConfig, search, with_origin
 
 STEPS = 6
 SOURCE = SampleSet("puppet", None, 6500, 1, 2)
@@ -127,6 +127,10 @@ def test_a_stopped_calibration_goes_on_and_search_finds_the_same_again(
     assert results[0] == results[1] == results[2]
     assert results[0].share <= 0.6
     assert results[0].closeness_db >= results[0].planned_db
+    held = replace(task, space=Space(damped=False), judgements=1)
+    bare = search(held, load_calibration(tmp_path / "c.yaml"), memory=tmp_path / "bare.jsonl")
+    assert bare.uniform_db is None  # which has slopes: it was not judged as it is
+    assert "uniform_db" not in with_origin(bare, held, found, "bare").metadata
     own = trial.error(results[0].plan(trial.graph, STEPS))
     assert results[0].closeness_db == pytest.approx(
         -10 * torch.tensor(own).log10().item(), abs=0.05

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from ...errors import Cancelled, HGCVideoError, HGCVideoWarning, InputError, StateError
+from ...errors import Cancelled, HGCVideoError, InputError, StateError, warn
 from ...plan.checkpoints import checkpoint_steps, macs_by_step, nbytes_by_step
 from ...plan.memory.budget import MemoryPlan
 from ...plan.run_plan import RunPlan
@@ -169,7 +168,7 @@ class FolderKeeper:
             self._write_plan()
         except InputError as error:
             self._long_s = math.inf
-            warnings.warn(f"this run is not kept: {error}", HGCVideoWarning, stacklevel=2)
+            warn(f"this run is not kept: {error}", stacklevel=2)
 
     def wait(self) -> None:
         """Waits until all that was begun is written."""
@@ -197,7 +196,7 @@ class FolderKeeper:
         try:
             ask()
         except HGCVideoError as error:
-            warnings.warn(f"no checkpoint is written: {error}", HGCVideoWarning, stacklevel=3)
+            warn(f"no checkpoint is written: {error}", stacklevel=3)
 
     def _write_plan(self) -> None:
         if self.folder is not None and self._plan is not None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from ...errors import HGCVideoWarning, InputError, StateError
+from ...errors import InputError, StateError, warn
 from ...files import sha256_of, unwritable, user_path, without_home
 from .durable import durable_folder, fault_of, read_json, save_tensors, write_json
 from .shards import GoingOn, Shards
@@ -122,7 +121,7 @@ class WorkFolder:
                 fault = "it was written by another version"
             if fault is None and (fault := self._shards.fault_of(index["places"])) is None:
                 return self._restored(index, device)
-            warnings.warn(f"{path} is left out: {fault}", HGCVideoWarning, stacklevel=2)
+            warn(f"{path} is left out: {fault}", stacklevel=2)
             self._spoilt.add(path)
         return None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, MissingExtraError
+from ...errors import InputError, MissingExtraError, text_of
 from ..task import Died, Ended, Event, Ready, Step, Task
 from .base import MOST_DEATHS_IN_A_ROW
 from .inputs import input_paths, read_carried
@@ -64,7 +64,7 @@ class RayEngine:
                 ignore_reinit_error=True,
             )
         except (OSError, RuntimeError, ValueError) as error:
-            told = " ".join(str(error).split())[:200]
+            told = text_of(error)[:200]
             raise InputError(
                 f'no Ray cluster at "{self._address}" ({told}); start one with: ray start --head'
             ) from error

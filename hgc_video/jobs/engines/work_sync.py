@@ -6,13 +6,12 @@ import re
 import shutil
 import tempfile
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ...errors import HGCVideoWarning
+from ...errors import warn
 
 EVERY_S = 2.0
 
@@ -69,7 +68,7 @@ def _push_at_the_end(copied: _Copied, place: str) -> None:
         copied.push()
     except Exception as error:
         told = f"what resumes this run cannot be copied to {place}: {type(error).__name__}: {error}"
-        warnings.warn(_without_secrets(told), HGCVideoWarning, stacklevel=3)
+        warn(_without_secrets(told), stacklevel=3)
 
 
 def _without_secrets(text: str) -> str:
