@@ -3,8 +3,8 @@
 LoRA, IP-Adapter, FreeU and the like are loaded, scaled and taken off by writing to a model's modules.
 Nothing of a tensor is read but who it is and how often it was written to.
 
-This is asked before every step, of some 1,700 modules in AnimateDiff with a ControlNet: 8 ms in Python, which
-a GPU waits for. So it is asked first whether all objects are the same, which takes 1 ms.
+This is asked before every step, of some 1,700 modules in AnimateDiff with a ControlNet: 7 ms in Python, which
+a GPU waits for. So it is asked first whether all objects are the same, which takes 1.3 ms.
 """
 
 from __future__ import annotations

@@ -198,14 +198,17 @@ def with_origin(
     found: Found, task: SearchConfig, measured: Calibration, name: str
 ) -> CodedSchedule:
     """The plan under a name, with what it was found from, as its file tells."""
+    reached = {
+        "closeness_db": found.closeness_db,
+        "planned_db": found.planned_db,
+        "uniform_db": found.uniform_db,
+    }
     origin = {
         "model": measured.setting.model, "model_hash": measured.setting.model_hash,
         "scheduler": measured.setting.scheduler, "guidance_scale": measured.setting.guidance_scale,
         "num_inference_steps": task.num_inference_steps, "budget": task.budget,
         "share": round(found.share, 4), "judged_against": task.converged_steps or "the uncached run",
-        "closeness_db": round(found.closeness_db, 2),
-        **({} if found.planned_db is None else {"planned_db": round(found.planned_db, 2)}),
-        **({} if found.uniform_db is None else {"uniform_db": round(found.uniform_db, 2)}),
+        **{name: round(db, 2) for name, db in reached.items() if db is not None},
         "judgements": task.judgements,
         "samples": f"{task.source.count} of {task.source.num_frames} frames from {task.source.first}",
         "seed": task.seed,
