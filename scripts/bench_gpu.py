@@ -5,8 +5,10 @@
 1024x1024), svd Stable Video Diffusion XT (25 of 576x1024).
 
 What is in the weights does not change what a step costs. Every repetition runs the uncached loop and then
-each method on the same noise, so that ratios are of one moment; the median of the repetitions is told.
-The predicted peak is the planner's for the same cut. On a machine without a GPU try --small.
+each method on the same noise, so that ratios are of one moment; the median of the repetitions is told. Each
+run is told as it ends, and --json is written anew after it: what was measured before the script is cut off
+stays. The predicted peak is the planner's for the same cut, found at the end.
+On a machine without a GPU try --small.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from hgc_video.cache.engine import Engine, attach
 from hgc_video.cache.residual_inputs import residual_inputs
+from hgc_video.files import write_text
 from hgc_video.measure.peak_memory import PeakMemory
 from hgc_video.models.configurations import KnownModel, known_model, model_class
 from hgc_video.models.dry_run import added_inputs
@@ -68,6 +73,18 @@ _SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
+class OneRun:
+    """One run of the loop: seconds, MACs, bytes at its peak; `repeat` -1 is the one that warms up."""
+
+    method: str
+    num_frames: int
+    repeat: int
+    seconds: float
+    macs: int
+    peak_nbytes: int
+
+
+@dataclass(frozen=True)
 class Row:
     """A method at a number of frames: seconds (median), MACs and time of `off` over its own, measured and
     predicted bytes at the peak of the loop."""
@@ -99,30 +116,35 @@ class Bench:
         for model in (self.unet, self.controlnet):
             torch.nn.Module.to(model, device, dtype).eval()
         self.scheduler = _scheduler(layout)
+        self.graph = cache(self._graph)  # of the full models it takes longer than a cached run
 
-    def rows(
-        self, methods: list[str], num_frames: int, repeats: int, compiled: bool
-    ) -> Iterator[Row]:
-        """The rows of all methods at a number of frames, `off` first."""
-        length = min(num_frames, self.max_frames)
-        windows = Windows(num_frames, length, length // 4)
-        seconds: dict[str, list[float]] = {}
-        facts: dict[str, tuple[int, int]] = {}
+    def runs(self, methods: list[str], num_frames: int, repeats: int) -> Iterator[OneRun]:
+        """All methods once to warm up, as compiled code and allocators do on what will run, then `repeats`
+        times, `off` first in each repetition."""
+        windows = self.windows(num_frames)
         self.run(resolve("off"), windows, steps=2)
-        for word in methods:  # compiling and caching allocators warm up on what will run
-            self.run(resolve(word), windows)
-        for _ in range(repeats):
-            for word in ["off", *methods]:
-                took, macs, peak = self.run(resolve(word), windows)
-                seconds.setdefault(word, []).append(took)
-                facts[word] = (macs, peak)
-        for word, took in seconds.items():
-            ratios = [o / s for o, s in zip(seconds["off"], took, strict=True)]
-            macs, peak = facts[word]
+        for repeat in range(-1, repeats):
+            for word in ["off", *methods] if repeat >= 0 else methods:
+                yield OneRun(word, num_frames, repeat, *self.run(resolve(word), windows))
+
+    def rows(self, runs: list[OneRun], compiled: bool) -> Iterator[Row]:
+        """The rows of what was measured at a number of frames; ratios are those within each repetition."""
+        measured = [one for one in runs if one.repeat >= 0]
+        off = {one.repeat: one for one in measured if one.method == "off"}
+        for word in dict.fromkeys(one.method for one in measured):
+            own = [one for one in measured if one.method == word]
+            ratios = [off[one.repeat].seconds / one.seconds for one in own]
+            windows = self.windows(own[0].num_frames)
             yield Row(
-                word, num_frames, compiled, statistics.median(took), facts["off"][0] / macs,
-                statistics.median(ratios), peak, self.predicted(resolve(word), windows),
+                word, own[0].num_frames, compiled, statistics.median(one.seconds for one in own),
+                off[0].macs / own[0].macs, statistics.median(ratios), own[-1].peak_nbytes,
+                self.predicted(resolve(word), windows),
             )  # fmt: skip
+
+    def windows(self, num_frames: int) -> Windows:
+        """The windows of a clip, of as many frames as the model holds."""
+        length = min(num_frames, self.max_frames)
+        return Windows(num_frames, length, length // 4)
 
     @torch.no_grad()
     def run(
@@ -170,7 +192,7 @@ class Bench:
         without = sum(p.numel() for p in vae.parameters()) * self.dtype.itemsize
         return model.denoise(windows.plain[0].length, Chunks())[0] - without
 
-    def graph(self, windows: Windows) -> Any:
+    def _graph(self, windows: Windows) -> Any:
         """The block graph of a window."""
         shape = self.shape(windows.plain[0].length)
         return build_graph(self.unet, self.controlnet, shape, dtype_nbytes=self.dtype.itemsize)
@@ -267,26 +289,52 @@ def main() -> None:
     if args.compile:
         bench.unet.compile()
         bench.controlnet.compile()
-    print("| method | frames | seconds | MACs ratio | time ratio | of it | peak, GiB | predicted |")
-    print("|---|---|---|---|---|---|---|---|")
-    rows = []
+    told = _header(args, device)
     for num_frames in counts:
-        for row in bench.rows(args.methods.split(";"), num_frames, args.repeats, args.compile):
-            rows.append(asdict(row))
+        runs: list[OneRun] = []
+        for one in bench.runs(args.methods.split(";"), num_frames, args.repeats):
+            runs.append(one)
             print(
-                f"| `{row.method}` | {num_frames} | {row.seconds:.2f} | {row.macs_ratio:.2f} "
-                f"| {row.time_ratio:.2f} | {100 * row.time_ratio / row.macs_ratio:.0f} % "
-                f"| {row.peak_nbytes / 2**30:.2f} | {row.predicted_peak_nbytes / 2**30:.2f} |",
-                flush=True,
-            )
-    if args.json is not None:
-        name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
-        told = {
-            "date": datetime.now(UTC).date().isoformat(), "device": name, "torch": torch.__version__,
-            "diffusers": diffusers.__version__, "layout": args.layout, "dtype": args.dtype,
-            "small": args.small, "rows": rows,
-        }  # fmt: skip
-        args.json.write_text(json.dumps(told, indent=1) + "\n")
+                f"{one.method}, {num_frames} frames: {one.seconds:.2f} s, {one.macs / 1e12:.1f} TMACs, "
+                f"{one.peak_nbytes / 2**30:.2f} GiB{' to warm up' if one.repeat < 0 else ''}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+            told["runs"].append(asdict(one))
+            _write(args.json, told)
+        print(_HEAD if not told["rows"] else "", end="")
+        for row in bench.rows(runs, args.compile):
+            told["rows"].append(asdict(row))
+            print(_line(row), flush=True)
+            _write(args.json, told)
+
+
+_HEAD = """\
+| method | frames | seconds | MACs ratio | time ratio | of it | peak, GiB | predicted |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def _line(row: Row) -> str:
+    return (
+        f"| `{row.method}` | {row.num_frames} | {row.seconds:.2f} | {row.macs_ratio:.2f} "
+        f"| {row.time_ratio:.2f} | {100 * row.time_ratio / row.macs_ratio:.0f} % "
+        f"| {row.peak_nbytes / 2**30:.2f} | {row.predicted_peak_nbytes / 2**30:.2f} |"
+    )
+
+
+def _header(args: argparse.Namespace, device: str) -> dict[str, Any]:
+    """What the figures are of, without any figure yet."""
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
+    return {
+        "date": datetime.now(UTC).date().isoformat(), "device": name, "torch": torch.__version__,
+        "diffusers": diffusers.__version__, "layout": args.layout, "dtype": args.dtype,
+        "small": args.small, "compiled": args.compile, "rows": [], "runs": [],
+    }  # fmt: skip
+
+
+def _write(path: Path | None, told: dict[str, Any]) -> None:
+    if path is not None:
+        write_text(path, json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

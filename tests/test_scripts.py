@@ -91,8 +91,11 @@ def test_bench_gpu_at_its_small_size(script, tmp_path):
         "--repeats", 1, "--dtype", "float32", "--json", tmp_path / "a.json",
     )  # fmt: skip
     assert "| `lossless` | 2 |" in out
-    rows = {row["method"]: row for row in told(tmp_path / "a.json")["rows"]}
+    found = told(tmp_path / "a.json")
+    rows = {row["method"]: row for row in found["rows"]}
     assert rows["lossless"]["macs_ratio"] > 1
+    runs = [(run["method"], run["repeat"]) for run in found["runs"]]
+    assert runs == [("lossless", -1), ("off", 0), ("lossless", 0)]
 
 
 def test_bench_extract(script, tmp_path):

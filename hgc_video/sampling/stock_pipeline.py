@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ..errors import NumericalError
+from ..errors import NumericalError, warn
 from ..measure.macs import module_macs
 from ..media.frames import Frames
 from ..options import GenerateOptions, ImageMotion
@@ -71,6 +71,7 @@ class PipelineAdapter(ABC):
 
     def __init__(self, pipe: Any, options: GenerateOptions | None = None) -> None:
         self.pipe, self.options = pipe, options
+        self._exceeds_float16 = False  # whether the VAE was seen to
 
     @property
     def num_tokens(self) -> int:
@@ -100,19 +101,46 @@ class PipelineAdapter(ABC):
         """What steers the clip, its first latents, and options of the scheduler's step."""
 
     def decode(self, latents: Tensor, at_once: int) -> NDArray[np.uint8]:
-        """Frames (f H W 3) uint8 of latents, so many of them at once."""
+        """Frames (f H W 3) uint8 of latents, so many of them at once.
+
+        Where the VAE's values exceed float16, it decodes in float32 from there on, one frame at a time if
+        frames do not depend on each other, and a warning says so. NumericalError where that does not help.
+        """
         chunks = latents.split(at_once, dim=self.frames_axis)
         return np.concatenate([self._pixels(chunk) for chunk in chunks])
 
     def _pixels(self, latents: Tensor) -> NDArray[np.uint8]:
         process = self.pipe.video_processor.postprocess_video
-        pixels = process(video=self._video(latents), output_type="np")[0]
-        if np.isnan(pixels).any():
-            dtype = str(self.pipe.vae.dtype).removeprefix("torch.")
-            raise NumericalError(
-                f"the VAE decodes finite latents to NaN in {dtype}; give dtype bfloat16 or float32"
-            )
+        pixels = process(video=self._finite_video(latents), output_type="np")[0]
         return np.asarray(np.round(pixels * 255), np.uint8)
+
+    def _finite_video(self, latents: Tensor) -> Tensor:
+        """Pixels (1 3 f H W) of latents, in float32 where float16 does not hold the VAE's values."""
+        vae = self.pipe.vae
+        if not self._exceeds_float16:
+            video = self._video(latents)
+            if video.isfinite().all():
+                return video
+            self._exceeds_float16 = vae.dtype == torch.float16
+            if self._exceeds_float16:
+                warn(
+                    "the VAE's values exceed float16, so it decodes in float32; bfloat16 holds them"
+                )
+        if self._exceeds_float16:
+            with _in_float(vae, True):
+                singly = latents.float().split(self._least_at_once(latents), dim=self.frames_axis)
+                video = torch.cat([self._video(frames) for frames in singly], dim=2)
+            if video.isfinite().all():
+                return video
+        dtype = "float32" if self._exceeds_float16 else str(vae.dtype).removeprefix("torch.")
+        raise NumericalError(
+            f"the VAE decodes finite latents to NaN or infinite values in {dtype}; its weights are damaged "
+            "or not the model's"
+        )
+
+    def _least_at_once(self, latents: Tensor) -> int:
+        """The fewest frames that decode to what all of these together do."""
+        return latents.shape[self.frames_axis]
 
     @abstractmethod
     def _video(self, latents: Tensor) -> Tensor:
@@ -174,6 +202,9 @@ class TextHost(PipelineAdapter):
         picture = Image.fromarray(take.picture)
         prepare = self.pipe.prepare_ip_adapter_image_embeds
         return tuple(prepare(picture, None, self.pipe.device, 1, take.guided))
+
+    def _least_at_once(self, latents: Tensor) -> int:
+        return 1
 
     def _video(self, latents: Tensor) -> Tensor:
         decode = self.pipe.decode_latents
@@ -269,7 +300,7 @@ class ImageHost(PipelineAdapter):
             pixels.shape, generator=generator, device=pipe.device, dtype=pixels.dtype
         )
         pixels = pixels + take.options.image_motion.noise_aug_strength * noise
-        with _in_float(pipe.vae):
+        with _in_float(pipe.vae, pipe.vae.config.force_upcast):
             made: Tensor = pipe._encode_vae_image(pixels, pipe.device, 1, take.guided)
         return made
 
@@ -304,9 +335,9 @@ def _growing(motion: ImageMotion, guidance_scale: float, num_frames: int) -> Ten
 
 
 @contextmanager
-def _in_float(vae: Any) -> Iterator[None]:
-    """Has a VAE that overflows in half precision run in single precision."""
-    overflows = vae.dtype == torch.float16 and vae.config.force_upcast
+def _in_float(vae: Any, overflows: bool) -> Iterator[None]:
+    """Has a VAE in float16 that overflows run in float32."""
+    overflows = overflows and vae.dtype == torch.float16
     if overflows:
         vae.to(dtype=torch.float32)
     try:
