@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -22,29 +23,28 @@ def fit_float16(vae: AutoencoderKL, pixels: Tensor) -> dict[str, float]:
     largest, found = _largest(vae, pixels), {}
     for name, convolution in _inner(vae):
         found[name] = _factor(largest[convolution])
-        _scale(convolution, found[name])
+        _scale(convolution, found[name], found[name])
     for name, coder in (("encoder", vae.encoder), ("decoder", vae.decoder)):
         before = 1.0
         for level, (producer, resnets) in enumerate(_levels(coder)):
             factor = _factor(max(largest[module] for module in (producer, *resnets)))
-            producer.weight *= factor / before
-            producer.bias *= factor
+            _scale(producer, factor / before, factor)
             for resnet in resnets:
-                _scale(resnet.conv2, factor)
+                _scale(resnet.conv2, factor, factor)
                 if resnet.conv_shortcut is not None:
-                    resnet.conv_shortcut.bias *= factor
+                    _scale(resnet.conv_shortcut, 1, factor)
             found[f"{name}.{level}"] = before = factor
     return {name: factor for name, factor in found.items() if factor != 1}
 
 
-def _inner(vae: AutoencoderKL) -> Iterator[tuple[str, nn.Conv2d]]:
+def _inner(vae: AutoencoderKL) -> Iterator[tuple[str, Any]]:
     """The first convolution of every residual block: a norm reads it and nothing else does."""
     for name, module in vae.named_modules():
         if hasattr(module, "conv1") and hasattr(module, "norm2"):
             yield f"{name}.conv1", module.conv1
 
 
-def _levels(coder: nn.Module) -> Iterator[tuple[nn.Conv2d, list[nn.Module]]]:
+def _levels(coder: Any) -> Iterator[tuple[Any, list[Any]]]:
     """The convolution that begins each level's sum, and the residual blocks that add to it."""
     encodes = hasattr(coder, "down_blocks")
     blocks = list(coder.down_blocks if encodes else coder.up_blocks)
@@ -79,6 +79,7 @@ def _factor(largest: float) -> float:
     return 1.0 if largest <= _MOST else 2.0 ** math.floor(math.log2(_MOST / largest))
 
 
-def _scale(convolution: nn.Conv2d, factor: float) -> None:
-    convolution.weight *= factor
-    convolution.bias *= factor
+def _scale(convolution: nn.Conv2d, weight: float, bias: float) -> None:
+    convolution.weight.mul_(weight)
+    if convolution.bias is not None:
+        convolution.bias.mul_(bias)

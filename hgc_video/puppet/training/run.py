@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AutoencoderKL, UNetMotionModel
+from torch import Tensor
 
 from ..judge import Judge, load_judge
 from .data import make_shard
 from .denoiser import Denoiser, add_motion, make_controlnet, make_unet, train_clips, train_stills
 from .export import export
+from .half_precision import fit_float16
 from .judge import save_judge, train_judge
 from .latents import ClipSource, normalise
 from .progress import finished
@@ -61,9 +63,11 @@ class Trained:
     denoiser: Denoiser
     vae: AutoencoderKL
     judge: Judge
+    frames: Tensor  # (b 3 H W) in -1..1, on which the VAE's values are held within float16
 
     def export(self, target: Path) -> None:
         """Writes the model in diffusers format."""
+        fit_float16(self.vae, self.frames)
         unet = self.denoiser.unet
         if not isinstance(unet, UNetMotionModel):
             unet = add_motion(unet)
@@ -86,7 +90,8 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
     vae = train_vae(
         folder, shards, steps=plan.vae_steps, batch=16, seed=seed, until=time_for["vae"]
     )
-    normalise(vae, first_frames(shards[:3]))
+    frames = first_frames(shards[:3])
+    normalise(vae, frames)
     if "decoder" in stages and finished(folder, "vae", plan.vae_steps):
         train_decoder(
             folder, vae, shards, steps=plan.decoder_steps, batch=4, seed=seed, until=until
@@ -104,7 +109,7 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
     judge = train_judge(folder, steps=plan.judge_steps, seed=seed, until=time_for["judge"])
     if not finished(folder, "judge", plan.judge_steps):
         judge = load_judge()
-    return Trained(denoiser, vae, judge)
+    return Trained(denoiser, vae, judge, frames)
 
 
 def _train_denoiser(
