@@ -27,6 +27,7 @@ _README_ROWS = (
     "off", "quality", "balanced", "fast", "turbo", "deepcache:interval=2,controlnet_interval=2",
     "l2p:calibration=configs/puppet-calibration.yaml,interval=3", "dpm++:steps=10",
 )  # fmt: skip
+_RIVALS = ("rivals-25", "rivals-2026", "rivals-savings")
 # Comparisons at other numbers of steps and schedulers, each a file.
 _SETTINGS = (
     "compare-4", "compare-8", "compare-12", "compare-50", "compare-25-dpmpp-2m", "compare-25-euler-ancestral",
@@ -134,6 +135,51 @@ def _at(found: Sequence[Row], saved: float) -> float | None:
             value = (1 - share) * low.psnr_db + share * high.psnr_db
             best = value if best is None else max(best, value)
     return best
+
+
+_SAVINGS, _SLACK = (0.45, 0.60, 0.75, 0.85), 0.03
+_OURS, _HELD, _EXTRAPOLATED = "presets", "predictions held", "predictions extrapolated"
+
+
+def best_settings(found: Sequence[Row]) -> str:
+    """Of every method the setting with the highest PSNR at each saving, give or take three points."""
+    lines = [
+        f"| method, at its best setting | {' | '.join(f'{100 * s:.0f} %' for s in _SAVINGS)} |",
+        "|---" * (1 + len(_SAVINGS)) + "|",
+    ]
+    kinds = {_kind(row.method): None for row in found if row.saved > 0}
+    for kind in sorted(kinds, key=lambda kind: (kind != _OURS, kind)):
+        own = [row for row in found if row.saved > 0 and _kind(row.method) == kind]
+        cells = [_best_cell(own, saving) for saving in _SAVINGS]
+        if any(cells):
+            name = f"**{kind}**" if kind == _OURS else kind
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _kind(method: str) -> str:
+    """The method without its settings; solvers are one with their searched timesteps."""
+    if method in SEARCHED:
+        return _OURS
+    if _is_whole_step(method):
+        return (_HELD if "ddim" in method else _EXTRAPOLATED) + " at searched timesteps"
+    if method.startswith(_SOLVER):
+        return "DPM++ 2M" if "order=1" not in method else "DDIM at searched timesteps"
+    return f"`{method.partition(':')[0]}`"
+
+
+def _best_cell(own: Sequence[Row], saving: float) -> str:
+    enough = [row for row in own if row.saved >= saving - _SLACK]
+    if not enough:
+        return ""
+    best = max(enough, key=lambda row: row.psnr_db)
+    flicker = best.means["flicker"]
+    told = f"{best.psnr_db:.1f} dB"
+    if best.saved > saving + _SLACK:
+        told += f" ({100 * best.saved:.0f} %)"
+    return told + (
+        f", flicker {flicker:.2f}" if flicker is not None and round(flicker, 2) > 1.05 else ""
+    )
 
 
 def settings_table(several: Iterable[Told]) -> str:
@@ -346,17 +392,19 @@ def sections(results: Path) -> dict[str, str]:
             return ["Not measured with these weights yet (`scripts/reproduce`)."] * len(write)
         return [one(read(name)) for one in write]
 
-    main, older, newer = (read(name) for name in ("compare-25", "rivals-25", "rivals-2026"))
+    main = read("compare-25")
+    others_of = [read(name) for name in _RIVALS if (results / f"{name}.json").is_file()]
     known = {figure["method"] for figure in main["figures"]}
-    more = [*older["figures"], *newer["figures"]]
+    more = [figure for told in others_of for figure in told["figures"]]
     found = rows([*main["figures"], *(f for f in more if f["method"] not in known)])
     few = [row for name in _README_ROWS for row in found if row.method == name]
     settings = [read(name) for name in _SETTINGS]
     others = [row for told in settings for row in rows(told["figures"])]
-    measured, steps = (main, older, newer), f", {main['num_inference_steps']} steps"
+    measured, steps = (main, *others_of), f", {main['num_inference_steps']} steps"
     made = {
         "presets": f"{table(few)}\n\n{caption(measured, few, steps)}",
         "margins": margins(found),
+        "best settings": best_settings(found),
         "all methods": f"{table(found)}\n\n{caption(measured, found, steps)}",
         "other settings": f"{settings_table(settings)}\n\n{caption(settings, others)}",
     }
