@@ -34,6 +34,10 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=600, help="stop (resumable) after so long")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="render the clips in so many")
+    parser.add_argument(
+        "--device", default="cpu", choices=("cpu", "cuda"), help="of the stages stills and clips"
+    )
     parser.add_argument("--seed", type=int, default=0)
     for name, value in vars(DEFAULTS).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -48,7 +52,10 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     if not args.from_nothing:
         print("taken up:", ", ".join(restore(args.folder)) or "nothing", flush=True)
-    trained = run.train(args.folder, plan, seed=args.seed, until=until, last=args.until_stage)
+    trained = run.train(
+        args.folder, plan, seed=args.seed, until=until, last=args.until_stage, device=args.device,
+        processes=args.processes,
+    )  # fmt: skip
     if args.export is not None:
         trained.export(args.export)
         print(f"exported to {args.export}")

@@ -227,3 +227,36 @@ def test_latents_that_are_no_numbers_stop_the_run():
 
     with pytest.raises(hgc_video.errors.HGCVideoError, match=r"NaN|not finite|no numbers"):
         clip(preset="balanced", callback=spoil)
+
+
+@pytest.mark.skipif(not ON_GPU, reason="CUDA graphs")
+def test_a_replayed_training_step_has_the_loss_and_the_gradients_of_a_step():
+    from hgc_video.puppet.training import text
+    from hgc_video.puppet.training.denoiser import Denoiser
+    from hgc_video.puppet.training.graphed import GraphedLoss
+    from hgc_video.puppet.training.latents import Batch
+
+    pipe = load_pipeline("puppet", "pose", dtype=torch.float32).to("cuda")
+    tokenizer = text.make_tokenizer()
+    nets = {"pose": pipe.controlnet}
+    denoiser = Denoiser(pipe.unet, nets, tokenizer, pipe.text_encoder, "cuda")
+    parameters = [p for _, module in denoiser.modules() for p in module.parameters()]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    graphed = GraphedLoss(denoiser.loss_of, parameters)
+    channels = pipe.unet.config.in_channels
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        latents = torch.randn(2, channels, 8, 16, 16, generator=generator)
+        control = torch.rand(16, 3, 128, 128, generator=generator)
+        batch = Batch(latents, control if seed < 2 else None, "pose", ["a red shirt", ""])
+        inputs = denoiser.inputs(batch, generator)
+        expected = denoiser.loss_of(inputs, "pose")
+        wanted = torch.autograd.grad(expected, parameters, allow_unused=True)
+        loss = graphed(inputs, "pose")
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
+        for one, other in zip(found, wanted, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None:
+                assert (one - other).norm() <= 0.05 * other.norm() + 1e-6

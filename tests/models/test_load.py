@@ -39,7 +39,7 @@ def exported(tmp_path_factory):
     encoder = make_text_encoder(len(tokenizer))
     folder = tmp_path_factory.mktemp("model")
     denoiser = Denoiser(make_unet(), controlnets, tokenizer, encoder)
-    Trained(denoiser, make_vae(), Judge()).export(folder)
+    Trained(denoiser, make_vae(), Judge(), torch.rand(1, 3, 32, 32)).export(folder)
     return folder
 
 

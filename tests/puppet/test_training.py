@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hgc_video.puppet.training import data, judge, progress, run, state
+from hgc_video.puppet.training.ahead import Ahead
 from hgc_video.puppet.training.denoiser import level_weights
 from hgc_video.puppet.training.latents import ClipSource, channel_gains, normalise
 from hgc_video.puppet.training.progress import Stage, averaged_weights, stored_step
@@ -54,6 +55,23 @@ def test_a_stopped_stage_goes_on_exactly(tmp_path, muon_rate):
     assert stored_step(tmp_path / "b" / "toy.safetensors") == 20
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_batches_come_in_order_whoever_makes_them(ahead):
+    made = []
+
+    def make(number):
+        made.append(number)
+        if number == 5:
+            raise ValueError("no fifth")
+        return number * number
+
+    batches = Ahead(make, ahead)
+    assert [batches(n) for n in range(2, 5)] == [4, 9, 16]
+    assert set(made) >= {2, 3, 4} and len(made) == len(set(made))
+    with pytest.raises(ValueError, match="no fifth"):
+        batches(5)
 
 
 def test_muon_moves_matrices_and_kernels_alone_and_by_an_orthogonal_step(tmp_path):

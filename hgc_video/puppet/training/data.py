@@ -6,7 +6,10 @@ A shard holds clips of one frame shape. Knows nothing about models.
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +56,15 @@ def make_shard(folder: Path, index: int, seed: int) -> Path:
     np.save(path / "depth.npy", np.stack([c.depth[..., 0] for c in clips]))
     (path / "specs.json").write_text(json.dumps([asdict(s) for s in specs]))  # last: marks it whole
     return path
+
+
+def make_shards(folder: Path, count: int, seed: int, processes: int = 1) -> list[Path]:
+    """Renders the shards that are not there, in so many processes; the paths of all."""
+    render = partial(make_shard, folder, seed=seed)
+    if processes == 1:
+        return [render(index) for index in range(count)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(render, range(count)))
 
 
 def load_shard(path: Path) -> Shard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
+from .ahead import Ahead
+from .data import CLIPS_PER_SHARD
+from .graphed import GraphedLoss
 from .latents import Batch, ClipSource
 from .progress import Stage
 from .text import WIDTH, tokenize
@@ -26,6 +29,7 @@ CHANNELS = (64, 128, 96)
 HEADS = (2, 4, 3)
 HINT_CHANNELS = (8, 16, 32, 48)
 MAX_FRAMES = 16
+_AHEAD = 4  # batches that threads make while a GPU is at work
 _MAX_SNR = 5.0  # above it a noise level counts less
 
 
@@ -83,18 +87,25 @@ def level_weights(alphas_cumprod: Tensor) -> Tensor:
 
 
 class Denoiser:
-    """UNet, two ControlNets and a frozen text encoder: the loss of a batch."""
+    """UNet, two ControlNets and a frozen text encoder on one device: the loss of a batch."""
 
     def __init__(
         self, unet: nn.Module, controlnets: dict[str, ControlNetModel],
-        tokenizer: PreTrainedTokenizerFast, text_encoder: CLIPTextModel,
+        tokenizer: PreTrainedTokenizerFast, text_encoder: CLIPTextModel, device: str = "cpu",
     ) -> None:  # fmt: skip
-        self.unet, self.controlnets = unet, controlnets
+        self.unet, self.controlnets, self.device = unet, controlnets, torch.device(device)
         self.tokenizer, self.text_encoder = tokenizer, text_encoder.requires_grad_(False).eval()
         self.scheduler = make_scheduler()
+        for module in (unet, *controlnets.values(), text_encoder):
+            nn.Module.to(module, self.device)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Weighted mean squared error of the predicted velocity; one noise level per clip."""
+        return self.loss_of(self.inputs(batch, generator), batch.kind)
+
+    def inputs(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """What a step reads, on the device: noisy latents, timesteps, text, control, and what the prediction
+        is held against, with its weight. The random numbers are the CPU's, whatever the device is."""
         latents = batch.latents
         k, _, f, _, _ = latents.shape
         noise = torch.randn(latents.shape, generator=generator)
@@ -104,23 +115,37 @@ class Denoiser:
         t = (offsets * self.scheduler.config.num_train_timesteps).long()
         noisy = self.scheduler.add_noise(latents, noise, t)
         target = self.scheduler.get_velocity(latents, noise, t)
+        ids = tokenize(self.tokenizer, batch.prompts).to(self.device)
         with torch.no_grad():
-            text = self.text_encoder(tokenize(self.tokenizer, batch.prompts)).last_hidden_state
-        text = text.repeat_interleave(f, 0)
-        # The backward of fused attention takes longer on a CPU than that of plain products.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            predicted = self._predict(noisy, t, text, batch)
-        errors = (predicted.float() - target).square().mean((1, 2, 3, 4))
-        weighted: Tensor = level_weights(self.scheduler.alphas_cumprod[t]) * errors
-        return weighted.mean()
+            text = self.text_encoder(ids).last_hidden_state.repeat_interleave(f, 0)
+        weight = level_weights(self.scheduler.alphas_cumprod[t])
+        told = {"noisy": noisy, "t": t, "text": text, "target": target, "weight": weight}
+        if batch.control is not None:
+            told["control"] = batch.control
+        return {name: value.to(self.device) for name, value in told.items()}
 
-    def _predict(self, noisy: Tensor, t: Tensor, text: Tensor, batch: Batch) -> Tensor:
+    def loss_of(self, inputs: dict[str, Tensor], kind: str) -> Tensor:
+        """The loss of what `inputs` gave, with this kind of control."""
+        on_cpu = self.device.type == "cpu"
+        # The backward of fused attention takes longer on a CPU than that of plain products.
+        backends = (
+            [SDPBackend.MATH] if on_cpu else [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+        )
+        # A cast that is kept between steps must not be one of a recorded graph.
+        cast = torch.autocast(self.device.type, torch.bfloat16, cache_enabled=on_cpu)
+        with cast, sdpa_kernel(backends):
+            predicted = self._predict(inputs, kind)
+        errors = (predicted.float() - inputs["target"]).square().mean((1, 2, 3, 4))
+        return (inputs["weight"] * errors).mean()
+
+    def _predict(self, inputs: dict[str, Tensor], kind: str) -> Tensor:
+        noisy, t, text = (inputs[name] for name in ("noisy", "t", "text"))
         k, c, f, h, w = noisy.shape
         flat = noisy.transpose(1, 2).reshape(k * f, c, h, w)
         residuals: dict[str, object] = {}
-        if batch.control is not None:
-            down, mid = self.controlnets[batch.kind](
-                flat, t.repeat_interleave(f), text, batch.control, return_dict=False
+        if "control" in inputs:
+            down, mid = self.controlnets[kind](
+                flat, t.repeat_interleave(f), text, inputs["control"], return_dict=False
             )
             residuals = {
                 "down_block_additional_residuals": down,
@@ -163,10 +188,7 @@ def train_stills(
         ema=0.998,
     )
 
-    def loss_of(step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(step)
-        return denoiser.loss(source(step, clips=frames, frames=1), generator)
-
+    loss_of = _losses(denoiser, lambda step: source(step, clips=frames, frames=1), 0)
     done = stage.run(loss_of, until=until, held_out=lambda: _held_out(denoiser, held_out, 16, 1))
     stage.use_ema()
     return done
@@ -196,16 +218,31 @@ def train_clips(
         ema=0.998,
     )
 
-    def loss_of(step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(10**6 + step)
+    def batch(step: int) -> Batch:
         length = 16 if step % 2 else 8
-        return denoiser.loss(
-            source(10**6 + step, clips=max(1, frames // length), frames=length), generator
-        )
+        clips = min(max(1, frames // length), CLIPS_PER_SHARD)
+        return source(10**6 + step, clips=clips, frames=length)
 
+    loss_of = _losses(denoiser, batch, 10**6)
     done = stage.run(loss_of, until=until, held_out=lambda: _held_out(denoiser, held_out, 2, 16))
     stage.use_ema()
     return done
+
+
+def _losses(
+    denoiser: Denoiser, batch: Callable[[int], Batch], seed: int
+) -> Callable[[int], Tensor]:
+    """The loss of every step. On a GPU steps are replayed graphs, and threads make the batches."""
+    on_gpu = denoiser.device.type == "cuda"
+    batches = Ahead(batch, _AHEAD if on_gpu else 0)
+    parameters = [p for _, module in denoiser.modules() for p in module.parameters()]
+    loss = GraphedLoss(denoiser.loss_of, parameters) if on_gpu else denoiser.loss_of
+
+    def loss_of(step: int) -> Tensor:
+        made, generator = batches(step), torch.Generator().manual_seed(seed + step)
+        return loss(denoiser.inputs(made, generator), made.kind)
+
+    return loss_of
 
 
 def _held_out(denoiser: Denoiser, source: ClipSource, clips: int, frames: int) -> Tensor:

@@ -34,7 +34,7 @@ class Batch:
 def latents_path(vae: AutoencoderKL, path: Path) -> Path:
     """Where a shard's latents of this VAE lie: another VAE's are never taken for them."""
     parts = (*vae.encoder.state_dict().values(), *vae.quant_conv.state_dict().values())
-    digest = hashlib.sha256(b"".join(v.detach().float().numpy().tobytes() for v in parts))
+    digest = hashlib.sha256(b"".join(v.detach().float().cpu().numpy().tobytes() for v in parts))
     return path / f"latents-{digest.hexdigest()[:8]}.npy"
 
 
@@ -45,11 +45,12 @@ def encode_shard(vae: AutoencoderKL, path: Path) -> Path:
     if target.exists():
         return target
     frames = load_shard(path).frames
-    scale = vae.config.scaling_factor
-    with torch.autocast("cpu", torch.bfloat16):
-        coded = [vae.encode(to_pixels(clip)).latent_dist.mean.float() * scale for clip in frames]
+    scale, device = vae.config.scaling_factor, vae.device
+    with torch.autocast(device.type, torch.bfloat16):
+        moments = (vae.encode(to_pixels(clip).to(device)).latent_dist for clip in frames)
+        coded = [one.mean.float() * scale for one in moments]
     temporary = target.with_suffix(".partial.npy")
-    np.save(temporary, torch.stack(coded).half().numpy())
+    np.save(temporary, torch.stack(coded).half().cpu().numpy())
     temporary.replace(target)
     return target
 

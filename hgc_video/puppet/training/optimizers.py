@@ -73,11 +73,12 @@ class MuonAndAdamW:
         for key, parameter in self.parameters.items():
             if key in self.matrices:
                 if f"{_MUON_STATE}.{key}" in state:
-                    self._state_of(key)[_MUON_STATE] = state[f"{_MUON_STATE}.{key}"]
+                    momentum = state[f"{_MUON_STATE}.{key}"]
+                    self._state_of(key)[_MUON_STATE] = momentum.to(parameter.device)
             elif f"{_ADAM_STATE[0]}.{key}" in state:
-                moments = {m: state[f"{m}.{key}"] for m in _ADAM_STATE}
+                moments = {m: state[f"{m}.{key}"].to(parameter.device) for m in _ADAM_STATE}
                 self.optimizers[0].state[parameter] = {
-                    "step": torch.tensor(float(step)),
+                    "step": torch.tensor(float(step), device=parameter.device),
                     **moments,
                 }
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from diffusers import AutoencoderKL, UNetMotionModel
 from torch import Tensor
 
 from ..judge import Judge, load_judge
-from .data import make_shard
+from .data import make_shards
 from .denoiser import Denoiser, add_motion, make_controlnet, make_unet, train_clips, train_stills
 from .export import export
 from .half_precision import fit_float16
 from .judge import save_judge, train_judge
-from .latents import ClipSource, normalise
+from .latents import ClipSource, encode_shard, normalise
 from .progress import finished
 from .text import train_text
 from .vae import first_frames, train_decoder, train_vae
@@ -78,15 +80,19 @@ class Trained:
         save_judge(self.judge, target)
 
 
-def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAGES[-1]) -> Trained:
+def train(
+    folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAGES[-1], device: str = "cpu",
+    processes: int = 1,
+) -> Trained:  # fmt: skip
     """Runs the stages up to `last` or to the time `until`, then returns the averaged weights.
 
-    Until it has trained one of its own, the judge is the one that comes with the package.
+    Stills and clips are trained on `device`, cpu or cuda; `processes` render the clips. Until it has trained
+    one of its own, the judge is the one that comes with the package.
     """
     stages = STAGES[: STAGES.index(last) + 1]
     time_for = {stage: until if stage in stages else 0.0 for stage in STAGES}
     folder.mkdir(parents=True, exist_ok=True)
-    shards = [make_shard(folder / "data", i, seed) for i in range(plan.shards)]
+    shards = make_shards(folder / "data", plan.shards, seed, processes)
     vae = train_vae(
         folder, shards, steps=plan.vae_steps, batch=16, seed=seed, until=time_for["vae"]
     )
@@ -100,11 +106,16 @@ def train(folder: Path, plan: Plan, *, seed: int, until: float, last: str = STAG
         folder, steps=plan.text_steps, seed=seed, until=time_for["text"]
     )
     unet, controlnets = make_unet(), {"pose": make_controlnet(), "depth": make_controlnet()}
-    denoiser = Denoiser(unet, controlnets, tokenizer, text_encoder)
+    denoiser = Denoiser(unet, controlnets, tokenizer, text_encoder, device)
     if "stills" in stages and finished(folder, "vae", plan.vae_steps):  # latents are coded once
-        source = ClipSource(shards, seed, vae)
-        apart = [make_shard(folder / "held_out", i, seed + 1) for i in range(_HELD_OUT_SHARDS)]
-        sources = source, ClipSource(apart, seed, vae)
+        apart = make_shards(folder / "held_out", _HELD_OUT_SHARDS, seed + 1)
+        coder = vae
+        if device != "cpu":  # at once, as several threads will read them
+            coder = copy.deepcopy(vae)
+            torch.nn.Module.to(coder, device)
+            for path in (*shards, *apart):
+                encode_shard(coder, path)
+        sources = ClipSource(shards, seed, coder), ClipSource(apart, seed, coder)
         _train_denoiser(folder, plan, denoiser, sources, time_for)
     judge = train_judge(folder, steps=plan.judge_steps, seed=seed, until=time_for["judge"])
     if not finished(folder, "judge", plan.judge_steps):
@@ -127,6 +138,7 @@ def _train_denoiser(
             return
     if clips.exists() or time_for["clips"]:
         denoiser.unet = add_motion(denoiser.unet)
+        torch.nn.Module.to(denoiser.unet, denoiser.device)
         train_clips(
             folder, denoiser, *sources, steps=plan.clip_steps, frames=plan.clip_frames,
             rate=plan.clip_rate, muon_rate=plan.clip_muon_rate, until=time_for["clips"],
