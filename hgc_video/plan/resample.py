@@ -30,16 +30,20 @@ def resampled_actions(actions: str, steps: int) -> str:
 
 
 def _moved_keys(actions: str, steps: int) -> dict[int, str]:
-    """The key steps of a run of another length, each beside the one it stands for."""
+    """The key steps of a run of another length, each beside the place it stands for: that of a key step, or
+    between two of them where there are more now. Side by side they would leave the gaps as wide as they are,
+    to be bridged by differences of values that lie closer together."""
     count = len(actions)
     own = [at for at, action in enumerate(actions) if depth(action) == WHOLE_DEPTH]
     wanted = min(steps, max(len(own), round(len(own) * steps / count)))
     moved: dict[int, str] = {0: FULL}
     for k in range(1, wanted):
-        key = own[round(k * (len(own) - 1) / max(wanted - 1, 1))]
+        place = k * (len(own) - 1) / max(wanted - 1, 1)
+        low, share = own[int(place)], place - int(place)
+        key = low + share * (own[min(int(place) + 1, len(own) - 1)] - low)
         there = round(key * (steps - 1) / max(count - 1, 1))
         free = [(abs(i - there), i) for i in range(steps) if i not in moved]
-        moved[min(free)[1]] = actions[key]
+        moved[min(free)[1]] = actions[own[round(place)]]
     return moved
 
 

@@ -25,9 +25,10 @@ def test_steps_at_the_same_share_of_the_run(count, steps, nearest):
 @pytest.mark.parametrize(
     ("actions", "steps", "made"),
     [
-        # Twice as many key steps, beside those that they stand for; where one was and is no more, what is
-        # done most often.
-        ("F11F1HF1H", 18, "FF111FF111HHFF11HH"),
+        # Twice as many key steps, between those that there were; where one was and is no more, what is done
+        # most often.
+        ("F11F1HF1H", 18, "F11F1F11F1FH1F11HH"),
+        ("FHHHFHHHF", 17, "FHHFHHFHHHFHHFHHF"),  # five of 17, as far apart as can be
         ("FHHFHHFHH", 3, "FFF"),  # no fewer key steps than before, while there is room
         ("FHHFHHTHH", 2, "FT"),  # the first and the last one
         ("FFF", 5, "FFFFF"),
