@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import pi, sqrt
+from math import ceil, pi, sqrt
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,6 +31,7 @@ from .base import Policy
 from .lossless import add_lossless_to_choices
 
 _TERMS = 3  # computed steps that a forecast is made of
+_UNKNOWN = 2  # intervals of the measured path at pure noise: predictions change there as no curve tells
 _FADING = 0.5  # of what earlier computed steps tell of the noise, at every further one
 _USUAL = "v_prediction"  # where it is not known what a model predicts
 _OTHER_NOISE = 0.25  # of what it was: from there on it is another
@@ -63,7 +64,9 @@ class Guard(Policy):
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> AdaptivePlan:
         """The plan of a run."""
-        choices = tuple(self._choices(graph, i) for i in range(num_inference_steps))
+        # Forecasts of two steps know nothing of the noise.
+        first = max(self._unknown(num_inference_steps), 3 if self.noisy else 2)
+        choices = tuple(self._choices(graph, i, first) for i in range(num_inference_steps))
         limits = self._limits(num_inference_steps)
 
         def start() -> Decider:
@@ -76,9 +79,13 @@ class Guard(Policy):
             cheapest=self._cheapest([len(some) for some in choices]),
         )
 
-    def _choices(self, graph: BlockGraph, i: int) -> tuple[StepPlan, ...]:
+    def _unknown(self, num_inference_steps: int) -> int:
+        """The first steps of a run, which are computed."""
+        measured = len(self._paths[_USUAL].angles)
+        return max(2, ceil(_UNKNOWN * num_inference_steps / measured))
+
+    def _choices(self, graph: BlockGraph, i: int, first: int) -> tuple[StepPlan, ...]:
         compute = StepPlan(branches=graph.branches, label="key")
-        first = 3 if self.noisy else 2  # forecasts of two steps know nothing of the noise
         if i < first:
             return (compute.because(f"guard: one of the first {first} steps, {self._aim}"),)
         read = (1.0, *[0.0] * (min(i, _TERMS) - 1))  # as many values as it may read
@@ -106,7 +113,7 @@ class Guard(Policy):
 
     def _cheapest(self, choices: list[int]) -> tuple[int, ...]:
         """The choices of a run whose forecasts are exact: distances grow as fast as they may."""
-        keys, gap = {i for i, some in enumerate(choices[:3]) if some == 1}, 1
+        keys, gap = {i for i, some in enumerate(choices) if some == 1}, 1
         while max(keys) < len(choices):
             gap = max(1, int(min(self.longest, self.growth * gap)))
             keys.add(max(keys) + gap)
@@ -124,7 +131,7 @@ class Guard(Policy):
         path = RunPath(self._paths[_USUAL])
         for angle in equal_turns(num_inference_steps):
             path.add(angle)
-        return limits.solved(path, [0, 1], {})
+        return limits.solved(path, list(range(self._unknown(num_inference_steps))), {})
 
 
 @dataclass(frozen=True)

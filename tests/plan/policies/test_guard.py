@@ -123,6 +123,15 @@ def test_the_cheapest_run_is_the_one_of_a_tolerance_that_is_never_used_up():
     assert Guard()(tower(), 25).num_computed() == (5, 25)
 
 
+@pytest.mark.parametrize(("steps", "first"), [(4, 2), (25, 2), (26, 3), (50, 4), (100, 8)])
+def test_nothing_is_forecast_before_the_third_measured_noise_level(steps, first):
+    """Between the first ones, at pure noise, predictions change as no curve through them tells."""
+    plan = Guard(tolerance=10.0)(tower(), steps)
+    assert [len(some) for some in plan.choices[:first]] == [1] * first
+    assert len(plan.choices[first]) == 2
+    assert first >= 2 * steps / len(shipped_paths()["v_prediction"].angles)
+
+
 @given(st.integers(4, 50), st.integers(0, 99), st.sampled_from([0.003, 0.01]))
 @settings(max_examples=8, deadline=None)
 def test_where_steps_do_not_resemble_one_another_all_are_computed(steps, seed, tolerance):
