@@ -62,8 +62,11 @@ def make_clip(page: Page, frames: int, steps: int, minutes: float) -> None:
     page.locator("#estimate", has_text="MACs").wait_for(timeout=60_000 * minutes)
     page.click("#run")
     page.locator("#result").wait_for(timeout=60_000 * minutes)
-    page.evaluate("document.getElementById('clip').readyState >= 2 || new Promise(r => "
-                  "document.getElementById('clip').addEventListener('loadeddata', r))")  # fmt: skip
+    page.evaluate("document.getElementById('clip').readyState >= 4 || new Promise(r => "
+                  "document.getElementById('clip').addEventListener('canplaythrough', r))")  # fmt: skip
+    page.wait_for_function(
+        "!document.body.innerText.includes('1 running')", timeout=60_000 * minutes
+    )
 
 
 def main() -> None:
