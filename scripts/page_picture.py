@@ -64,9 +64,7 @@ def make_clip(page: Page, frames: int, steps: int, minutes: float) -> None:
     page.locator("#result").wait_for(timeout=60_000 * minutes)
     page.evaluate("document.getElementById('clip').readyState >= 4 || new Promise(r => "
                   "document.getElementById('clip').addEventListener('canplaythrough', r))")  # fmt: skip
-    page.wait_for_function(
-        "!document.body.innerText.includes('1 running')", timeout=60_000 * minutes
-    )
+    page.get_by_text("1 running").wait_for(state="hidden", timeout=60_000 * minutes)
 
 
 def main() -> None:
