@@ -31,7 +31,9 @@ from .base import Policy
 from .lossless import add_lossless_to_choices
 
 _TERMS = 3  # computed steps that a forecast is made of
-_UNKNOWN = 2  # intervals of the measured path at pure noise: predictions change there as no curve tells
+_UNKNOWN = (
+    2  # intervals of the measured path at pure noise: predictions change there as no curve tells
+)
 _FADING = 0.5  # of what earlier computed steps tell of the noise, at every further one
 _USUAL = "v_prediction"  # where it is not known what a model predicts
 _OTHER_NOISE = 0.25  # of what it was: from there on it is another
