@@ -5,9 +5,9 @@
 1024x1024), svd Stable Video Diffusion XT (25 of 576x1024).
 
 What is in the weights does not change what a step costs. Every repetition runs the uncached loop and then
-each method on the same noise, so that ratios are of one moment; the median of the repetitions is told. Each
-run is told as it ends, and --json is written anew after it: what was measured before the script is cut off
-stays. The predicted peak is the planner's for the same cut, found at the end.
+each method on the same noise; the table has the median of the repetitions' ratios. Each run is printed and
+written to --json as it ends, so that an interrupted benchmark keeps its runs. The predicted peak is the
+planner's for the same cut, computed after the runs.
 On a machine without a GPU try --small.
 """
 

@@ -138,7 +138,7 @@ def _at(found: Sequence[Row], saved: float) -> float | None:
 
 
 _SAVINGS, _SLACK = (0.45, 0.60, 0.75, 0.85), 0.03
-_OURS, _HELD, _EXTRAPOLATED = "presets", "predictions held", "predictions extrapolated"
+_OURS = "presets"
 
 
 def best_settings(found: Sequence[Row]) -> str:
@@ -161,10 +161,10 @@ def _kind(method: str) -> str:
     """The method without its settings; solvers are one with their searched timesteps."""
     if method in SEARCHED:
         return _OURS
-    if _is_whole_step(method):
-        return (_HELD if "ddim" in method else _EXTRAPOLATED) + " at searched timesteps"
+    if _is_whole_step(method) or method.startswith("dpm++:order=1"):
+        return _name(method)
     if method.startswith(_SOLVER):
-        return "DPM++ 2M" if "order=1" not in method else "DDIM at searched timesteps"
+        return "DPM++ 2M"
     return f"`{method.partition(':')[0]}`"
 
 

@@ -31,9 +31,8 @@ from .base import Policy
 from .lossless import add_lossless_to_choices
 
 _TERMS = 3  # computed steps that a forecast is made of
-_UNKNOWN = (
-    2  # intervals of the measured path at pure noise: predictions change there as no curve tells
-)
+# Intervals of the measured path, from pure noise on, between which no curve tells what predictions do.
+_UNKNOWN = 2
 _FADING = 0.5  # of what earlier computed steps tell of the noise, at every further one
 _USUAL = "v_prediction"  # where it is not known what a model predicts
 _OTHER_NOISE = 0.25  # of what it was: from there on it is another
@@ -66,8 +65,9 @@ class Guard(Policy):
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> AdaptivePlan:
         """The plan of a run."""
-        # Forecasts of two steps know nothing of the noise.
-        first = max(self._unknown(num_inference_steps), 3 if self.noisy else 2)
+        first = self._unknown(num_inference_steps)
+        if self.noisy:  # forecasts of two steps know nothing of the noise
+            first = max(3, first)
         choices = tuple(self._choices(graph, i, first) for i in range(num_inference_steps))
         limits = self._limits(num_inference_steps)
 
@@ -82,7 +82,7 @@ class Guard(Policy):
         )
 
     def _unknown(self, num_inference_steps: int) -> int:
-        """The first steps of a run, which are computed."""
+        """How many steps lie before the third measured noise level; they are computed."""
         measured = len(self._paths[_USUAL].angles)
         return max(2, ceil(_UNKNOWN * num_inference_steps / measured))
 
