@@ -58,6 +58,9 @@ POLICIES = (
     "ucache", "sada", "resilphase", "hgc:interval=2,cut=1,online=True", "deepcache:interval=2+lossless",
 )  # fmt: skip
 SIZES = ((64, 64), (32, 64), (64, 96))  # height, width
+# Growth by name that is a fault, and the looks that it takes: a process's first clips load libraries.
+MOST_GROWTH = {"rss_nbytes": 0.02, "tensors": 0.005, "modules": 0.005}
+LEAST_LOOKS = 10
 SCHEDULERS = (None, "dpm++", "euler", "unipc", "lcm")
 PROMPTS = (
     "a dancer in a red shirt and blue trousers on a beach",
@@ -243,8 +246,8 @@ def faults(told: dict[str, Any]) -> list[str]:
     found = [
         f"clip {n} is another one in a fresh process" for n in told["other_in_a_fresh_process"]
     ]
-    for name, least in (("rss_nbytes", 0.02), ("tensors", 0.005), ("modules", 0.005)):
-        if name in told and told[name]["growth"] > least:
+    for name, most in MOST_GROWTH.items():
+        if told.get("looks", 0) >= LEAST_LOOKS and told[name]["growth"] > most:
             found.append(f"{name} grows by {100 * told[name]['growth']:.2f} %")
     for name in ("handles", "threads", "named_threads", "files"):
         if name in told and told[name]["last"] > told[name]["first"]:
