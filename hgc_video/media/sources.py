@@ -77,12 +77,17 @@ class ArraySource:
             yield self._frames[index]
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The images that lie in a folder itself, in natural order of their names."""
+    names = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted((p for p in names if not p.name.startswith(".")), key=_natural)
+
+
 class FolderSource:
     """A folder of images in natural order of their names."""
 
     def __init__(self, folder: Path, source_fps: float | None = None) -> None:
-        names = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-        self._paths = sorted((p for p in names if not p.name.startswith(".")), key=_natural)
+        self._paths = images_in(folder)
         if not self._paths:
             raise VideoError(f'the folder "{folder}" holds no images; give one with PNG frames')
         with opened_image(self._paths[0]) as image:

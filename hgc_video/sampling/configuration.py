@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import InputError
 from ..files import kept_sha256_of, user_path
 from ..media.metadata import read_text
+from ..media.sources import images_in
 from ..options import GenerateOptions
 from ..plan.presets import POLICY_FILE
 
@@ -242,6 +243,14 @@ def _seen_from(folder: Path | None, path: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
+def _is_clip_folder(path: Path) -> bool:
+    """Whether a path is a folder of frames; one that cannot be looked into is none."""
+    try:
+        return path.is_dir() and bool(images_in(path))
+    except OSError:
+        return False
+
+
 def _found(name: str, file: Mapping[str, Any], folder: Path) -> str:
     told: str = file["name"]
     if told == _IN_MEMORY:
@@ -250,10 +259,8 @@ def _found(name: str, file: Mapping[str, Any], folder: Path) -> str:
         near = folder / told
         return str(near) if near.exists() else told
     for path in (folder / told, folder / Path(told).name, Path(told), Path(Path(told).name)):
-        # A folder that the clip lies in is no input: all of a disk would be read.
-        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
-            continue
-        if (path.is_file() or path.is_dir()) and kept_sha256_of(path) == file["sha256"]:
+        # Any other folder than one of frames may hold all of a disk.
+        if (path.is_file() or _is_clip_folder(path)) and kept_sha256_of(path) == file["sha256"]:
             return str(path)
     raise InputError(
         f'the file of {name}, "{told}", with the content that the clip was made of (SHA-256 '

@@ -214,11 +214,24 @@ def test_a_clip_made_of_copies_elsewhere_is_the_same(place):
     assert told == here and str(place) not in json.dumps(told)
 
 
-@pytest.mark.parametrize("name", ["/dev/zero", "/", "..", "."])
-def test_what_has_no_end_is_not_read(place, name):
-    """A clip of somebody else's may name a device, or all of a disk."""
-    out = place / "srv" / "out" / "b.mp4"
+@pytest.mark.parametrize("name", ["/dev/zero", "/", "/usr", "..", "."])
+def test_what_has_no_end_is_not_read(place, name, monkeypatch):
+    """A clip of somebody else's may name a device, or all of a disk; the working folder is none of it."""
+    out, read = place / "srv" / "out" / "b.mp4", []
     found = made(place, out)
     found["files"]["control.pose"]["name"] = name
+    monkeypatch.setattr("hgc_video.files._read_sha256", lambda path: read.append(path) or "")
+    with pytest.raises(InputError, match="is not beside the clip"):
+        options_of(found, out)
+    assert read == []
+
+
+def test_a_folder_of_frames_is_found_again(place):
+    out, frames = place / "srv" / "out" / "b.mp4", place / "srv" / "out" / "frames"
+    write_video(frames, FRAMES, 8)
+    found = made(place, out, control={"pose": frames})
+    assert found["files"]["control.pose"]["name"] == "frames"
+    assert options_of(found, out)["control"]["pose"] == str(frames)
+    next(frames.glob("*.png")).unlink()
     with pytest.raises(InputError, match="is not beside the clip"):
         options_of(found, out)
