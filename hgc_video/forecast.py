@@ -5,16 +5,15 @@ Composes models and plan; knows nothing about tensors that hold numbers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from .errors import InputError, ModelError, nearest
+from .errors import InputError, nearest
 from .measure.device_speed import planning_rates
 from .media.frame_size import plan_size
 from .models.base_configs import base_configurations, picture_size
+from .models.config_file import read_config
 from .models.configurations import Configurations, known_model, known_models
 from .models.graph_store import graph_of
 from .models.load import read_facts
@@ -220,10 +219,10 @@ def _folder_scene(
     facts = read_facts(model)
     rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
     nets = [] if num_controlnets == 0 else controlnet_folders(facts.folder, kinds)
-    vae = _config(facts.folder / "vae")
-    models = Configurations(_config(facts.folder / "unet"), tuple(map(_config, nets)), vae)
+    vae = read_config(facts.folder / "vae")
+    models = Configurations(read_config(facts.folder / "unet"), tuple(map(read_config, nets)), vae)
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    reader = _config(facts.folder / ("image_encoder" if facts.from_image else "text_encoder"))
+    reader = read_config(facts.folder / ("image_encoder" if facts.from_image else "text_encoder"))
     tokens = 1 if facts.from_image else reader["max_position_embeddings"]
     frames = facts.max_frames
     clip = ClipShape(frames, rows // factor, columns // factor, tokens)
@@ -243,7 +242,7 @@ def _base_scene(
     rows, columns = plan_size(1, 1, height, width, facts.multiple, facts.default_area)
     factor = 2 ** (len(models.vae["block_out_channels"]) - 1)
     configs = find_base(parts, offline=True).configs
-    readers = [_config(path) for path in sorted(configs.glob("text_encoder*"))]
+    readers = [read_config(path) for path in sorted(configs.glob("text_encoder*"))]
     frames, tokens = facts.max_frames, readers[0]["max_position_embeddings"]
     clip = ClipShape(frames, rows // factor, columns // factor, tokens)
     return _Scene(models, clip, frames, factor, sum(map(_params, readers)))
@@ -262,11 +261,3 @@ def _params(reader: dict[str, Any]) -> int:
     layers, wide = reader["num_hidden_layers"], reader["hidden_size"]
     words = int(reader.get("vocab_size", 0)) * wide
     return int(layers * (4 * wide**2 + 2 * wide * reader["intermediate_size"]) + words)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {folder / 'config.json'}: {error}") from error
-    return config

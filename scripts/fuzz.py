@@ -143,7 +143,8 @@ def again(named: str, count: int, seed: int) -> None:
         subject = SUBJECTS[name]
         goods = subject.good(Path(place))
         known = set(range(int(number)))
-        _, how, path = next(inputs(name, int(number) + 1, seed, goods, known))
+        tries = inputs(name, int(number) + 1, seed, goods, known)  # has the file while it is alive
+        _, how, path = next(tries)
         print(how, path, file=sys.stderr)
         if path.is_file():
             shutil.copy(path, Path(tempfile.gettempdir()) / f"fuzz-{path.name}")

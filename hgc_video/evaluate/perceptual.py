@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import MissingExtraError, ModelError
 from ..models.building import loading
+from ..models.config_file import check_configs
 
 Frames = NDArray[np.uint8]
 Features = NDArray[np.float64]
@@ -101,6 +102,7 @@ def _video(folder: Path) -> tuple[Any, Any]:
 
 def _load(folder: Path, *kinds: Any) -> tuple[Any, Any]:
     model_kind, processor_kind = kinds
+    check_configs(folder)
     try:
         with loading():
             model = model_kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingExtraError, ModelError
+from .config_file import check_configs
 from .hub import weights_variant
 from .parts import IP_ADAPTERS, locate
 
@@ -77,6 +78,7 @@ def add_ip_adapter(pipe: Any, named: str, base_family: str, offline: bool) -> No
                 f"{encoder} is missing: an IP-Adapter needs its image encoder beside it"
             )
         encoder = locate(f"{named.rpartition('/')[0]}/image_encoder", offline)
+    check_configs(encoder)
     sight = CLIPVisionModelWithProjection.from_pretrained(
         encoder, variant=weights_variant(encoder), dtype=pipe.unet.dtype, local_files_only=True,
         use_safetensors=True,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from .config_file import read_config
 from .configurations import Configurations
-from .parts import ModelParts, configs_of_parts, find_base, locate, read_config
+from .parts import ModelParts, configs_of_parts, find_base, locate
 from .single_file import motion_layout, shapes_of
 
 _USUAL = (4, {2048: 1280})  # tokens of h94's IP-Adapter, and the width of its picture for XL

@@ -15,6 +15,7 @@ import yaml
 from ..errors import InputError, nearest
 from ..files import package_data
 from .building import loading
+from .config_file import check_configs
 from .hub import Part, loading_options, variant_parts, weights_variant
 
 
@@ -89,6 +90,8 @@ def load_image_pipeline(base: Path, nets: Sequence[Path], *, device: str, dtype:
 
     if len(nets) > 1:
         raise InputError(f"{len(nets)} controls are given; this model follows one at a time")
+    for path in (base, *nets):
+        check_configs(path)
     options = loading_options(device, dtype)
     with loading():
         made = [

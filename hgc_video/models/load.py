@@ -15,13 +15,13 @@ from ..errors import HGCVideoError, InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
 from .catalog import ModelPreset, load_image_pipeline, model_preset, model_presets
+from .config_file import read_config
 from .hub import fetch, named_part
 from .parts import (
     ModelParts,
     controlnet_folders,
     find_base,
     locate,
-    read_config,
     refuse_parts,
 )
 from .single_file import motion_layout, shapes_of
@@ -124,8 +124,7 @@ def _facts_of(folder: Path, model: str) -> ModelFacts:
     """The facts of a folder of configurations."""
     from_image = _pipeline_class(folder) == _IMAGE_PIPELINE
     try:
-        unet = json.loads((folder / "unet" / "config.json").read_text())
-        vae = json.loads((folder / "vae" / "config.json").read_text())
+        unet, vae = read_config(folder / "unet"), read_config(folder / "vae")
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         frames = unet.get("num_frames", 25) if from_image else unet.get("motion_max_seq_length", 32)
         return ModelFacts(

@@ -6,7 +6,6 @@ or a file in it behind it. Loads nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from ..errors import InputError, ModelError, warn
 from ..files import user_path
 from ..options import GenerateOptions
+from .config_file import read_config
 from .hub import fetch, named_part
 from .single_file import SD15, SDXL, checkpoint_configs, family_of, shapes_of, shipped_configs
 
@@ -122,15 +122,6 @@ def family(configs: Path) -> str:
         return ""
     shipped = read_config(shipped_configs(found) / "unet")["block_out_channels"]
     return found if list(unet.get("block_out_channels", ())) == shipped else ""
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration in a part's folder. ModelError where it cannot be read."""
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {folder / 'config.json'}: {error}") from error
-    return config
 
 
 def model_of(model: str, parts: ModelParts, offline: bool) -> str:

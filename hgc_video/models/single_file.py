@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..files import package_data
+from .config_file import read_config
 
 SD15, SDXL = "sd15", "sdxl"  # the folders of configurations that are shipped
 _OF_SD15 = "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight"
@@ -135,7 +136,7 @@ def load_motion_adapter(file: Path, configs: Path, options: dict[str, Any]) -> A
     from safetensors.torch import load_file
 
     shapes = shapes_of(file)
-    config = json.loads((configs / "motion_adapter" / "config.json").read_text())
+    config = read_config(configs / "motion_adapter")
     config |= motion_layout(file, shapes)
     made = diffusers.MotionAdapter.from_config(config)
     weights = load_file(file)

@@ -19,6 +19,7 @@ from ..files import kept_sha256_of
 from ..media.control import Placement
 from ..media.frames import Frame
 from ..models.building import loading
+from ..models.config_file import check_configs
 from ..models.device import choose_device
 from ..models.hub import fetch, loading_options, named_part
 from .base import Drawn, Estimates, Preprocessor, drawn_field, padded
@@ -127,6 +128,7 @@ class _Estimator:
     def __init__(self, folder: str, device: str) -> None:
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
+        check_configs(Path(folder))
         try:
             options = loading_options(device, None)
             with loading():

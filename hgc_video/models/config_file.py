@@ -1,0 +1,48 @@
+"""The configurations of a model's parts, read from config.json. Loads nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+
+MOST_LAYERS = (
+    1000  # more than any model has; every one of them is built before its weights are looked for
+)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration in a part's folder. ModelError where it cannot be read, or counts more layers than
+    `MOST_LAYERS`."""
+    path = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"cannot read {path}: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} holds no configuration, but a {type(config).__name__}")
+    for name, count in _layers(config):
+        if count > MOST_LAYERS:
+            raise ModelError(f"{path} has {name}={count}; at most {MOST_LAYERS} are possible")
+    return config
+
+
+def check_configs(folder: Path) -> None:
+    """Reads the configurations of a model's folder, or of a part's, for what `read_config` refuses."""
+    for path in sorted([*folder.glob("config.json"), *folder.glob("*/config.json")]):
+        read_config(path.parent)
+
+
+def _layers(told: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Numbers of layers, of blocks too, by the name that they have or lie under."""
+    if isinstance(told, dict):
+        for key, value in told.items():
+            yield from _layers(value, f"{key}")
+    elif isinstance(told, list):
+        for value in told:
+            yield from _layers(value, name)
+    elif isinstance(told, int | float) and "layers" in name:
+        yield name, int(told) if told == told and abs(told) != float("inf") else MOST_LAYERS + 1
