@@ -14,6 +14,7 @@ from ..errors import InputError, ModelError
 from .adapters import add_ip_adapter, add_loras
 from .building import loading
 from .catalog import ModelPreset, load_image_pipeline
+from .config_file import check_configs, read_config
 from .hub import fetch, loading_options, weights_variant
 from .parts import (
     MOTION_ADAPTERS,
@@ -24,13 +25,13 @@ from .parts import (
     family,
     find_base,
     locate,
-    read_config,
     refuse_parts,
 )
 from .single_file import load_checkpoint, load_motion_adapter, load_single
 
 _LIBRARIES = ("diffusers", "transformers")
 _LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder", "controlnet", "motion_adapter")
+_READ_WHOLE_NBYTES = 64 * 2**20  # a file up to so large is in memory twice for a moment
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ def _built(
     found: _Found, parts: ModelParts, options: dict[str, Any], device: str, offline: bool,
     scheduler: dict[str, Any],
 ) -> Any:  # fmt: skip
+    for path in {found.base.configs, found.configs, found.adapter, found.vae, *found.nets}:
+        if path is not None and path.is_dir():
+            check_configs(path)
     made = _components(found.base, options)
     if scheduler:
         made["scheduler"] = _scheduler(found.base, scheduler)
@@ -181,7 +185,8 @@ def _components(base: Base, options: dict[str, Any]) -> dict[str, Any]:
             continue
         part, kind = base.path / name, getattr(libraries[of[0]], of[1])
         if (part / "config.json").is_file():
-            made[name] = kind.from_pretrained(part, variant=weights_variant(part), **options)
+            reading = _reading(part, of[0])
+            made[name] = kind.from_pretrained(part, **reading, **options)
         else:  # a tokenizer or a scheduler
             made[name] = kind.from_pretrained(part, local_files_only=True)
     return made
@@ -233,7 +238,7 @@ def _part(kind: str, path: Path, found: _Found, part: str, options: dict[str, An
         return load_single(cls, path, configs, part, options)
     inside = path / part  # of a whole pipeline's folder
     path = inside if inside.is_dir() else path
-    return cls.from_pretrained(path, variant=weights_variant(path), **options)
+    return cls.from_pretrained(path, **_reading(path), **options)
 
 
 def _load_adapter(path: Path, found: _Found, options: dict[str, Any]) -> Any:
@@ -241,7 +246,17 @@ def _load_adapter(path: Path, found: _Found, options: dict[str, Any]) -> Any:
         return load_motion_adapter(path, found.configs, options)
     import diffusers
 
-    return diffusers.MotionAdapter.from_pretrained(path, variant=weights_variant(path), **options)
+    return diffusers.MotionAdapter.from_pretrained(path, **_reading(path), **options)
+
+
+def _reading(part: Path, library: str = "diffusers") -> dict[str, Any]:
+    """How the weights of a part in a folder are read. Small ones of diffusers are read as bytes: by mapped
+    files, safetensors 0.8 loses memory with every tensor, 0.1 MB with every loading of `puppet`."""
+    told: dict[str, Any] = {"variant": weights_variant(part)}
+    if library == "diffusers":
+        sizes = [file.stat().st_size for file in part.glob("*.safetensors")]
+        told["disable_mmap"] = max(sizes) <= _READ_WHOLE_NBYTES
+    return told
 
 
 def _with_motion(unet: Any, adapter: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -245,3 +247,15 @@ def test_what_the_hosts_raise_of_a_damaged_configuration_is_one_line(tmp_path, f
     with pytest.raises(HGCVideoError) as told:
         load_pipeline(str(folder), "pose")
     assert "\n" not in str(told.value)
+
+
+def test_loading_again_keeps_nothing():
+    """By mapped files, safetensors kept 3,300 numbers with every loading."""
+
+    def blocks():
+        load_pipeline("puppet", "pose", "depth")
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    first, _, third, _, last = (blocks() for _ in range(5))
+    assert last - third < 1000, f"{first} objects became {last}"
