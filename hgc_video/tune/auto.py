@@ -12,6 +12,7 @@ import yaml
 from ..errors import InputError, nearest
 from ..evaluate.trials import Sample, SampleSet, kept_trials
 from ..files import shipped_schedule, user_path, write_text
+from ..media.video import probe
 from ..models.identity import is_hash_of, model_hash
 from ..plan.policies.searched import Searched, load_coded_schedule
 from ..plan.presets import SEARCHED, Preset, resolve
@@ -40,9 +41,9 @@ def own_schedule(
         return resolve(preset, model)
     kept = folder / f"{model_hash(model)}-{num_inference_steps}-{preset}.yaml"
     if not kept.is_file():
-        source = replace(
-            source, listed=_listed(model, sample, folder), first=0, count=1, num_frames=_FRAMES
-        )
+        listed = _listed(model, sample, folder)
+        frames = min(_FRAMES, probe(sample.control).num_frames)
+        source = replace(source, listed=listed, first=0, count=1, num_frames=frames)
         stretch = (resolve(preset).num_steps(num_inference_steps) / num_inference_steps,)
         budget = float(shipped.metadata["budget"])
         with kept_trials():

@@ -24,13 +24,14 @@ def pipelines():
 
 @pytest.mark.slow
 def test_another_model_gets_its_own_schedule_once(tmp_path, monkeypatch, capsys):
+    """On a clip of fewer frames than the eight that are measured of longer ones."""
     # A name that would divide policies and fields in the text of a preset.
     monkeypatch.delenv("HGC_VIDEO_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches+mine, all"))
     pipe = tiny.animatediff(AnimateDiffControlNetPipeline, controlnet=tiny.controlnet())
     pipe.save_pretrained(tmp_path / "model")
     pipe.controlnet.save_pretrained(tmp_path / "model" / "controlnet_pose")
-    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     options = {
         "model": str(tmp_path / "model"), "preset": "fast", "num_inference_steps": 5, "height": 32,
         "width": 32, "auto_calibrate": True, "device": "cpu", "force": True,
