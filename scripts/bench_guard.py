@@ -43,9 +43,11 @@ SETTINGS = (
     "ddim-25,lcm-8,euler-a-25,lcm-4,ddim-12,dpm++-25,ddim-50,unipc-25,dpm++sde-25,euler-8,euler-4,"
     "ddim-100"
 )
-FIT_SETTINGS = "ddim-25,ddim-12,euler-a-25,dpm++sde-25,euler-8"
-FIT_TOLERANCES = "0.005,0.015,0.045,0.13"
-FIT_NOISY_TOLERANCES = "0.012,0.03,0.08,0.2"  # with less, next to nothing is reused
+FIT_SETTINGS = "ddim-12,ddim-25,ddim-50,dpm++-25,unipc-25,euler-8,euler-a-25,dpm++sde-25,lcm-8"
+FIT_TOLERANCES = "0.004,0.007,0.012,0.02,0.035,0.05,0.07,0.1,0.14,0.2"
+FIT_NOISY_TOLERANCES = (
+    "0.012,0.02,0.03,0.045,0.06,0.08,0.11,0.15,0.2"  # with less, little is reused
+)
 FIT_FIRST = 3500  # the number of the first clip of the fit; --first is that of the others
 KNOTS = (30, 35, 40, 45, 50, 55, 60)  # dB
 FIXED = "balanced,fast"
@@ -64,7 +66,7 @@ def main() -> None:
     asked.add_argument("--tolerances", default="", help="in place of --asked")
     asked.add_argument("--fixed", default=FIXED, help="presets beside it, divided by commas")
     asked.add_argument("--clips", type=int, default=2)
-    asked.add_argument("--fit-clips", type=int, default=1)
+    asked.add_argument("--fit-clips", type=int, default=3)
     asked.add_argument("--first", type=int, default=3000)
     asked.add_argument("--num-frames", type=int, default=4)
     asked.add_argument("--calibration", type=Path, default=ROOT / "configs/puppet-calibration.yaml")

@@ -32,8 +32,9 @@ def test_a_fit_is_monotone(runs):
     assert list(made.tolerance) == sorted(set(made.tolerance), reverse=True)
 
 
-def test_a_fit_goes_through_the_means_and_on_as_the_tolerance():
-    runs = [(0.01, 50.0), (0.01, 54.0), (0.1, 30.0), (0.1, 34.0)]
+def test_a_fit_goes_through_what_three_in_four_runs_reach_and_on_as_the_tolerance():
+    runs = [(0.01, db) for db in (48.0, 52.0, 53.0, 55.0, 60.0)]
+    runs += [(0.1, 31.0), (0.1, 35.0)]
     made = fitted_map(runs, (22, 32, 42, 52, 62))
     assert made.tolerance == pytest.approx((0.316, 0.1, 0.1**1.5, 0.01, 0.00316), rel=2e-3)
     assert [made.psnr_of(t) for t in (0.01, 0.1)] == [52, 32]
