@@ -26,7 +26,7 @@ from hgc_video.media.video import probe, read_frames, write_video
 from tests.media import sounding
 
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
-FAST = ["--num-inference-steps", "1", "--num-frames", "2"]
+FAST = ["--num-inference-steps", "1", "--num-frames", "2", "--height", "64", "--width", "64"]
 COMMAND = [sys.executable, "-c", "from hgc_video.cli import main; main()"]
 
 
@@ -99,7 +99,7 @@ def test_a_clip_and_its_report_are_written(pose_clip, folder):
     result = generate(pose_clip, folder, "--report", report, "--seed", 5)
     assert result.exit_code == 0, result.stderr
     info = probe(folder / "a.mp4")
-    assert (info.num_frames, info.height, info.width, info.fps) == (2, 128, 128, 8)
+    assert (info.num_frames, info.height, info.width, info.fps) == (2, 64, 64, 8)
     told = json.loads(report.read_text())
     assert (told["seed"], told["num_inference_steps"], told["prompt"]) == (5, 1, PROMPT)
     assert str(folder / "a.mp4") in result.stdout
@@ -341,7 +341,7 @@ def test_a_full_disk_leaves_nothing(pose_clip, folder):
 def test_a_cancelled_run_leaves_nothing(stop, pose_clip, folder):
     process = subprocess.Popen(
         [*COMMAND, "generate", "--pose", str(pose_clip), "--prompt", PROMPT,
-         "--num-inference-steps", "1000", "--out", str(folder / "a.mp4")],
+         *FAST, "--num-inference-steps", "1000", "--out", str(folder / "a.mp4")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # A shell's background jobs ignore Ctrl-C, and their children with them; this one must not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

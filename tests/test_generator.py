@@ -12,7 +12,14 @@ from hgc_video.models.load import load_pipeline
 from hgc_video.puppet.evaluation import held_out
 
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
-SHORT = {"num_inference_steps": 2, "num_frames": 1, "progress": False, "preset": "lossless"}
+SHORT = {
+    "num_inference_steps": 2,
+    "num_frames": 1,
+    "height": 64,
+    "width": 64,
+    "progress": False,
+    "preset": "lossless",
+}
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def truth():
-    return held_out(0, 4).truth
+    return held_out(0, 2).truth
 
 
 def made(frames, preset):

@@ -163,16 +163,6 @@ def test_bench_checkpoint(script, tmp_path):
     assert 0 < figures["run"]["wait_s"] < figures["run"]["run_s"]
 
 
-def test_kill_table(script, tmp_path):
-    """Killed with -9 in a process of its own, gone on with in another one: the same bytes."""
-    out = script(
-        "kill_table", "--schedulers", "dpm++2m", "--kills", 1, "--every-s", 0, "--num-frames", 2,
-        "--num-inference-steps", 3, "--size", 64, "--json", tmp_path / "a.json",
-    )  # fmt: skip
-    (row,) = told(tmp_path / "a.json")["rows"]
-    assert row["same_bytes"] and "| dpm++2m |" in out
-
-
 def test_bench_devices(script, tmp_path):
     out = script(
         "bench_devices", "--presets", "lossless", "--num-frames", 6, "--num-inference-steps", 2, "--size", 64,
@@ -298,6 +288,25 @@ def test_soak(script, tmp_path, monkeypatch):
     left = told(tmp_path / "a.json")
     assert (left["clips"], left["looks"]) == (3, 3) and left["files"]["last"] == []
     assert left["other_in_a_fresh_process"] == []
+
+
+@pytest.mark.parametrize(("each_clip", "count", "found"), [(300, 12, 1), (10, 12, 0), (300, 9, 0)])
+def test_soak_finds_memory_that_grows(each_clip, count, found):
+    """300 bytes a clip of 10,000 are 25 % in twelve clips; nine clips are too few to tell."""
+    soak = runpy.run_path(str(SCRIPTS / "soak.py"))
+    kept = {"tensors": 1, "modules": 1, "objects": 9, "handles": 4, "threads": 2}
+    kept |= {"named_threads": [], "files": []}
+    made = {
+        "process": 1,
+        "stock": False,
+        "lora": False,
+        "preset": "off",
+        "cpu_s": 1.0,
+        "digest": "a",
+    }
+    grown = [{"rss_nbytes": 10_000 + each_clip * clip, **kept} for clip in range(count)]
+    rows = [{"clip": clip, **made, "left": left} for clip, left in enumerate(grown)]
+    assert len(soak["faults"](soak["summary"](rows, warm_up=0))) == found
 
 
 def test_mutants(script, tmp_path):

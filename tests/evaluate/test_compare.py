@@ -130,8 +130,8 @@ def test_a_solver_of_order_one_at_the_runs_own_timesteps_is_ddim(tmp_path):
 def test_the_command_writes_figures_and_a_page_and_goes_on(tmp_path):
     arguments = [
         "compare", "--methods", "deepcache:interval=2,easycache:threshold=0.5,warm_up=2", "--clips", "1",
-        "--num-frames", "2",
-        "--num-inference-steps", "5", "--converged-steps", "8", "--json", str(tmp_path / "a.json"),
+        "--num-frames", "1",
+        "--num-inference-steps", "5", "--converged-steps", "6", "--json", str(tmp_path / "a.json"),
         "--html", str(tmp_path / "a.html"), "--memory", str(tmp_path / "m.jsonl"),
     ]  # fmt: skip
     first = CliRunner().invoke(app, arguments)

@@ -23,7 +23,7 @@ PROMPT = "a dancer in a red shirt and blue trousers on a beach"
 def generate(out, *arguments):
     """Exit code, warnings and report of a run of one step."""
     told = ["generate", "--prompt", PROMPT, "--out", out / "a.mp4", "--report", out / "r.json"]
-    told += ["--num-inference-steps", 1, *arguments]
+    told += ["--num-inference-steps", 1, "--height", 64, "--width", 64, *arguments]
     result = CliRunner().invoke(app, [str(word) for word in told])
     assert result.exit_code == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]

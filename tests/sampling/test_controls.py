@@ -19,11 +19,18 @@ STEPS = 3
 @pytest.fixture(scope="module")
 def clips():
     truth = held_out(9000, 3).truth
-    return {"pose": truth.pose, "depth": truth.depth}
+    return {"pose": truth.pose[:, ::2, ::2], "depth": truth.depth[:, ::2, ::2]}
 
 
 def generate(clips, **options):
-    options = {"num_inference_steps": STEPS, "progress": False, "preset": "off", **options}
+    options = {
+        "num_inference_steps": STEPS,
+        "height": 64,
+        "width": 64,
+        "progress": False,
+        "preset": "off",
+        **options,
+    }
     return hgc_video.generate(prompt=PROMPT, control=clips, **options)
 
 
@@ -32,7 +39,7 @@ def test_two_controls_are_what_the_stock_pipeline_makes_of_them(clips):
     ours = generate(clips, conditioning_scale={"pose": 0.7, "depth": 0.4})
     pipe = load_pipeline("puppet", "pose", "depth")
     stock = pipe(
-        PROMPT, num_inference_steps=STEPS, num_frames=3, height=128, width=128, output_type="np",
+        PROMPT, num_inference_steps=STEPS, num_frames=3, height=64, width=64, output_type="np",
         guidance_scale=default_guidance_scale("puppet"), generator=torch.Generator().manual_seed(0),
         conditioning_frames=[[Image.fromarray(f) for f in clip] for clip in clips.values()],
         controlnet_conditioning_scale=[0.7, 0.4],

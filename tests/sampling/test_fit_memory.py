@@ -30,6 +30,7 @@ from hgc_video.sampling.trial_step import TrialRuns
 from tests.sampling.test_windows import LongClip
 
 PROMPT = "a dancer in a red shirt on a beach"
+FULL = {"height": 128, "width": 128}  # where bytes are told
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def pose():
 
 
 def run(pose, **options):
-    options = {"num_inference_steps": 2, "progress": False, **options}
+    options = {"num_inference_steps": 2, "height": 64, "width": 64, "progress": False, **options}
     return hgc_video.generate(pose, PROMPT, **options)
 
 
@@ -61,20 +62,21 @@ def test_the_predicted_peak_is_the_measured_one(policy, num_frames):
 
 
 def test_a_told_memory_cuts_the_clip_and_changes_nothing(pose):
-    free, tight = run(pose, memory="8GiB"), run(pose, memory="95MiB")
+    free, tight = (run(pose, memory=told, **FULL) for told in ("8GiB", "95MiB"))
     assert "whole layers" in free.report.memory and "level 2" in tight.report.memory
     assert tight.report.predicted_peak_nbytes < 95 * 2**20 < free.report.predicted_peak_nbytes
     assert np.abs(free.frames.astype(int) - tight.frames).max() <= 1
     with pytest.raises(InputError, match=r"too little.*give at least"):
-        run(pose, memory="60MiB")
+        run(pose, memory="60MiB", **FULL)
 
 
 def test_where_idle_caches_live_changes_the_bill_and_not_the_clip():
     pipe, pose = load_pipeline("puppet", "pose"), held_out(6, 11).truth.pose
     options = GenerateOptions(
-        control_video=pose, prompt=PROMPT, num_inference_steps=2, guidance_scale=2.0, num_frames=11
-    )
-    clips, preset = [load_control(pose)], resolve("deepcache:interval=2")
+        control_video=pose, prompt=PROMPT, num_inference_steps=2, guidance_scale=2.0, num_frames=11,
+        height=64, width=64,
+    )  # fmt: skip
+    clips, preset = [load_control(pose, height=64, width=64)], resolve("deepcache:interval=2")
     reports, latents = {}, {}
     for idle in (DEVICE, HOST, RECOMPUTE):
         memory_plan = MemoryPlan(1, 5, Chunks(idle=idle), Peak(0, 0), None)
@@ -110,8 +112,8 @@ def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
             raise MemoryError  # as numpy raises it
 
     with pytest.warns(HGCVideoWarning, match="denoising ran out of memory .*smaller memory plan"):
-        clip = run(pose, memory="8GiB", callback=fall_once)
-    whole = run(pose)
+        clip = run(pose, memory="8GiB", callback=fall_once, **FULL)
+    whole = run(pose, **FULL)
     assert "level 2" in clip.report.memory
     assert np.abs(clip.frames.astype(int) - whole.frames).max() <= 1
 
@@ -122,7 +124,7 @@ def test_out_of_memory_leads_to_the_next_smaller_cut_once(pose):
         pytest.warns(HGCVideoWarning, match="smaller memory plan"),
         pytest.raises(torch.OutOfMemoryError),
     ):
-        run(pose, memory="8GiB", callback=always)
+        run(pose, memory="8GiB", callback=always, **FULL)
 
 
 def test_the_stage_that_ran_out_of_memory_is_the_one_that_is_cut():

@@ -28,7 +28,7 @@ def pose():
 
 
 def run(pose, **options):
-    options = {"num_inference_steps": 2, "progress": False, **options}
+    options = {"num_inference_steps": 2, "height": 64, "width": 64, "progress": False, **options}
     return hgc_video.generate(pose, PROMPT, **options)
 
 
