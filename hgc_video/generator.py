@@ -402,6 +402,7 @@ def _calibrated(options: GenerateOptions, folder: Path, progress: bool) -> Prese
     from tqdm.auto import tqdm
 
     from .evaluate.trials import Sample, SampleSet
+    from .media.video import probe
     from .tune.auto import own_schedule
 
     ((kind, video), *others) = options.control_clips.items()
@@ -413,7 +414,8 @@ def _calibrated(options: GenerateOptions, folder: Path, progress: bool) -> Prese
         raise InputError("auto_calibrate takes one ready control clip and one prompt; give those")
     clip = str(video) if isinstance(video, str | Path) else np.asarray(video)
     sample = Sample(clip, kind, options.prompt, options.seed or 0)
-    source = SampleSet(options.model, None, 0, 1, 1, **_loading(options))
+    frames = probe(clip).num_frames if isinstance(clip, str) else len(clip)
+    source = SampleSet(options.model, None, 0, 1, frames, **_loading(options))
     log = partial(tqdm.write, file=sys.stderr) if progress else _silent
     steps = options.num_inference_steps or 0
     return own_schedule(source, sample, options.preset, steps, folder=folder, log=log)

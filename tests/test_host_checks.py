@@ -1,7 +1,7 @@
 """diffusers' own test classes, ported (tests/host_checks.py), pass with a `full`-schedule engine attached,
 and every result is to the bit what it is without one.
 
-Of every third class, in turn: dictionary and tuple; a batch of prompts with a generator each against a
+Of every fourth class, in turn: dictionary and tuple; a batch of prompts with a generator each against a
 single one; several results of a prompt; what callbacks get and change; guidance off, on and changed on the
 way; one step; latents handed in; embeddings in place of prompts and text encoders; the progress bar;
 interruption; kinds of output, sliced and tiled decoding; saving and loading, also as a variant.
@@ -47,8 +47,8 @@ OF_SOME = {
 
 
 def of_all(at):
-    """Those checks of every class that the class at this place gets: every third one, in turn."""
-    return [check for number, check in enumerate(OF_ALL) if (number + at) % 3 == 0]
+    """Those checks of every class that the class at this place gets: every fourth one, in turn."""
+    return [check for number, check in enumerate(OF_ALL) if (number + at) % 4 == 0]
 
 
 PAIRS = [

@@ -62,7 +62,7 @@ def test_bench_guard(script, tmp_path):
     given = [
         "--settings", "lcm-3", "--clips", 1, "--num-frames", 1, "--asked", "35", "--fixed", "",
         "--json", tmp_path / "guard.json", "--memory", tmp_path / "guard.jsonl", "--map",
-        tmp_path / "map.yaml", "--fit-settings", "ddim-5", "--fit-tolerances", "0.2,2",
+        tmp_path / "map.yaml", "--fit-settings", "ddim-5", "--fit-tolerances", "0.2,2", "--fit-clips", 1,
     ]  # fmt: skip
     said = script("bench_guard", *given)
     assert "asked 35 dB" in said

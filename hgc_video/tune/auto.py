@@ -12,7 +12,6 @@ import yaml
 from ..errors import InputError, nearest
 from ..evaluate.trials import Sample, SampleSet, kept_trials
 from ..files import shipped_schedule, user_path, write_text
-from ..media.video import probe
 from ..models.identity import is_hash_of, model_hash
 from ..plan.policies.searched import Searched, load_coded_schedule
 from ..plan.presets import SEARCHED, Preset, resolve
@@ -30,8 +29,9 @@ def own_schedule(
     """The preset to run: the model's own schedule for a preset's budget.
 
     Made once for a model, preset and number of steps, and kept in `folder`; the shipped one where the
-    shipped one was measured on this very model. Of the source only the model and how it is loaded count;
-    its pipelines are given up at the end. InputError where the clip is no file or the preset no searched one.
+    shipped one was measured on this very model. Of the source the model, how it is loaded and how many
+    frames there are count; its pipelines are given up at the end. InputError where the clip is no file or the
+    preset no searched one.
     """
     if preset not in SEARCHED:
         raise InputError(f'"{preset}" is not searched: {nearest(preset, SEARCHED)}')
@@ -42,7 +42,7 @@ def own_schedule(
     kept = folder / f"{model_hash(model)}-{num_inference_steps}-{preset}.yaml"
     if not kept.is_file():
         listed = _listed(model, sample, folder)
-        frames = min(_FRAMES, probe(sample.control).num_frames)
+        frames = min(_FRAMES, source.num_frames)
         source = replace(source, listed=listed, first=0, count=1, num_frames=frames)
         stretch = (resolve(preset).num_steps(num_inference_steps) / num_inference_steps,)
         budget = float(shipped.metadata["budget"])

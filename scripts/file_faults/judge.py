@@ -158,6 +158,7 @@ def progress(folder: Path) -> dict[str, int]:
     for work in folder.glob("made/work"):
         whole = [p for p in work.glob("checkpoint-*") if fault_of(p) is None]
         found["checkpoint"] = max((int(p.name[-6:]) for p in whole), default=0)
+        found["finished"] = int((work / "done.json").is_file())
     for path in folder.glob("made/**/*.jsonl"):
         found[path.name] = len(whole_lines(path))
     for path in folder.glob("made/batch/queue.sqlite"):
@@ -174,9 +175,10 @@ def lost(folder: Path, before: dict[str, int]) -> list[str]:
     """What was there when a command was cut off, and was made again by the one after it."""
     faults = []
     report = folder / "made/report.json"
-    if before.get("checkpoint") and report.is_file():
+    # The report of a run that was cut off when it had made everything is that run's own.
+    if before.get("checkpoint") and not before["finished"] and report.is_file():
         resumed = json.loads(report.read_text())["resumed_at"]
-        if resumed < before["checkpoint"] and not _was_finished(folder, resumed):
+        if resumed < before["checkpoint"]:
             faults.append(f"resumed at step {resumed}, {before['checkpoint']} were kept")
     for path in folder.glob("made/**/*.jsonl"):
         lines = [json.dumps(_lasting(one), sort_keys=True) for one in whole_lines(path)]
@@ -189,8 +191,3 @@ def lost(folder: Path, before: dict[str, int]) -> list[str]:
         if twice:
             faults.append(f"jobs {twice} were made twice")
     return faults
-
-
-def _was_finished(folder: Path, resumed: int) -> bool:
-    """Whether the report is that of the run that was cut off after it had made everything."""
-    return (folder / "made/work/done.json").is_file() and resumed == 0
