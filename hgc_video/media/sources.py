@@ -117,7 +117,8 @@ class AnimationSource:
     """A GIF, an animated WebP or a single image.
 
     Encoders merge equal neighbours into one longer frame; these are told apart again, so that
-    the number of frames and the speed survive a round trip.
+    the number of frames and the speed survive a round trip. The size is that of the first frame; what a
+    later one draws beyond it is left out, as browsers do.
     """
 
     def __init__(self, path: Path, source_fps: float | None = None) -> None:
@@ -125,12 +126,12 @@ class AnimationSource:
         delays = []
         with opened_image(path) as image:
             self._deep = _deep_range([image])
+            height, width = rgb(image, self._deep).shape[:2]
             for index in range(getattr(image, "n_frames", 1)):
                 image.seek(index)
                 image.load()
                 delay = float(image.info.get("duration", 0))
                 delays.append(delay if delay > 10 else _BROWSER_DELAY_MS)
-            height, width = rgb(image, self._deep).shape[:2]
         if self._deep is not None:
             tell_of(self._deep, f'"{path}"')
         repeats = _repeats(delays)
@@ -145,7 +146,7 @@ class AnimationSource:
         with opened_image(self._path) as image:
             for index in indices:
                 image.seek(self._stored[index])
-                yield rgb(image, self._deep)
+                yield rgb(image, self._deep)[: self.info.height, : self.info.width]
 
 
 def rgb(image: Image.Image, deep: DeepRange | None = None) -> Frame:

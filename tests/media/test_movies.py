@@ -89,6 +89,22 @@ def test_animations_of_pillow(tmp_path, name, stays):
     assert probe(tmp_path / f"a.{name}").fps == pytest.approx(25)
 
 
+def test_what_an_animation_draws_beyond_its_first_frame_is_left_out(tmp_path):
+    """The third frame is moved to the right by 40 pixels, as a damaged or careless file has it."""
+    path = tmp_path / "a.gif"
+    images = [Image.fromarray(np.full((64, 64, 3), level, np.uint8)) for level in (10, 90, 200)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=100)
+    data, at = bytearray(path.read_bytes()), -1
+    for _ in range(3):
+        at = data.index(b"\x2c\x00\x00\x00\x00\x40\x00\x40", at + 1)  # left 0, top 0, 64 by 64
+    data[at + 1] = 40
+    path.write_bytes(data)
+    assert (probe(path).height, probe(path).width) == (64, 64)
+    last = read_frames(path)[2]
+    assert last.shape == (64, 64, 3)
+    assert abs(int(last[0, 39, 0]) - 90) < 9 and abs(int(last[0, 40, 0]) - 200) < 9
+
+
 def test_animations_of_ffmpeg(tmp_path):
     path = barcoded.write(tmp_path / "a.gif", barcoded.Format("gif", "gif", pix_fmt="rgb8"), fps=25)
     assert numbers(path) == list(range(60))
