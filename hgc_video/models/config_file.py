@@ -9,9 +9,8 @@ from typing import Any
 
 from ..errors import ModelError
 
-MOST_LAYERS = (
-    1000  # more than any model has; every one of them is built before its weights are looked for
-)
+# More than any model has. Every layer is built before its weights are looked for.
+MOST_LAYERS = 1000
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelError(f"{path} holds no configuration, but a {type(config).__name__}")
     for name, count in _layers(config):
-        if count > MOST_LAYERS:
+        if not count <= MOST_LAYERS:  # nor is NaN
             raise ModelError(f"{path} has {name}={count}; at most {MOST_LAYERS} are possible")
     return config
 
@@ -36,7 +35,7 @@ def check_configs(folder: Path) -> None:
         read_config(path.parent)
 
 
-def _layers(told: Any, name: str = "") -> Iterator[tuple[str, int]]:
+def _layers(told: Any, name: str = "") -> Iterator[tuple[str, float]]:
     """Numbers of layers, of blocks too, by the name that they have or lie under."""
     if isinstance(told, dict):
         for key, value in told.items():
@@ -45,4 +44,4 @@ def _layers(told: Any, name: str = "") -> Iterator[tuple[str, int]]:
         for value in told:
             yield from _layers(value, name)
     elif isinstance(told, int | float) and "layers" in name:
-        yield name, int(told) if told == told and abs(told) != float("inf") else MOST_LAYERS + 1
+        yield name, told
