@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import hgc_video
 from hgc_video.errors import InputError, VideoError
 from hgc_video.files import check_distinct, own_folder, user_path
+from hgc_video.jobs.shot import shot_of
 from hgc_video.media.video import probe, read_frames, write_video
 
 NAMES = [
@@ -34,6 +36,25 @@ def test_a_name_that_is_a_suffix_alone_is_no_folder_of_frames(tmp_path):
     with pytest.raises(VideoError, match=r"clip\.mp4"):
         write_video(tmp_path / ".mp4", np.zeros((1, 32, 32, 3), np.uint8), 8)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["control_video", "out", "work", "audio", "model", "video", "lora"]
+)
+def test_a_null_byte_is_told_in_a_line(name, tmp_path):
+    """No file has one in its name; a shot file or a page may."""
+    frames = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3), np.uint8)
+    given = {"control_video": frames, "prompt": "a dancer", "force": True, name: "a\0.mp4"}
+    with pytest.raises(InputError, match=r"has no null byte, got 'a\\x00.mp4'"):
+        hgc_video.generate(**given, num_inference_steps=1, height=32, width=32, progress=False)
+    if name in (
+        "model",
+        "lora",
+    ):  # of a shot these may be repositories, which are looked for when it runs
+        return
+    options = {"control_video": "pose.mp4", "prompt": "a dancer", name: "a\0.mp4"}
+    with pytest.raises(InputError, match="null byte"):
+        shot_of(options, tmp_path / "a.yaml", "a").checked()
 
 
 def test_a_tilde_is_home_and_nobodys_home_is_a_name(monkeypatch, tmp_path):
