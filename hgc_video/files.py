@@ -60,7 +60,9 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     """The path with `~` put in full; a name such as `~draft.mp4`, which is nobody's home, is kept as a
     shell keeps it. InputError for a name with a null byte, which no file has."""
     if "\0" in os.fspath(path):
-        raise InputError(f"a path has no null byte, got {os.fspath(path)!r}; give the path of a file")
+        raise InputError(
+            f"a path has no null byte, got {os.fspath(path)!r}; give the path of a file"
+        )
     return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises where there is no such user
 
 

@@ -65,6 +65,24 @@ def test_every_option(name, value):
     answered(lambda: GenerateOptions(**{**usual, name: value}))
 
 
+HARD = (
+    10**400, -(10**400), float("nan"), float("inf"), -1, 0, "", "\0", "a\0.mp4", [], {}, [[]],
+    {"pose": 10**400}, {0: "\0"}, b"\0", 1j,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(GenerateOptions.model_fields))
+def test_every_option_with_what_is_hard(name, tmp_path):
+    """From Python and from a shot file: what no sampling of values is left to find."""
+    usual = {"control": {"pose": "pose.mp4"}, "prompt": "a dancer"}
+    if name == "control_video":
+        del usual["control"]
+    for value in HARD:
+        told = {**usual, name: value}
+        answered(lambda told=told: GenerateOptions(**told))
+        answered(lambda told=told: shot_of(told, tmp_path / "a.yaml", "a").checked())
+
+
 @in_one_folder
 @given(
     told=st.dictionaries(

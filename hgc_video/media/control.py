@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,7 @@ def load_control(
 def open_control(video: VideoLike, fps: float | None, source_fps: float | None) -> VideoSource:
     """Opens a control clip and warns of a rate that was assumed for it, or given in vain."""
     for name, rate in (("fps", fps), ("source_fps", source_fps)):
-        if rate is not None and not (math.isfinite(rate) and rate > 0):
+        if rate is not None and not 0 < rate <= sys.float_info.max:
             raise InputError(f"{name}={rate} is not possible; give a positive number")
     source = open_clip(video, source_fps=source_fps or fps)
     info = source.info

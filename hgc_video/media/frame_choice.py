@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 from hgc_video.errors import InputError
@@ -89,7 +90,7 @@ def _check(
 ) -> None:
     if num_frames is not None and num_frames < 1:
         raise InputError(f"num_frames={num_frames} is not possible; ask for at least 1")
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
+    if fps is not None and not 0 < fps <= sys.float_info.max:
         raise InputError(f"fps={fps} is not possible; give a positive number")
     if num_frames is not None and max_frames is not None and num_frames > max_frames:
         raise InputError(

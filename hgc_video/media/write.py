@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def write_video(
         VideoError: unknown suffix, zero frames, a place that cannot be written, a full disk.
     """
     target = user_path(path)
-    if not (math.isfinite(fps) and fps > 0):
+    if not 0 < fps <= sys.float_info.max:
         raise InputError(f"fps={fps} is not possible; give a positive number")
     encode = _encoder(target)
     extras.encoding.check(target)

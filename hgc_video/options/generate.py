@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 from pydantic import model_validator
@@ -15,7 +13,7 @@ from ..errors import InputError, PromptError, nearest
 from .fields import GenerateFields
 from .image_motion import ImageMotion
 from .prompts import check_prompt
-from .values import CONTROL_KINDS, plain, span_of
+from .values import CONTROL_KINDS, is_number, plain, span_of
 
 
 class GenerateOptions(GenerateFields):
@@ -85,7 +83,7 @@ class GenerateOptions(GenerateFields):
                     f"{nearest(str(kind), self.control_kinds)}"
                 )
         for file, scale in self.loras.items():
-            if not _is_number(scale):
+            if not is_number(scale):
                 raise InputError(f"the scale {scale!r} of {file} is not possible; give a number")
 
     def _check_devices(self) -> None:
@@ -139,7 +137,7 @@ class GenerateOptions(GenerateFields):
                     f'conditioning_scale names "{kind}", which no clip is given for: '
                     f"{nearest(str(kind), self.control_kinds)}"
                 )
-            if not _is_number(value) or value < 0:
+            if not is_number(value) or value < 0:
                 raise InputError(
                     f"conditioning_scale={value!r} is not possible; give a number, 0 or more"
                 )
@@ -268,11 +266,3 @@ class GenerateOptions(GenerateFields):
     def to_dict(self) -> dict[str, Any]:
         """Every option as plain data, for the report: paths as text, clips in memory by their shape."""
         return {name: plain(getattr(self, name)) for name in type(self).model_fields}
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number that a float can hold."""
-    try:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False

@@ -48,9 +48,17 @@ def _number(value: Any) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise PydanticCustomError("number", "a number")
-    if not math.isfinite(value):
+    if not is_number(value):
         raise PydanticCustomError("number", "a finite number")
     return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number that a float can hold."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number without end
+        return False
 
 
 Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]

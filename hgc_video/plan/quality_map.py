@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from math import exp, isfinite, log
+from math import exp, log
 from statistics import quantiles
 
 from ..errors import InputError, PresetError
@@ -27,7 +27,7 @@ class QualityMap:
     def tolerance_of(self, psnr_db: float) -> float:
         """The tolerance for an asked PSNR; PresetError beyond what was measured."""
         least, most = self.psnr_db[0], self.psnr_db[-1]
-        if not isfinite(psnr_db) or not least <= psnr_db <= most:
+        if not least <= psnr_db <= most:  # nor is NaN
             raise PresetError(
                 f"quality={psnr_db:g}dB is not possible; ask for {least:g} to {most:g} dB, or give "
                 "guard:tolerance=... itself"

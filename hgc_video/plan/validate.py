@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+import sys
 from typing import TypeVar
 
 from ..errors import PlanError, nearest
@@ -11,6 +11,11 @@ from .liveness import CFG_DELTA, LATENTS, live, made, reads
 from .schedule import Plan, Schedule, StepPlan
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan)
+
+
+def _is_finite(weight: float) -> bool:
+    """Neither infinite nor NaN, nor a whole number that no float holds."""
+    return abs(weight) <= sys.float_info.max
 
 
 def check(plan: AnyPlan, graph: BlockGraph) -> AnyPlan:
@@ -70,7 +75,7 @@ def _check_names(step: StepPlan, graph: BlockGraph, index: int) -> None:
                 f"step {index} reuses the delta of {name}; only attention and motion layers "
                 "add to their input"
             )
-    if not all(map(isfinite, step.coefficients)):
+    if not all(map(_is_finite, step.coefficients)):
         raise PlanError(
             f"step {index} has the coefficients {step.coefficients}; only finite numbers can be"
         )
@@ -80,7 +85,7 @@ def _check_names(step: StepPlan, graph: BlockGraph, index: int) -> None:
             "only reuse it"
         )
     for earlier, weight in step.clean:
-        if not 0 <= earlier < index or not isfinite(weight):
+        if not 0 <= earlier < index or not _is_finite(weight):
             raise PlanError(
                 f"step {index} is forecast from step {earlier} times {weight}; name steps before it and "
                 "finite weights"
