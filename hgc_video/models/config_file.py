@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ModelError
 
-# More than any model has. Every layer is built before its weights are looked for.
+# Of a block, and blocks of a part: more than any model has. All are built before weights are looked for.
 MOST_LAYERS = 1000
 
 
@@ -36,12 +36,12 @@ def check_configs(folder: Path) -> None:
 
 
 def _layers(told: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of layers, of blocks too, by the name that they have or lie under."""
+    """Numbers of layers and of blocks, by the name that they have or lie under."""
     if isinstance(told, dict):
         for key, value in told.items():
             yield from _layers(value, f"{key}")
     elif isinstance(told, list):
         for value in told:
             yield from _layers(value, name)
-    elif isinstance(told, int | float) and "layers" in name:
+    elif isinstance(told, int | float) and ("layers" in name or "blocks" in name):
         yield name, told

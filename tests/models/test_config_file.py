@@ -18,6 +18,10 @@ from hgc_video.models.load import load_pipeline, model_folder
         ({"layers_per_block": MOST_LAYERS + 1}, "layers_per_block=1001; at most 1000"),
         ({"transformer_layers_per_block": [1, [2, 10**30]]}, "transformer_layers_per_block=1000"),
         ({"vision": {"num_hidden_layers": float("inf")}}, "num_hidden_layers=inf"),
+        (
+            {"num_encoder_blocks": [1, 3, 10**9]},
+            "num_encoder_blocks=1000000000",
+        ),  # of AutoencoderTiny
         ({"num_layers": float("nan")}, "num_layers=nan"),
         ([1], "no configuration, but a list"),
     ],
