@@ -110,10 +110,11 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        outside = isinstance(error, sqlite3.OperationalError) and "no such" not in str(error)
-        if outside:
+        said = str(error)
+        inside = "no such" in said or "decode" in said  # a table that is gone, text that is none
+        if isinstance(error, sqlite3.OperationalError) and not inside:
             raise
-        raise _damaged(str(error)) from error
+        raise _damaged(said) from error
     except (OverflowError, UnicodeDecodeError) as error:  # of what stands in it
         raise _damaged(str(error)) from error
 

@@ -15,7 +15,7 @@ from hgc_video.jobs import queue as queue_module
 from hgc_video.jobs.add_jobs import NewJob, add_jobs
 from hgc_video.jobs.owner import is_gone, this_owner
 from hgc_video.jobs.queue import STALE_S, Queue, Result
-from hgc_video.jobs.queue_status import status_of
+from hgc_video.jobs.queue_status import rows_of, status_of
 from hgc_video.jobs.queue_table import FILE
 
 RESULT = Result("d" * 64, 1.5, 0.5, ("a warning",))
@@ -298,3 +298,11 @@ def test_a_damaged_file_is_told_in_one_line(queue):
         except InputError as error:
             told.add(str(error))
     assert told and all("queue is damaged" in one and "\n" not in one for one in told)
+
+
+def test_text_that_is_none_is_told_in_one_line(queue):
+    """A byte of a name that is no UTF-8, which SQLite keeps and Python cannot read."""
+    add_jobs(queue, [job("name")])
+    queue.table.execute("UPDATE jobs SET name = CAST(x'612eff' AS TEXT)")
+    with pytest.raises(InputError, match=r"the queue is damaged \(Could not decode to UTF-8"):
+        rows_of(queue)
