@@ -167,6 +167,7 @@ def own_folder(given_folder: str | os.PathLike[str] | None = None) -> Path:
 
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_RACES = 20  # times that a folder may be made or removed by others while it is put in its place
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -318,17 +319,32 @@ def _runs(pid: int) -> bool:
 
 
 def _replace(part: Path, target: Path) -> None:
-    if not (part.is_dir() and target.is_dir()):
-        part.replace(target)
-    elif not _exchange(part, target):  # then what was there before has the name of the part
-        old = _part_of(target)
-        target.rename(old)
+    """Gives a part its final name; again where another process made or removed a folder of that name since
+    it was looked for."""
+    for left in reversed(range(_RACES)):
         try:
-            part.rename(target)
-        except BaseException:
-            old.rename(target)
-            raise
-        shutil.rmtree(old)
+            if part.is_dir() and target.is_dir():
+                _replace_folder(part, target)
+            else:
+                part.replace(target)
+            return
+        except OSError as error:
+            raced = error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT) and part.is_dir()
+            if not raced or left == 0:
+                raise
+
+
+def _replace_folder(part: Path, target: Path) -> None:
+    if _exchange(part, target):  # then what was there before has the name of the part
+        return
+    old = _part_of(target)
+    target.rename(old)
+    try:
+        part.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
 
 
 def _exchange(one: Path, other: Path) -> bool:

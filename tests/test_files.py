@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from hgc_video import files
 from hgc_video.errors import InputError
 from hgc_video.files import (
     check_writable,
@@ -169,3 +172,47 @@ def test_paths_of_the_users_home_are_told_with_a_tilde(monkeypatch):
     assert str(user_path(without_home("/home/ann/a.mp4"))) == "/home/ann/a.mp4"
     monkeypatch.setenv("HOME", "/")
     assert without_home("/srv/a.mp4") == "/srv/a.mp4"
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A folder that is to take the place of another one, both with a file."""
+    for name in ("new", "target"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    return tmp_path / "new", tmp_path / "target"
+
+
+def test_a_folder_that_another_process_makes_meanwhile_is_replaced(folders, monkeypatch):
+    """It is not there when it is looked for, and is when the part is renamed."""
+    new, target = folders
+    is_dir, looks = Path.is_dir, []
+
+    def later(path):
+        looks.append(path)
+        return is_dir(path) and not (path == target and looks.count(target) == 1)
+
+    monkeypatch.setattr(Path, "is_dir", later)
+    files._replace(new, target)
+    monkeypatch.undo()
+    assert [path.name for path in target.iterdir()] == ["new"] and looks.count(target) == 2
+
+
+def test_a_folder_that_another_process_removes_meanwhile_is_made(folders, monkeypatch):
+    """It is there when it is looked for, and gone when it is to be exchanged."""
+    new, target = folders
+
+    def gone(one, other):
+        shutil.rmtree(other)
+        return False
+
+    monkeypatch.setattr(files, "_exchange", gone)
+    files._replace(new, target)
+    assert [path.name for path in target.iterdir()] == ["new"] and not new.exists()
+
+
+def test_a_place_that_is_gone_is_an_error_after_some_tries(folders):
+    new, _ = folders
+    with pytest.raises(FileNotFoundError):
+        files._replace(new, new.parent / "no" / "such")
+    assert new.is_dir()

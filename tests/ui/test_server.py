@@ -238,6 +238,7 @@ def test_the_page_loads_nothing_from_elsewhere(server):
     assert sum(f.stat().st_size for f in files) < 80_000
 
 
+@pytest.mark.slow
 def test_the_batch_folder_is_seen_worked_off_and_opened(tmp_path, batch, control_clip):
     made, ours = Server(tmp_path / "ui", "--batch", batch), {"x-hgc-video": "page"}
     try:
