@@ -47,10 +47,7 @@ def test_a_null_byte_is_told_in_a_line(name, tmp_path):
     given = {"control_video": frames, "prompt": "a dancer", "force": True, name: "a\0.mp4"}
     with pytest.raises(InputError, match=r"has no null byte, got 'a\\x00.mp4'"):
         hgc_video.generate(**given, num_inference_steps=1, height=32, width=32, progress=False)
-    if name in (
-        "model",
-        "lora",
-    ):  # of a shot these may be repositories, which are looked for when it runs
+    if name in ("model", "lora"):  # may be repositories, which a shot looks for when it runs
         return
     options = {"control_video": "pose.mp4", "prompt": "a dancer", name: "a\0.mp4"}
     with pytest.raises(InputError, match="null byte"):

@@ -243,10 +243,13 @@ def _seen_from(folder: Path | None, path: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def _is_clip_folder(path: Path) -> bool:
-    """Whether a path is a folder of frames; one that cannot be looked into is none."""
+def _is_clip_folder(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder of frames; none is one that cannot be looked into, or that the clip's folder
+    lies in."""
+    if not path.is_dir() or folder.resolve().is_relative_to(path.resolve()):
+        return False
     try:
-        return path.is_dir() and bool(images_in(path))
+        return bool(images_in(path))
     except OSError:
         return False
 
@@ -260,7 +263,9 @@ def _found(name: str, file: Mapping[str, Any], folder: Path) -> str:
         return str(near) if near.exists() else told
     for path in (folder / told, folder / Path(told).name, Path(told), Path(Path(told).name)):
         # Any other folder than one of frames may hold all of a disk.
-        if (path.is_file() or _is_clip_folder(path)) and kept_sha256_of(path) == file["sha256"]:
+        if (path.is_file() or _is_clip_folder(path, folder)) and kept_sha256_of(path) == file[
+            "sha256"
+        ]:
             return str(path)
     raise InputError(
         f'the file of {name}, "{told}", with the content that the clip was made of (SHA-256 '

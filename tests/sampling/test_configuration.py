@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hgc_video.errors import InputError
 from hgc_video.jobs.engines.inputs import input_paths, read_carried, renamed, with_files_here
@@ -220,6 +221,9 @@ def test_what_has_no_end_is_not_read(place, name, monkeypatch):
     out, read = place / "srv" / "out" / "b.mp4", []
     found = made(place, out)
     found["files"]["control.pose"]["name"] = name
+    Image.new("RGB", (8, 8)).save(
+        place / "srv" / "a.png"
+    )  # images beside it make no clip of what it lies in
     monkeypatch.setattr("hgc_video.files._read_sha256", lambda path: read.append(path) or "")
     with pytest.raises(InputError, match="is not beside the clip"):
         options_of(found, out)

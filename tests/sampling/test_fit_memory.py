@@ -30,7 +30,7 @@ from hgc_video.sampling.trial_step import TrialRuns
 from tests.sampling.test_windows import LongClip
 
 PROMPT = "a dancer in a red shirt on a beach"
-FULL = {"height": 128, "width": 128}  # where bytes are told
+FULL = {"height": 128, "width": 128}  # the size that the limits in MiB are for
 
 
 @pytest.fixture(scope="module")
