@@ -29,15 +29,15 @@ def own_schedule(
     """The preset to run: the model's own schedule for a preset's budget.
 
     Made once for a model, preset and number of steps, and kept in `folder`; the shipped one where the
-    shipped one was measured on this very model. Of the source the model, how it is loaded and how many
-    frames there are count; its pipelines are given up at the end. InputError where the clip is no file or the
-    preset no searched one.
+    shipped one was measured on this very model, and for a single step, which reuses nothing. Of the source
+    the model, how it is loaded and how many frames there are count; its pipelines are given up at the end.
+    InputError where the clip is no file or the preset no searched one.
     """
     if preset not in SEARCHED:
         raise InputError(f'"{preset}" is not searched: {nearest(preset, SEARCHED)}')
     model = source.model
     shipped = load_coded_schedule(shipped_schedule(preset))
-    if is_hash_of(shipped.metadata.get("model_hash"), model):
+    if num_inference_steps == 1 or is_hash_of(shipped.metadata.get("model_hash"), model):
         return resolve(preset, model)
     kept = folder / f"{model_hash(model)}-{num_inference_steps}-{preset}.yaml"
     if not kept.is_file():

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..errors import InputError
 from ..evaluate.jobs import workers
 from ..evaluate.results_file import ResultsFile
 from ..evaluate.trials import SampleSet, kept_trials, trials
@@ -24,7 +25,14 @@ def calibrate(
     source: SampleSet, num_inference_steps: int, *, folder: Path, jobs: int = 1,
     depths: tuple[int, ...] = (0, 1), log: Callable[[str], None] = print,
 ) -> Calibration:  # fmt: skip
-    """The mean over all samples; each one's is kept in `folder`, so that a stopped run goes on."""
+    """The mean over all samples; each one's is kept in `folder`, so that a stopped run goes on.
+
+    InputError for a single step, which has none to reuse anything from.
+    """
+    if num_inference_steps < 2:
+        raise InputError(
+            f"num_inference_steps is {num_inference_steps}; a calibration compares steps and needs 2 or more"
+        )
     model = f"{model_hash(source.model)}{source.scheduler}"
     # "products_as": those measured before 0.5 have none, and are measured again.
     task = f"calibrate products_as {model} {num_inference_steps} {source.num_frames} {depths}"

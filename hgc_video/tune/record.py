@@ -199,7 +199,8 @@ def _gains(trial: Trial, moments: list[Moment], every: int, offset: int) -> tupl
     prediction before it, and the run goes on from there in full."""
     clean = trial.uncached
     measured: dict[int, float] = {}
-    for step in range(1 + offset % every, len(moments), every):
+    # Fewer steps than `every` have fewer offsets; every sample measures one step at least.
+    for step in range(1 + offset % min(every, len(moments) - 1), len(moments), every):
         moment = moments[step]
         repeated = moments[step - 1].prediction
         error = _mean_square(repeated - moment.prediction)

@@ -68,6 +68,17 @@ def test_the_embedded_model_has_its_own_already(tmp_path):
         own_schedule(*parts, "lossless", 25, **options)
 
 
+def test_a_single_step_reuses_nothing_and_has_no_schedule_of_its_own(tmp_path):
+    pipe = tiny.animatediff(AnimateDiffControlNetPipeline, controlnet=tiny.controlnet())
+    pipe.save_pretrained(tmp_path / "model")
+    model = str(tmp_path / "model")
+    parts = (SampleSet(model, None, 0, 1, 1), Sample("clip.mp4", "pose", "a dancer", 0))
+    assert own_schedule(*parts, "fast", 1, folder=tmp_path / "a", log=print) == resolve(
+        "fast", model
+    )
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     pipe = tiny.animatediff(AnimateDiffControlNetPipeline, controlnet=tiny.controlnet())
     pipe.save_pretrained(tmp_path / "model")

@@ -16,6 +16,7 @@ from hgc_video.plan.calibration import load_calibration
 from hgc_video.plan.policies.searched import CodedSchedule, load_coded_schedule
 from hgc_video.plan.search.hill_climb import Space
 from hgc_video.tune.calibrate import calibrate
+from hgc_video.tune.record import record
 from hgc_video.tune.search import SearchConfig, search, with_origin
 
 STEPS = 6
@@ -109,6 +110,21 @@ def test_every_step_has_its_sensitivity_and_the_error_of_dropping_guidance(found
         assert all(v >= 0 for v in values)
     assert min(found.sensitivity) > 0
     assert found.changes["unet.conv_in"][0] == 0 < found.changes["unet.conv_in"][1]
+
+
+@pytest.mark.parametrize("offset", range(4))
+def test_fewer_steps_than_samples_take_turns_at_have_their_sensitivity_too(offset):
+    found = record(Trials(SOURCE)(0, 2), (0,), every=4, offset=offset)
+    assert len(found.sensitivity) == 2
+    assert (
+        found.sensitivity[0] == found.sensitivity[1] > 0
+    )  # of step 1, the only one with one before it
+
+
+def test_a_single_step_cannot_be_calibrated(tmp_path):
+    with pytest.raises(InputError, match=r"num_inference_steps is 1; .* needs 2 or more"):
+        calibrate(SOURCE, 1, folder=tmp_path / "none")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_stopped_calibration_goes_on_and_search_finds_the_same_again(

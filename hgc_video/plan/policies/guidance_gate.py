@@ -17,12 +17,14 @@ class GuidanceGate(SchedulePolicy):
     spelling: ClassVar[str] = "gate"
     source: ClassVar[str] = "2404.07724"
 
-    at: float = Field(0.4, ge=0, le=1, description="share of the run that computes both branches")
+    at: float = Field(
+        0.4, ge=0, le=1, description="share of the run that computes both; above 0 one step or more"
+    )
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run."""
         share = self.at if graph.branches == 2 else 1.0  # PAG's third branch cannot be spared
-        gate = round(share * num_inference_steps)
+        gate = max(1, round(share * num_inference_steps)) if share else 0
         both = StepPlan(branches=graph.branches, reason=f"before the gate at step {gate}")
         one = StepPlan(
             branches=1, label="gated", reason=f"after the gate at step {gate}: one branch"

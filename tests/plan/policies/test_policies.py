@@ -14,6 +14,7 @@ from hgc_video.plan.liveness import live
 from hgc_video.plan.policies.deepcache import DeepCache
 from hgc_video.plan.policies.faster_diffusion import FasterDiffusion
 from hgc_video.plan.policies.fastercache import FasterCache
+from hgc_video.plan.policies.guidance_gate import GuidanceGate
 from hgc_video.plan.policies.hgc import HGC
 from hgc_video.plan.policies.pab import PAB
 from hgc_video.plan.policies.registry import POLICIES
@@ -260,6 +261,14 @@ def test_hgc_controlnet_moments_cross_interval_and_slope():
     cross = tower().attention_names("cross")
     assert [i for i, s in enumerate(steps) if not cross & s.reuse] == [0, 2, 4, 6, 8]
     assert [slope_of(s.coefficients) for s in steps[3:7]] == [0.5, None, 0.25, None]
+
+
+@pytest.mark.parametrize(
+    ("at", "steps", "guided"), [(0.4, 10, 4), (0.4, 1, 1), (0.1, 2, 1), (0.0, 2, 0), (1.0, 2, 2)]
+)
+def test_the_gate_leaves_guidance_to_one_step_or_more(at, steps, guided):
+    plan = GuidanceGate(at=at)(tower(), steps).steps
+    assert [step.branches for step in plan] == [2] * guided + [1] * (steps - guided)
 
 
 def test_hgc_guidance_difference():
