@@ -136,6 +136,15 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     return f"{hint}(allowed: {', '.join(names)})"
 
 
+def at_least(name: str, value: object, least: int) -> None:
+    """InputError where a value is no whole number of `least` or more.
+
+    >>> at_least("seeds", 2, 1)
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name}={value!r:.80} is not possible; give {least} or more")
+
+
 def text_of(said: object) -> str:
     """The text of an error or a warning without its line breaks."""
     return " ".join(str(said).split())

@@ -25,6 +25,7 @@ from typing import Any
 from .errors import HGCVideoError, InputError, text_of
 
 _PACKAGE = Path(__file__).parent
+MOST_OF_A_NAME, MOST_OF_A_PATH = 255, 4095  # bytes that the systems take
 
 
 def package_data(kind: str) -> Path:
@@ -58,10 +59,19 @@ def limit_of(variable: str, usual: int) -> int:
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """The path with `~` put in full; a name such as `~draft.mp4`, which is nobody's home, is kept as a
-    shell keeps it. InputError for a name with a null byte, which no file has."""
-    if "\0" in os.fspath(path):
+    shell keeps it. InputError for what no file is called: a null byte, a name too long, half a character."""
+    told = os.fspath(path)
+    if "\0" in told:
+        raise InputError(f"a path has no null byte, got {told!r:.300}; give the path of a file")
+    try:
+        encoded = os.fsencode(told)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{told!r:.300} is no path: {error.reason}; give that of a file") from None
+    longest = max(len(name) for name in encoded.split(os.fsencode(os.sep)))
+    if longest > MOST_OF_A_NAME or len(encoded) > MOST_OF_A_PATH:
         raise InputError(
-            f"a path has no null byte, got {os.fspath(path)!r}; give the path of a file"
+            f'"{told[:40]}..." is too long for a path: names have at most {MOST_OF_A_NAME} bytes, all '
+            f"together {MOST_OF_A_PATH}; give the path of a file"
         )
     return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises where there is no such user
 
@@ -222,11 +232,12 @@ def make_folder(folder: Path) -> None:
 
 
 _NEVER_OURS = (*_FULL, errno.EROFS, errno.EIO)
+_NOT_TO_BE_USED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def fault_of_machine(error: Exception) -> InputError | None:
     """What to tell the user of an error that the machine is to blame for: a disk that is full or fails,
-    memory that ran out. None: it may as well be a fault of ours."""
+    memory that ran out, a file that may not be used. None: it may as well be a fault of ours."""
     text = text_of(error)[:300]
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return InputError(
@@ -236,6 +247,9 @@ def fault_of_machine(error: Exception) -> InputError | None:
     if isinstance(error, OSError) and error.errno in _NEVER_OURS:
         told = unwritable(Path(str(error.filename or "a file")), error, InputError)
         return InputError(str(told))
+    if isinstance(error, OSError) and error.errno in _NOT_TO_BE_USED and error.filename:
+        reason = os.strerror(error.errno).lower()
+        return InputError(f'"{error.filename!s:.300}" cannot be used: {reason}; name another')
     return None
 
 

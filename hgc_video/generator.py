@@ -401,7 +401,7 @@ def _calibrated(options: GenerateOptions, folder: Path, progress: bool) -> Prese
     import numpy as np
     from tqdm.auto import tqdm
 
-    from .evaluate.trials import Sample, SampleSet
+    from .evaluate.samples import Sample, SampleSet
     from .media.video import probe
     from .tune.auto import own_schedule
 

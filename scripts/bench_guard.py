@@ -24,7 +24,8 @@ import yaml
 from hgc_video.evaluate.measure import CompareConfig, measure
 from hgc_video.evaluate.results_file import ResultsFile
 from hgc_video.evaluate.results_header import results_header, write_results
-from hgc_video.evaluate.trials import SampleSet, kept_trials
+from hgc_video.evaluate.samples import SampleSet
+from hgc_video.evaluate.trials import kept_trials
 from hgc_video.files import write_text
 from hgc_video.models.identity import model_hash
 from hgc_video.plan.calibration import load_calibration

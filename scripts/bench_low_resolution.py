@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from hgc_video.evaluate.quality import psnr
 from hgc_video.evaluate.results_header import results_header, write_results
-from hgc_video.evaluate.trials import SampleSet, Trial, trials
+from hgc_video.evaluate.samples import SampleSet
+from hgc_video.evaluate.trials import Trial, trials
 from hgc_video.models.load import EMBEDDED
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -297,30 +297,6 @@ def test_what_goes_in_is_never_overwritten_nor_the_clip_by_its_report(pose_clip,
     assert list(folder.iterdir()) == []
 
 
-def test_lengths_that_are_no_numbers_are_one_line(tmp_path):
-    calibration = Path("configs/puppet-calibration.yaml").absolute()
-    out = tmp_path / "out.yaml"
-    done = invoke(
-        "search", "--calibration", calibration, "--budget", 0.5, "--out", out, "--lengths", "1,x"
-    )
-    assert done.exit_code == 2
-    assert '--lengths has "x"' in done.output and not list(tmp_path.iterdir())
-
-
-def test_what_compare_and_search_write_is_not_what_they_read(tmp_path):
-    listed = tmp_path / "samples.yaml"
-    listed.write_text("[]")
-    both = ["--json", tmp_path / "a", "--html", tmp_path / "a"]
-    refused(invoke("compare", *both), "--html", "the file of --json itself")
-    for command in (["compare", "--json"], ["calibrate", "--out"]):
-        refused(invoke(*command, listed, "--samples", listed), "the list of samples itself")
-    refused(
-        invoke("search", "--calibration", listed, "--budget", 0.5, "--out", listed),
-        "the calibration",
-    )
-    assert listed.read_text() == "[]"
-
-
 def test_a_full_disk_leaves_nothing(pose_clip, folder):
     def fill():
         resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cache", "files", "measure", "media", "models", "options", "plan", "preprocess", "puppet", "report",
         "sampling",
     },
-    "tune": {"cache", "evaluate", "files", "measure", "models", "plan", "sampling"},
+    "tune": {"cache", "evaluate", "files", "measure", "models", "options", "plan", "sampling"},
     "enable": {"cache", "models", "plan", "report"},
     "forecast": {"files", "measure", "media", "models", "options", "plan", "sampling"},
     "generator": {

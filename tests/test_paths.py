@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hgc_video
-from hgc_video.errors import InputError, VideoError
+from hgc_video.errors import InputError, ModelError, VideoError
 from hgc_video.files import check_distinct, own_folder, user_path
 from hgc_video.jobs.shot import shot_of
 from hgc_video.media.video import probe, read_frames, write_video
@@ -52,6 +52,28 @@ def test_a_null_byte_is_told_in_a_line(name, tmp_path):
     options = {"control_video": "pose.mp4", "prompt": "a dancer", name: "a\0.mp4"}
     with pytest.raises(InputError, match="null byte"):
         shot_of(options, tmp_path / "a.yaml", "a").checked()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a" * 256, "too long for a path"),
+        ("é" * 128, "too long for a path"),
+        ("a/" * 2048, "too long for a path"),
+        ("a\ud800.mp4", "is no path: surrogates not allowed"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_told_in_a_line(name, told):
+    with pytest.raises(InputError, match=told) as caught:
+        user_path(name)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    with pytest.raises((InputError, ModelError), match=told):
+        hgc_video.generate("pose.mp4", "a dancer", model=name)
+
+
+def test_the_longest_names_are_taken():
+    for name in ("a" * 255, "é" * 127, "a/" * 2047):
+        assert user_path(name) == Path(name)
 
 
 def test_a_tilde_is_home_and_nobodys_home_is_a_name(monkeypatch, tmp_path):

@@ -23,8 +23,8 @@ import matplotlib.pyplot as plt
 
 from hgc_video.evaluate.measure import CompareConfig, frames_of
 from hgc_video.evaluate.run import compare
+from hgc_video.evaluate.samples import SampleSet
 from hgc_video.evaluate.table import markdown, rows
-from hgc_video.evaluate.trials import SampleSet
 
 small = bool(os.environ.get("HGC_SMALL"))
 steps, converged = (4, 6) if small else (25, 100)

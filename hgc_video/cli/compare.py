@@ -27,7 +27,10 @@ def compare(
         Path | None,
         typer.Option(help="YAML list of {control: clip.mp4, kind: pose, prompt: ..., seed: 0}."),
     ] = None,
-    clips: Annotated[int, typer.Option(help="Clips to run.")] = 4,
+    clips: Annotated[
+        int | None,
+        typer.Option(help="Clips to run. Default: all of the list, 4 of the model's own."),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Noises of each clip.")] = 1,
     num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
     num_inference_steps: Annotated[int, typer.Option(help="Steps of the uncached run.")] = 25,
@@ -73,13 +76,14 @@ def compare(
         from ..evaluate.methods import make_method, split_methods
         from ..evaluate.results_header import results_header, write_results
         from ..evaluate.run import compare as run
+        from ..evaluate.samples import sample_set
         from ..evaluate.table import markdown, rows
-        from ..evaluate.trials import SampleSet, kept_trials
+        from ..evaluate.trials import kept_trials
 
         words = split_methods(methods)
         for word in words:
             make_method(word)  # a wrong name is refused before minutes are spent
-        source = SampleSet(model, samples, _FIRST_CLIP, clips, num_frames, scheduler)
+        source = sample_set(model, samples, _FIRST_CLIP, clips, num_frames, scheduler)
         networks = Networks(clip_model, video_model, lpips)
         task = CompareConfig(source, num_inference_steps, converged_steps, seeds, networks)
         with kept_trials():
@@ -91,12 +95,12 @@ def compare(
                 shown = {word: frames_of(task, word, 0, 0) for word in ["off", *words]}
         found = rows(figures)
         typer.echo(markdown(found))
-        setting = f"{clips} clips of {num_frames} frames, {seeds} noises, "
+        setting = f"{source.count} clips of {num_frames} frames, {seeds} noises, "
         setting += f"{num_inference_steps} steps, {model}"
         setting += f", {scheduler}" * bool(scheduler)
         if out_json is not None:
             write_results(
-                out_json, results_header(model, clips=clips, seeds=seeds, processes=jobs),
+                out_json, results_header(model, clips=source.count, seeds=seeds, processes=jobs),
                 num_frames=num_frames, num_inference_steps=num_inference_steps,
                 converged_steps=converged_steps, scheduler=scheduler, figures=figures,
             )  # fmt: skip

@@ -26,7 +26,10 @@ def calibrate(
             "embedded model's own."
         ),
     ] = None,
-    count: Annotated[int, typer.Option(help="Samples to measure.")] = 4,
+    count: Annotated[
+        int | None,
+        typer.Option(help="Samples to measure. Default: all of the list, 4 of the model's own."),
+    ] = None,
     num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
     num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
     scheduler: Annotated[
@@ -48,10 +51,10 @@ def calibrate(
         check_distinct({"--out": out}, [("list of samples", samples)])
         check_writable(out)
         quiet_libraries()
-        from ..evaluate.trials import SampleSet
+        from ..evaluate.samples import sample_set
         from ..tune.calibrate import calibrate as measure
 
-        source = SampleSet(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
+        source = sample_set(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
         measured = measure(source, num_inference_steps, folder=folder, jobs=jobs, log=typer.echo)
         measured.save(out)
         typer.echo(f"calibration   {out}")
@@ -69,9 +72,14 @@ def search(
     samples: Annotated[
         Path | None, typer.Option(help="As for calibrate: the clips that plans are judged on.")
     ] = None,
-    count: Annotated[int, typer.Option(help="Samples to judge on.")] = 4,
+    count: Annotated[
+        int | None,
+        typer.Option(help="Samples to judge on. Default: all of the list, 4 of the model's own."),
+    ] = None,
     num_frames: Annotated[int, typer.Option(help="Frames of each.")] = 4,
-    judgements: Annotated[int, typer.Option(help="Plans to judge by real runs.")] = 48,
+    judgements: Annotated[
+        int, typer.Option(help="Plans to judge by real runs, those it starts from among them.")
+    ] = 48,
     converged_steps: Annotated[
         int,
         typer.Option(
@@ -133,7 +141,7 @@ def search(
         )
         check_writable(out)
         quiet_libraries()
-        from ..evaluate.trials import SampleSet
+        from ..evaluate.samples import sample_set
         from ..plan.policies.searched import load_coded_schedule
         from ..plan.search.hill_climb import Space
         from ..tune.search import SearchConfig, with_origin
@@ -141,7 +149,7 @@ def search(
 
         measured = load_calibration(calibration)
         model, steps = measured.setting.model, measured.setting.num_inference_steps
-        source = SampleSet(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
+        source = sample_set(model, samples, _FIRST_SAMPLE, count, num_frames, scheduler)
         task = SearchConfig(
             source, steps, budget, converged_steps,
             _numbers("--lengths", lengths),

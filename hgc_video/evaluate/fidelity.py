@@ -13,7 +13,8 @@ from ..models.load import EMBEDDED, model_folder
 from ..preprocess.registry import make_preprocessor
 from .control_fidelity import control_fidelity
 from .quality import Frames
-from .trials import SampleSet, Trial
+from .samples import SampleSet
+from .trials import Trial
 
 # The measure of each kind of control that is taken from a clip again without weights to download.
 _AGAIN = {"pose": "skeleton_f1", "canny": "edge_f1", "lineart": "edge_f1"}

@@ -8,12 +8,18 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors import at_least
+
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
 
 
 @contextmanager
 def workers(count: int) -> Iterator[Map]:
-    """A `map` over `count` processes; over this one where it is 1. The order is the arguments'."""
+    """A `map` over `count` processes; over this one where it is 1. The order is the arguments'.
+
+    InputError for a count below 1.
+    """
+    at_least("jobs", count, 1)
     if count == 1:
         yield lambda job, arguments: [job(argument) for argument in arguments]
         return

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import at_least
 from ..measure.peak_memory import PeakMemory
 from ..models.schedulers import adds_noise
 from ..plan.cost import full_cost
@@ -18,7 +19,8 @@ from .fidelity import fidelity
 from .methods import Method, make_method
 from .perceptual import clip_score, lpips, video_features
 from .quality import Frames, flicker, psnr, ssim, structure_distance
-from .trials import SampleSet, Trial, trials
+from .samples import SampleSet
+from .trials import Trial, trials
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,22 @@ class Networks:
 @dataclass(frozen=True)
 class CompareConfig:
     """The clips of a source, each with so many noises; every method meets all of them. Without
-    converged_steps (0) nothing is compared with a converged run."""
+    converged_steps (0) nothing is compared with a converged run.
+
+    Raises:
+        InputError: seeds or num_inference_steps below 1, converged_steps below 0.
+    """
 
     source: SampleSet
     num_inference_steps: int
     converged_steps: int
     seeds: int = 1
     networks: Networks = Networks()
+
+    def __post_init__(self) -> None:
+        at_least("num_inference_steps", self.num_inference_steps, 1)
+        at_least("converged_steps", self.converged_steps, 0)
+        at_least("seeds", self.seeds, 1)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ Calibration, search and comparison keep what they measured in it, so that a stop
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import unwritable
+from ..files import make_folder, require_writable, unwritable, user_path
 
 _TASK = "task"  # the key of a line that says what its result was measured for
 
@@ -24,14 +25,31 @@ class ResultsFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = user_path(path)
+
+    def check_writable(self) -> None:
+        """Raises InputError where nothing could be added: ask before hours of measuring."""
+        make_folder(self.path.parent)
+        try:
+            exists = self.path.exists()
+        except OSError as error:
+            raise unwritable(self.path, error, InputError) from error
+        if exists:
+            self.add("", [])
+        else:
+            require_writable(self.path)
 
     def read(self, task: str) -> list[dict[str, Any]]:
-        """A task's results, in the order they were added; none where there is no file yet."""
-        if not self.path.is_file():
-            return []
-        found = map(_parsed, self.path.read_text().splitlines())
-        return [result for name, result in found if name == task]
+        """A task's results, in the order they were added; none where there is no file yet. InputError where
+        it cannot be read."""
+        try:
+            text = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
+        except OSError as error:
+            told = os.strerror(error.errno) if error.errno else str(error)
+            raise InputError(
+                f'the kept results "{self.path}" cannot be read: {told.lower()}; name another file'
+            ) from error
+        return [result for name, result in map(_parsed, text.splitlines()) if name == task]
 
     def add(self, task: str, results: Iterable[dict[str, Any]]) -> None:
         """Appends results in one write of whole lines; InputError where the file cannot be written."""

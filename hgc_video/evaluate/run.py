@@ -39,6 +39,7 @@ def _compared(
         methods = [make_method(word) for word in words]
         words += [m.name for m in controls(methods, graph, task.num_inference_steps)]
     files = {word: make_method(word).files_sha256() for word in words}
+    ResultsFile(memory).check_writable()
     known = _known(memory, task, files)
     todo = []
     # One noise of every clip first: a stopped run has seen all clips.
@@ -47,10 +48,9 @@ def _compared(
             missing = [word for word in words if (word, clip, seed) not in known]
             if missing:
                 todo.append((missing, clip, seed))
-    log(
-        f"{len(words)} methods on {task.source.count} clips with {task.seeds} noises: {len(todo)} to run"
-    )
+    asked = f"{len(words)} methods on {task.source.count} clips with {task.seeds} noises"
     with workers(jobs) as each:
+        log(f"{asked}: {len(todo)} to run")
         each(partial(_job, task, memory, files), todo)
     known = _known(memory, task, files)
     return [known[key] for key in sorted(known, key=str)]
@@ -82,8 +82,8 @@ def _setting(task: CompareConfig) -> str:
     return (
         "compare "
         + (
-            f"{source.model} {model_hash(source.model)} {source.listed} {source.first} {source.num_frames} "
-            f"{task.num_inference_steps} {task.converged_steps} {source.scheduler}"
+            f"{source.model} {model_hash(source.model)} {source.list_identity()} {source.first} "
+            f"{source.num_frames} {task.num_inference_steps} {task.converged_steps} {source.scheduler}"
         ).rstrip()
         + _judged_by(task.networks)
     )

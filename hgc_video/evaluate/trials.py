@@ -9,9 +9,8 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,13 @@ from torch import Tensor
 
 from ..cache.engine import Engine, attach
 from ..errors import InputError
-from ..files import user_path
 from ..models.device import choose_device
 from ..models.identity import model_hash
-from ..models.load import EMBEDDED, load_pipeline, read_facts
+from ..models.load import load_pipeline, read_facts
 from ..options import GenerateOptions
 from ..plan.calibration import Setting
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import Chunks, MemoryPlan, Peak
-from ..plan.plain_yaml import read_plain
 from ..plan.policies.registry import split_fields
 from ..plan.presets import resolve
 from ..plan.schedule import Plan
@@ -37,71 +34,9 @@ from ..report import Stopwatch
 from ..sampling.controls import read_controls
 from ..sampling.loop import ControlledUNet, Listener, denoise
 from ..sampling.run import Run
+from .samples import Sample, SampleSet
 
 _OTHER_NOISE = 50_000  # between the seeds of a sample's noises
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What a trial is made of: a control clip (f H W 3) uint8 or a file of one, its kind, a prompt and
-    the seed of the noise."""
-
-    control: NDArray[np.uint8] | str
-    kind: str
-    prompt: str
-    seed: int
-
-
-def embedded_samples(first: int, count: int, num_frames: int) -> list[Sample]:
-    """Samples of the embedded model's own world, by number; pose and depth in turn."""
-    from ..puppet.evaluation import held_out
-    from ..puppet.prompts import plain_prompt
-
-    made = []
-    for index in range(first, first + count):
-        case, kind = held_out(index, num_frames), ("pose", "depth")[index % 2]
-        made.append(Sample(case.control(kind), kind, plain_prompt(case.spec), case.seed))
-    return made
-
-
-def read_samples(path: Path) -> list[Sample]:
-    """Samples listed in a YAML file as `- {control: clip.mp4, kind: pose, prompt: ..., seed: 0}`, clips
-    relative to the file; InputError says what is wrong with another."""
-    try:
-        listed = read_plain(user_path(path))
-        return [
-            Sample(
-                str(path.parent / entry["control"]),
-                str(entry.get("kind", "pose")),
-                str(entry["prompt"]),
-                int(entry.get("seed", 0)),
-            )
-            for entry in listed
-        ]
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        told = str(error) if isinstance(error, InputError) else " ".join(repr(error).split())
-        raise InputError(
-            f"{path} is no list of samples: {told}; write lines such as "
-            "- {control: clip.mp4, kind: pose, prompt: a dancer, seed: 0}"
-        ) from error
-
-
-def samples_for(
-    model: str, listed: Path | None, first: int, count: int, num_frames: int
-) -> list[Sample]:
-    """The samples of a file, or the embedded model's own; InputError where another model has no file."""
-    if listed is not None:
-        found = read_samples(listed)[:count]
-    elif model == EMBEDDED:
-        found = embedded_samples(first, count, num_frames)
-    else:
-        raise InputError(
-            f"model {model} brings no clips of its own; list control clips and prompts in a YAML file "
-            "and give it with --samples"
-        )
-    if not found:
-        raise InputError("no samples are given; list at least one")
-    return found
 
 
 class Trial:
@@ -182,24 +117,6 @@ class Trial:
         return float((self.latents(schedule) - target).square().mean() / target.var())
 
 
-@dataclass(frozen=True)
-class SampleSet:
-    """Where trials come from, as plain values that a worker process can be given: a model, a file of
-    samples or the number of the embedded model's first one, how many, frames of each, a scheduler of
-    diffusers by its class name ("": the model's own), and where and in which precision the model is loaded,
-    as `load_pipeline` takes it (device None: the fastest here)."""
-
-    model: str
-    listed: Path | None
-    first: int
-    count: int
-    num_frames: int
-    scheduler: str = ""
-    device: str | None = None
-    dtype: torch.dtype | None = None
-    offline: bool = False
-
-
 @lru_cache(maxsize=2)
 def trials(source: SampleSet) -> Trials:
     """The trials of a source; made once in every process, and kept until `kept_trials` ends."""
@@ -235,9 +152,7 @@ class Trials:
         self.scheduler = source.scheduler
         self._loading: dict[str, Any] = {"dtype": source.dtype, "offline": source.offline}
         self._device = source.device
-        self.samples = samples_for(
-            source.model, source.listed, source.first, source.count, source.num_frames
-        )
+        self.samples = source.samples()
         self._pipes: dict[str, Any] = {}
         self._made: dict[tuple[int, int, int], Trial] = {}
 

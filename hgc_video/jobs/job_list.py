@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import HGCVideoError, InputError, nearest
+from ..errors import HGCVideoError, InputError, at_least, nearest
 from ..plan.presets import resolve
 from .add_jobs import NewJob
 from .fingerprint import fingerprint_of, loading_of
@@ -36,8 +36,7 @@ class JobList:
         Raises:
             InputError: options that are not possible, an input that is not there, two results of one name.
         """
-        if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 1:
-            raise InputError(f"seeds={self.seeds} is not possible; give 1 or more")
+        at_least("seeds", self.seeds, 1)
         values = math.prod(len(listed) for listed in self.matrix.values())
         if (count := len(self.shots) * values * self.seeds) > MOST_JOBS:
             raise InputError(f"{count} jobs are more than {MOST_JOBS}; make several batches")

@@ -11,7 +11,16 @@ from pydantic import Field, ValidationInfo, field_validator
 from ..errors import InputError, PromptError, nearest
 from .base import Options
 from .image_motion import ImageMotion
-from .values import PROMPT_SYNTAXES, SCHEDULERS, Number, Place, Whole, dtype_name, span_of
+from .values import (
+    MOST_STEPS,
+    PROMPT_SYNTAXES,
+    SCHEDULERS,
+    Number,
+    Place,
+    Whole,
+    dtype_name,
+    span_of,
+)
 
 
 class GenerateFields(Options):
@@ -88,7 +97,7 @@ class GenerateFields(Options):
     )
     negative_prompt: str | None = Field(None, description="what the clip avoids")
     num_inference_steps: Whole | None = Field(
-        None, ge=1, le=1000, description="denoising steps; default: the model's own"
+        None, ge=1, le=MOST_STEPS, description="denoising steps; default: the model's own"
     )
     guidance_scale: Number | None = Field(
         None, ge=0, description="strength of the prompt, 1 or less is off; default: the model's own"

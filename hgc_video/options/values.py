@@ -17,6 +17,7 @@ from ..errors import InputError, nearest
 CONTROL_KINDS = ("pose", "depth", "canny", "softedge", "lineart")
 DTYPES = ("float32", "float16", "bfloat16")
 SCHEDULERS = ("ddim", "dpm++", "euler", "euler-a", "unipc", "lcm")
+MOST_STEPS = 1000  # timesteps that models of diffusion are trained on
 PROMPT_SYNTAXES = ("plain", "compel")
 # The options that decide what is loaded, beside the kinds of control and whether there is an ip_adapter.
 LOADING = (

@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from ..errors import InputError, nearest
-from ..evaluate.trials import Sample, SampleSet, kept_trials
+from ..evaluate.samples import Sample, SampleSet
+from ..evaluate.trials import kept_trials
 from ..files import shipped_schedule, user_path, write_text
 from ..models.identity import is_hash_of, model_hash
 from ..plan.policies.searched import Searched, load_coded_schedule

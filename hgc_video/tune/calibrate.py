@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import at_least
 from ..evaluate.jobs import workers
 from ..evaluate.results_file import ResultsFile
-from ..evaluate.trials import SampleSet, kept_trials, trials
+from ..evaluate.samples import SampleSet
+from ..evaluate.trials import kept_trials, trials
 from ..models.identity import model_hash
 from ..plan.calibration import Calibration, calibration_of, mean
 from .record import record
@@ -27,39 +28,39 @@ def calibrate(
 ) -> Calibration:  # fmt: skip
     """The mean over all samples; each one's is kept in `folder`, so that a stopped run goes on.
 
-    InputError for a single step, which has none to reuse anything from.
+    InputError for a single step, which has none before it to reuse.
     """
-    if num_inference_steps < 2:
-        raise InputError(
-            f"num_inference_steps is {num_inference_steps}; a calibration compares steps and needs 2 or more"
-        )
+    at_least("num_inference_steps", num_inference_steps, 2)
     model = f"{model_hash(source.model)}{source.scheduler}"
     # "products_as": those measured before 0.5 have none, and are measured again.
     task = f"calibrate products_as {model} {num_inference_steps} {source.num_frames} {depths}"
+    samples = source.identities()
     results = ResultsFile(folder / "samples.jsonl")
-    samples = range(source.first, source.first + source.count)
     known = _known(results, task)
     missing = [index for index, sample in enumerate(samples) if sample not in known]
-    log(f"{source.count - len(missing)} of {source.count} samples are measured already")
     with kept_trials(), workers(jobs) as each:
-        each(partial(_measure, source, num_inference_steps, depths, results, task), missing)
+        results.check_writable()
+        log(f"{source.count - len(missing)} of {source.count} samples are measured already")
+        measure = partial(_measure, source, num_inference_steps, depths, results, task)
+        each(measure, [(index, samples[index]) for index in missing])
     known = _known(results, task)
     return _with_all_gains([calibration_of(known[sample], results.path) for sample in samples])
 
 
-def _known(results: ResultsFile, task: str) -> dict[int, dict[str, Any]]:
+def _known(results: ResultsFile, task: str) -> dict[int | str, dict[str, Any]]:
     """What was measured, by sample."""
     return {one["sample"]: one["measured"] for one in results.read(task)}
 
 
 def _measure(
     source: SampleSet, num_inference_steps: int, depths: tuple[int, ...], results: ResultsFile,
-    task: str, index: int,
+    task: str, sample: tuple[int, int | str],
 ) -> None:  # fmt: skip
+    index, identity = sample
     trial = trials(source)(index, num_inference_steps)
     with torch.no_grad():
         found = record(trial, depths, every=_GAINS_EVERY, offset=index)
-    results.add(task, [{"sample": source.first + index, "measured": found.to_dict()}])
+    results.add(task, [{"sample": identity, "measured": found.to_dict()}])
 
 
 def _with_all_gains(parts: list[Calibration]) -> Calibration:

@@ -12,7 +12,8 @@ import torch
 
 from ..evaluate.jobs import Map
 from ..evaluate.results_file import ResultsFile
-from ..evaluate.trials import SampleSet, trials
+from ..evaluate.samples import SampleSet
+from ..evaluate.trials import trials
 from ..models.identity import model_hash
 from ..plan.policies.searched import CodedSchedule
 
@@ -27,6 +28,7 @@ class PlanEvaluator:
         self._source, self._each = source, each
         self._target_steps = converged_steps or num_inference_steps
         self._results = ResultsFile(memory)
+        self._results.check_writable()
         self._name = _setting(source, num_inference_steps, converged_steps)
         self._known: dict[str, float] = {
             result["plan"]: result["error_db"] for result in self._results.read(self._name)
@@ -53,7 +55,7 @@ class PlanEvaluator:
 def _setting(source: SampleSet, num_inference_steps: int, converged_steps: int) -> str:
     """All that a judgement depends on beside the plan."""
     model = f"{source.model} {model_hash(source.model)}"
-    clips = f"{model} {source.listed} {source.first} {source.count} {source.num_frames}"
+    clips = f"{model} {source.list_identity()} {source.first} {source.count} {source.num_frames}"
     clips = f"{clips} {source.scheduler}".rstrip()
     return f"search {clips} | {num_inference_steps} {converged_steps}"
 

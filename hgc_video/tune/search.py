@@ -6,6 +6,7 @@ Deterministic by its seed; what was judged once is not judged again, also not by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, at_least
 from ..evaluate.jobs import workers
-from ..evaluate.trials import SampleSet, kept_trials, setting, trials
+from ..evaluate.samples import SampleSet
+from ..evaluate.trials import kept_trials, setting, trials
 from ..models.identity import is_hash_of
+from ..options.values import MOST_STEPS
 from ..plan.calibration import Calibration
 from ..plan.graph import BlockGraph
 from ..plan.policies.searched import CodedSchedule
@@ -37,8 +40,12 @@ class SearchConfig:
     converged_steps: 0 measures errors to the uncached run; more to an uncached run of that many steps.
     lengths: numbers of steps that the plan may run, as multiples of num_inference_steps.
     starts: plans found before, which the climb may go on from.
+    judgements: plans to judge by real runs; the starts are all judged, and count.
     coefficients: of 1, what is reused is extrapolated by slopes; of more, by fitted coefficients of so many
         kept values too, where that is better on real runs.
+
+    Raises:
+        InputError: a number that is out of range, or options that exclude each other.
     """
 
     source: SampleSet
@@ -54,6 +61,19 @@ class SearchConfig:
     coefficients: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("num_inference_steps", "judgements", "jobs"):
+            at_least(name, getattr(self, name), 1)
+        at_least("converged_steps", self.converged_steps, 0)
+        if not 0 < self.budget < math.inf:
+            raise InputError(
+                f"budget={self.budget} is not possible; give a share of the uncached MACs above 0, as 0.4"
+            )
+        for length in self.lengths:
+            if not 1 <= length * self.num_inference_steps <= MOST_STEPS:
+                raise InputError(
+                    f"lengths={length} of {self.num_inference_steps} steps is not possible; give multiples "
+                    f"that come to 1 to {MOST_STEPS} steps"
+                )
         if self.coefficients > 1 and (self.space.online or set(self.lengths) != {1.0}):
             raise InputError(
                 f"coefficients={self.coefficients} is possible for the steps that were calibrated alone, and "

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .commands import check_command, damaged_command, good_commands
 from .configurations import check_configuration, damaged_configuration, good_configurations
 from .damage import damaged_bytes, damaged_text, damaged_yaml
 from .media import check_clip, check_sound, good_images, good_movies, good_sounds
@@ -58,4 +59,5 @@ SUBJECTS: dict[str, Subject] = {
     "policies": Subject(good_policies, damaged_text, check_policy, 2, False),
     "queues": Subject(good_queues, damaged_queue, check_queue, 2, False),
     "models": Subject(good_models, damaged_model, check_model, 3, False),
+    "command lines": Subject(good_commands, damaged_command, check_command, 2, False),
 }

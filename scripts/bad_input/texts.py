@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from hgc_video.evaluate.trials import read_samples
+from hgc_video.evaluate.samples import read_samples
 from hgc_video.forecast import forecast
 from hgc_video.jobs.job_list import read_jobs
 from hgc_video.jobs.shot import read_shot

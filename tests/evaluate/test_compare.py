@@ -14,8 +14,8 @@ from hgc_video.errors import PresetError
 from hgc_video.evaluate.measure import CompareConfig, measure
 from hgc_video.evaluate.methods import controls, make_method, split_methods
 from hgc_video.evaluate.quality import flicker, psnr, ssim, structure_distance
+from hgc_video.evaluate.samples import SampleSet
 from hgc_video.evaluate.table import at_saving, markdown, rows
-from hgc_video.evaluate.trials import SampleSet
 from hgc_video.plan.policies.searched import CodedSchedule
 from tests.plan.policies.test_policies import tower
 

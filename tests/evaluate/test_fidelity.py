@@ -39,7 +39,7 @@ def test_skeletons_agree_where_their_lines_meet():
 
 @needs_data
 def test_a_real_clip_keeps_to_its_own_control_and_not_to_another(detector):
-    from hgc_video.evaluate.trials import SampleSet
+    from hgc_video.evaluate.samples import SampleSet
     from hgc_video.media.video import read_frames
     from hgc_video.preprocess.extract import extract_control
 
@@ -62,7 +62,7 @@ def detector():
 
 
 def test_other_controls_are_not_guessed():
-    from hgc_video.evaluate.trials import SampleSet
+    from hgc_video.evaluate.samples import SampleSet
 
     class Given:
         class control:

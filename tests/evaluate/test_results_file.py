@@ -56,3 +56,31 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path):
     for place in (tmp_path / "file" / "a.jsonl", tmp_path):
         with pytest.raises(InputError, match="cannot write"):
             ResultsFile(place).add("task", [{"number": 1}])
+        with pytest.raises(InputError, match="cannot write"):
+            ResultsFile(place).check_writable()
+
+
+def test_what_cannot_be_read_is_told_in_one_line(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: is a directory; name another file"):
+        ResultsFile(tmp_path).read("a")
+    long = ResultsFile(tmp_path / ("a" * 5000))
+    for asked in (partial(long.read, "a"), long.check_writable):
+        with pytest.raises(InputError, match="file name too long"):
+            asked()
+
+
+def test_a_line_that_is_no_text_is_skipped(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    results.add("a", [{"clip": 0}, {"clip": 1}])
+    whole = results.path.read_bytes()
+    results.path.write_bytes(whole.replace(b'"clip": 0', b'"clip\xff": 0'))
+    assert results.read("a")[-1] == {"clip": 1}
+
+
+def test_asking_whether_it_can_be_written_leaves_no_file(tmp_path):
+    results = ResultsFile(tmp_path / "new" / "results.jsonl")
+    results.check_writable()
+    assert not list((tmp_path / "new").iterdir())
+    results.add("a", [{"clip": 0}])
+    results.check_writable()
+    assert results.read("a") == [{"clip": 0}]

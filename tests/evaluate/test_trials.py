@@ -13,7 +13,8 @@ from hgc_video.evaluate.measure import CompareConfig
 from hgc_video.evaluate.methods import make_method
 from hgc_video.evaluate.results_file import ResultsFile
 from hgc_video.evaluate.run import _known, _setting
-from hgc_video.evaluate.trials import SampleSet, Trials, make_scheduler
+from hgc_video.evaluate.samples import SampleSet
+from hgc_video.evaluate.trials import Trials, make_scheduler
 from hgc_video.models.catalog import model_presets
 from hgc_video.models.identity import _hash_of_networks, is_hash_of, model_hash
 from hgc_video.models.load import model_folder

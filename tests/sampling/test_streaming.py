@@ -12,7 +12,8 @@ import torch
 import hgc_video
 from hgc_video.clip import Clip
 from hgc_video.errors import InputError, VideoError
-from hgc_video.evaluate.trials import Sample, Trial
+from hgc_video.evaluate.samples import Sample
+from hgc_video.evaluate.trials import Trial
 from hgc_video.media.frames import LazyFrames, collect_frames
 from hgc_video.media.video import read_frames, write_video
 from hgc_video.models.load import load_pipeline

@@ -10,7 +10,8 @@ from diffusers import AnimateDiffControlNetPipeline
 
 import hgc_video
 from hgc_video.errors import InputError
-from hgc_video.evaluate.trials import Sample, SampleSet, kept_trials, trials
+from hgc_video.evaluate.samples import Sample, SampleSet
+from hgc_video.evaluate.trials import kept_trials, trials
 from hgc_video.plan.presets import resolve
 from hgc_video.tune.auto import own_schedule
 from tests import tiny_pipelines as tiny

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
 from hgc_video.errors import InputError, PlanError
-from hgc_video.evaluate.trials import SampleSet, Trials, samples_for
+from hgc_video.evaluate.samples import SampleSet
+from hgc_video.evaluate.trials import Trials
 from hgc_video.plan.calibration import load_calibration
 from hgc_video.plan.policies.searched import CodedSchedule, load_coded_schedule
 from hgc_video.plan.search.hill_climb import Space
@@ -121,8 +123,19 @@ def test_fewer_steps_than_samples_take_turns_at_have_their_sensitivity_too(offse
     )  # of step 1, the only one with one before it
 
 
+def test_what_was_measured_of_a_sample_does_not_stand_for_another_in_its_place(tmp_path):
+    clip = Path(__file__).parents[2] / "examples" / "dance_pose.mp4"
+    entry = {"control": str(clip), "kind": "pose", "prompt": "a dancer"}
+    listed, said = tmp_path / "samples.yaml", []
+    source = SampleSet("puppet", listed, 0, 1, 1)
+    for prompt in ("a dancer", "a cat", "a dancer"):
+        listed.write_text(yaml.safe_dump([{**entry, "prompt": prompt}]))
+        calibrate(source, 2, folder=tmp_path, depths=(0,), log=said.append)
+    assert [line[:6] for line in said] == ["0 of 1", "0 of 1", "1 of 1"]
+
+
 def test_a_single_step_cannot_be_calibrated(tmp_path):
-    with pytest.raises(InputError, match=r"num_inference_steps is 1; .* needs 2 or more"):
+    with pytest.raises(InputError, match="num_inference_steps=1 is not possible; give 2 or more"):
         calibrate(SOURCE, 1, folder=tmp_path / "none")
     assert not list(tmp_path.iterdir())
 
@@ -179,15 +192,3 @@ def test_search_refuses_other_steps_and_impossible_budgets(tmp_path, found):
         search(SearchConfig(SOURCE, STEPS + 1, 0.5), found, memory=tmp_path / "a")
     with pytest.raises(InputError, match=r"budget=0\.01 is not possible"):
         search(SearchConfig(SOURCE, STEPS, 0.01, space=Space("FH")), found, memory=tmp_path / "a")
-
-
-def test_samples_come_from_a_file_for_other_models(tmp_path):
-    listed = tmp_path / "samples.yaml"
-    listed.write_text(yaml.safe_dump([{"control": "a.mp4", "prompt": "a dancer", "seed": 3}]))
-    (sample,) = samples_for("some/folder", listed, 0, 4, 2)
-    assert (sample.control, sample.kind, sample.seed) == (str(tmp_path / "a.mp4"), "pose", 3)
-    with pytest.raises(InputError, match="--samples"):
-        samples_for("some/folder", None, 0, 4, 2)
-    listed.write_text("- nothing: here\n")
-    with pytest.raises(InputError, match="no list of samples"):
-        samples_for("some/folder", listed, 0, 4, 2)

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
+from ...errors import at_least
 from ..task import Died, Ended, Event, Ready, Step, Task
 from .base import MOST_DEATHS_IN_A_ROW
 from .local_process import serve
@@ -140,8 +140,8 @@ def local_devices(workers: int | None = None, devices: tuple[str, ...] = ()) -> 
     Raises:
         InputError: not a possible number.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"workers={workers} is not possible; give 1 or more")
+    if workers is not None:
+        at_least("workers", workers, 1)
     if devices:
         return devices * (workers or 1)
     import torch

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, MissingExtraError, text_of
+from ...errors import InputError, MissingExtraError, at_least, text_of
 from ..task import Died, Ended, Event, Ready, Step, Task
 from .base import MOST_DEATHS_IN_A_ROW
 from .inputs import input_paths, read_carried
@@ -42,8 +42,8 @@ class RayEngine:
             raise MissingExtraError(
                 'the engine "ray" needs the extra cluster: pip install "hgc-video[cluster]"'
             ) from error
-        if workers is not None and workers < 1:
-            raise InputError(f"workers={workers} is not possible; give 1 or more")
+        if workers is not None:
+            at_least("workers", workers, 1)
         self._ray: Any = ray
         self._address, self._wanted, self._on_gpu = address, workers, False
         self._actors: dict[str, Any] = {}

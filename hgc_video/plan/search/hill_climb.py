@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...errors import PlanError
 from ..policies.searched import CodedSchedule
-from ..step_codes import FULL, SKIP, is_key
+from ..step_codes import FULL, NO_CONTROLNET, SKIP, is_key
 from .fit_steps import StepFitter
 from .moves import moves, partial, put
 
@@ -25,12 +26,24 @@ class Space:
     """What a search may use: letters, slopes, a gate; whether slopes are measured online. With F and H alone
     it searches the timesteps of a solver: held noise takes DDIM's larger step, extrapolated noise that of
     a linear multistep method; where the model predicts velocity, both hold but for a turn by the angle
-    between the steps."""
+    between the steps.
+
+    Raises:
+        PlanError: a letter that is none, or no F, which the first step is.
+    """
 
     letters: str = "FTH12"
     damped: bool = True
     gated: bool = True
     online: bool = False
+
+    def __post_init__(self) -> None:
+        allowed = FULL, NO_CONTROLNET, SKIP, "1", "2"
+        if FULL not in self.letters or not set(self.letters) <= set(allowed):
+            raise PlanError(
+                f'letters="{self.letters}" is not possible; give F, which the first step is, and of '
+                f"{', '.join(allowed[1:])} those that others may be"
+            )
 
     def clipped(self, plan: CodedSchedule) -> CodedSchedule:
         """The plan without the slopes and the gate that are not allowed, online where that is asked."""
