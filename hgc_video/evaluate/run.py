@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..models.identity import model_hash
-from .jobs import workers
+from .jobs import Map, workers
 from .measure import CompareConfig, Networks, measure
 from .methods import controls, make_method
 from .results_file import ResultsFile
@@ -24,12 +24,12 @@ def compare(
     log: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of all methods on all clips and noises; `memory` is the file of those measured so far."""
-    with kept_trials():
-        return _compared(task, words, memory, jobs, with_controls, log)
+    with kept_trials(), workers(jobs) as each:
+        return _compared(task, words, memory, each, with_controls, log)
 
 
 def _compared(
-    task: CompareConfig, words: list[str], memory: Path, jobs: int, with_controls: bool,
+    task: CompareConfig, words: list[str], memory: Path, each: Map, with_controls: bool,
     log: Callable[[str], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     words = ["off", *(word for word in words if word != "off")]
@@ -49,9 +49,8 @@ def _compared(
             if missing:
                 todo.append((missing, clip, seed))
     asked = f"{len(words)} methods on {task.source.count} clips with {task.seeds} noises"
-    with workers(jobs) as each:
-        log(f"{asked}: {len(todo)} to run")
-        each(partial(_job, task, memory, files), todo)
+    log(f"{asked}: {len(todo)} to run")
+    each(partial(_job, task, memory, files), todo)
     known = _known(memory, task, files)
     return [known[key] for key in sorted(known, key=str)]
 

@@ -49,12 +49,11 @@ _ONE_OR_MORE = [
 ]
 
 
-@pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize(("name", "option"), _ONE_OR_MORE)
-def test_numbers_below_one_are_refused(tmp_path, name, option, value):
+def test_numbers_below_one_are_refused(tmp_path, name, option):
     told = option.removeprefix("--").replace("-", "_").replace("clips", "count")
-    done = invoke(*command(name, tmp_path), option, value)
-    refused(done, f"{told}={value} is not possible; give 1 or more")
+    done = invoke(*command(name, tmp_path), option, 0)
+    refused(done, f"{told}=0 is not possible; give 1 or more")
     assert not list(tmp_path.iterdir())
 
 
