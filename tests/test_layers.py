@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -73,12 +74,19 @@ GIVES_BACK_DATA = "sampling/scheduler_state.py", "writes to the __dict__ of an o
 
 
 class Source:
-    """A file of the package, parsed once; `name` is its path within the package."""
+    """A file of the package, parsed once, when it is asked; `name` is its path within the package."""
 
     def __init__(self, name: str, text: str) -> None:
-        self.name, self.text, self.tree = name, text, ast.parse(text)
+        self.name, self.text = name, text
         self.room = Path(name).with_suffix("").parts[0]
-        self.nodes = list(ast.walk(self.tree))
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
 
     def imports(self) -> Iterator[tuple[int, str]]:
         """Lines and dotted names imported anywhere in the file; relative ones made absolute."""

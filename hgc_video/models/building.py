@@ -3,11 +3,25 @@ torch (how modules keep parameters, how weights begin) and set its default dtype
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
 
 BUILDING = RLock()  # held while modules are made and filled with weights
+
+
+@contextmanager
+def garbage_waits() -> Iterator[None]:
+    """Within this block garbage is not looked for: importing the hosts and building a model make a million
+    objects that stay, and to look through them again and again takes a sixth of the start of a process."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

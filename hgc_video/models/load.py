@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import HGCVideoError, InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
+from .building import garbage_waits
 from .catalog import ModelPreset, load_image_pipeline, model_preset, model_presets
 from .config_file import read_config
 from .hub import fetch, named_part
@@ -154,6 +155,7 @@ def default_guidance_scale(model: str) -> float:
     return 2.5 if model == EMBEDDED else 7.5
 
 
+@garbage_waits()
 def load_pipeline(
     model: str, *controls: str, device: str = "cpu", dtype: Any = None, offline: bool = False,
     parts: ModelParts | None = None,

@@ -259,3 +259,22 @@ def test_loading_again_keeps_nothing():
 
     first, _, third, _, last = (blocks() for _ in range(5))
     assert last - third < 1000, f"{first} objects became {last}"
+
+
+def test_garbage_waits_while_a_model_is_loaded_and_no_longer(exported):
+    def collections():
+        return sum(generation["collections"] for generation in gc.get_stats())
+
+    before = collections()
+    load_pipeline(str(exported), "pose")
+    assert collections() - before <= 1  # dozens, if it did not wait
+    assert gc.isenabled()
+    with pytest.raises(ModelError):
+        load_pipeline("no model", "pose")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        load_pipeline(str(exported), "pose")
+        assert not gc.isenabled(), "as it was"
+    finally:
+        gc.enable()
