@@ -187,8 +187,10 @@ def complete_or_gone(target: Path, kind: type[HGCVideoError] = InputError) -> It
     killed processes of this machine had begun to write for the same target is removed.
 
     Raises:
-        `kind`: the place cannot be written, the disk is full.
+        `kind`: the place cannot be written, the disk is full; a device or a pipe has the name, which would be
+            no more.
     """
+    _refuse_device(target, kind)
     part = _part_of(target)
     try:
         _sweep(_parts_of(target))
@@ -201,7 +203,8 @@ def complete_or_gone(target: Path, kind: type[HGCVideoError] = InputError) -> It
 
 
 def require_writable(target: Path, kind: type[HGCVideoError] = InputError) -> None:
-    """Raises `kind` when nothing could be written beside the target."""
+    """Raises `kind` when nothing could be written beside the target, or it is a device or a pipe."""
+    _refuse_device(target, kind)
     part = _part_of(target)
     try:
         part.touch(exist_ok=False)
@@ -209,6 +212,12 @@ def require_writable(target: Path, kind: type[HGCVideoError] = InputError) -> No
         raise unwritable(target, error, kind) from error
     finally:
         remove(part)
+
+
+def _refuse_device(target: Path, kind: type[HGCVideoError]) -> None:
+    with suppress(OSError):
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            raise kind(f'"{target}" is a device or a pipe, and would be replaced; name a file')
 
 
 def unwritable(target: Path, error: OSError, kind: type[HGCVideoError]) -> HGCVideoError:
@@ -280,7 +289,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Removes a folder as a whole: it is gone under its name before the first file of it is. One that
-    cannot be removed stays."""
+    cannot be removed stays, and so does what is no folder."""
+    if not folder.is_dir():
+        return
     part = _part_of(folder)
     with suppress(OSError):
         _sweep(_parts_of(folder))

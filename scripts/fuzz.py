@@ -170,6 +170,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file of the table")
     parser.add_argument("--again", help="SUBJECT:NUMBER, one input with its error in full")
     args = parser.parse_args()
+    args.rows = args.rows.absolute()  # commands are tried in a folder of their own
+    args.out = args.out and args.out.absolute()
     if args.again:
         again(args.again, args.inputs, args.seed)
         return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from hgc_video.files import (
     complete_or_gone,
     fault_of_machine,
     remove_folder,
+    require_writable,
     user_path,
     without_home,
     write_text,
@@ -216,3 +219,26 @@ def test_a_place_that_is_gone_is_an_error_after_some_tries(folders):
     with pytest.raises(FileNotFoundError):
         files._replace(new, new.parent / "no" / "such")
     assert new.is_dir()
+
+
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
+    """Root writes to /dev: a clip that took the place of /dev/null would end every other program."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for target in (pipe, link):
+        for write in (require_writable, check_writable, partial(write_text, text="one")):
+            with pytest.raises(InputError, match="is a device or a pipe, and would be replaced"):
+                write(target)
+        remove_folder(target)
+    assert pipe.is_fifo() and link.is_symlink()
+    assert names(tmp_path) == ["link", "pipe"]
+    with pytest.raises(InputError, match="is a device or a pipe"):
+        write_text("/dev/null", "one")
+
+
+def test_what_is_no_folder_is_not_removed_as_one(tmp_path):
+    (tmp_path / "a").write_text("one")
+    remove_folder(tmp_path / "a")
+    remove_folder(tmp_path / "missing")
+    assert names(tmp_path) == ["a"]

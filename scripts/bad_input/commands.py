@@ -63,7 +63,7 @@ _NUMBERS = (
     "1e400",
 )
 _TEXTS = (
-    "", " ", ".", "..", "/", "/dev/null", "none", "none.mp4", "pose.mp4", "clip.mp4", "shot.yaml",
+    "", " ", ".", "..", "/", "pipe", "none", "none.mp4", "pose.mp4", "clip.mp4", "shot.yaml",
     "samples.yaml", "made.mp4", "work", "=", ":", ",", "a=b", "0:2", "2:1", "0-1", "é", "\U0001d7db",
     "a" * 300, "%s{}", "--help",
     "pose=pose.mp4", "balanced", "hgc:interval=0", "guard+guard", "float16", "cpu", "cuda:7", "8GiB", "-1GiB",
@@ -111,6 +111,7 @@ def damaged_command(good: Path, folder: Path, random_: random.Random) -> tuple[s
     for _ in range(random_.choice((1, 1, 1, 2, 3))):
         how.append(_changed(line, random_))
     shutil.copytree(good.parent / "files", folder, dirs_exist_ok=True)
+    os.mkfifo(folder / "pipe")
     path = folder / good.name
     path.write_text(json.dumps(line))
     return f"{line[0]}: {', '.join(how)}"[:200], path

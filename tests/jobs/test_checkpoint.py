@@ -143,6 +143,27 @@ def test_a_folder_that_is_no_runs_or_in_use_is_refused(pose, begun, tmp_path):
     process.communicate()
 
 
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_run_that_is_refused_leaves_no_folder(pose, tmp_path, was_there):
+    """What cannot be done is known here when the models are loaded and the folder is begun."""
+    work = tmp_path / "work"
+    if was_there:
+        work.mkdir()
+    given = {"video": pose, "strength": 0.6, "num_inference_steps": 1, "force": True}
+    with pytest.raises(InputError, match="leaves no step"):
+        run(pose, out=tmp_path / "clip.mp4", work=work, **given)
+    assert list(tmp_path.iterdir()) == [work] * was_there
+    assert not was_there or not list(work.iterdir())
+
+
+def test_a_run_that_is_refused_when_it_goes_on_keeps_what_there_is(pose, begun, tmp_path):
+    before = sorted(path.name for path in begun.iterdir())
+    with pytest.raises(StateError, match="of another run"):
+        run(pose, out=tmp_path / "clip.mp4", work=begun, seed=8)
+    kept = [path for path in begun.iterdir() if path.name.startswith("checkpoint")]
+    assert kept and sorted(path.name for path in begun.iterdir()) == before
+
+
 def test_a_disk_that_is_full_of_tensors_is_told_as_any_other(tmp_path):
     """safetensors has an error of its own for it, which would have ended the run."""
     work = WorkFolder(tmp_path / "work")

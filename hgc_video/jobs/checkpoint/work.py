@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...errors import Cancelled, StateError
+from ...errors import Cancelled, HGCVideoError, StateError
 from ...files import user_path
 from ...options import GenerateOptions
 from ...report import Report
@@ -27,6 +27,7 @@ class Work:
         self._out = None if options.out is None else user_path(options.out)
         self._description: Description | None = None
         self.folder: WorkFolder | None = None
+        self._is_new = False  # nothing of the run was kept before
         self.keeper: FolderKeeper | None = None
         place = _place(options)
         if place is None:
@@ -49,6 +50,7 @@ class Work:
                 f"hgc-video resume {folder.path}, name another folder, or remove it"
             )
         folder.open()
+        self._is_new = told is None
         if told is None:
             keep_inputs(self._options, folder.path)
             folder.write("job", {**now.to_dict(), "asked": self._asked})
@@ -83,7 +85,8 @@ class Work:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Has the run stop as `finishing_the_step` says while the block lasts, and say how to go on."""
+        """Has the run stop as `finishing_the_step` says while the block lasts, and say how to go on. A run
+        that is refused before anything of it was kept leaves no folder."""
         if self.keeper is None:
             yield
             return
@@ -96,6 +99,13 @@ class Work:
             self.keeper.writer.abandon()
             told = f"stopped at once; {how_to_go_on(self.keeper.folder.path)}"
             raise Cancelled(told) from None
+        except Cancelled:
+            raise
+        except HGCVideoError:
+            if self._is_new and self.keeper.folder is not None:
+                self.keeper.wait()
+                self.keeper.folder.remove_where_nothing_is_kept()
+            raise
         finally:
             if self.keeper.folder is not None:
                 self.keeper.wait()

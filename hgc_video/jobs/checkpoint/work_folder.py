@@ -38,6 +38,7 @@ class WorkFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: IO[str] | None = None
+        self._was_there = path.is_dir()
         self._shards, self._spoilt = Shards(path), set[Path]()
 
     def open(self) -> None:
@@ -86,6 +87,14 @@ class WorkFolder:
         """Removes the folder."""
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def remove_where_nothing_is_kept(self) -> None:
+        """Removes what a run that kept no state has written; an empty folder that was there before stays."""
+        if self._checkpoints() or any(self.path.glob("frames-*")):
+            return
+        self.remove()
+        if self._was_there:
+            self.path.mkdir(exist_ok=True)
 
     def snapshot(self, state: Mapping[str, Any]) -> Snapshot:
         """A state as it is now, to be kept while the run goes on. Not while another one is kept."""
