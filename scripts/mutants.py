@@ -169,7 +169,11 @@ def main() -> None:
     parser.add_argument("--module", nargs="*", default=list(MODULES), choices=list(MODULES))
     parser.add_argument("--minutes", type=float, default=60.0, help="no longer than this")
     parser.add_argument("--folder", type=Path, default=Path("runs/mutants"), help="the copy")
-    parser.add_argument("--out", type=Path, help="JSON file of counts and survivors")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="JSON file of counts and survivors; rows of other modules stay in it",
+    )
     args = parser.parse_args()
     folder, until = args.folder.absolute(), time.monotonic() + 60 * args.minutes
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +187,10 @@ def main() -> None:
             print(f"{module}: {len(told['survivors'])} survived", file=sys.stderr, flush=True)
     print(markdown(found))
     if args.out is not None:
-        write_results(args.out, results_header(None), modules=found)
+        header = results_header(None)
+        known = json.loads(args.out.read_text())["modules"] if args.out.is_file() else {}
+        own = {module: {"commit": header["commit"], **told} for module, told in found.items()}
+        write_results(args.out, header, modules={**known, **own})
     if not found:
         sys.exit("no module was tried to its end; give it more --minutes")
 
