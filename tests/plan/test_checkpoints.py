@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from hgc_video.forecast import forecast
 from hgc_video.plan.checkpoints import (
+    CheckpointPlan,
     checkpoint_steps,
+    macs_by_step,
     nbytes_by_step,
     plan_checkpoints,
 )
@@ -60,3 +62,40 @@ def test_key_steps_of_a_schedule_are_avoided():
     assert 4 <= len(chosen.steps) <= 5, "three of 30 s are too few for 100 s"
     assert all(nbytes[i] == min(nbytes[i - 2 : i + 3]) for i in chosen.steps[:-1])
     assert "after steps" in str(chosen) and "MiB in all" in str(chosen)
+
+
+def test_bytes_and_macs_of_every_step_are_those_of_all_windows():
+    """40 frames in 3 windows of 16, which move at steps 2 and 3 and are 4 then."""
+    plan = forecast(preset="deepcache:interval=2", num_inference_steps=6, num_frames=40)
+    assert plan.moves == (False, False, True, True, False, False)
+    cache = nbytes_by_step(plan, 0)
+    # What a step keeps for the next one that reads it: nothing where the next one computes all.
+    per_window = cache[0] // 3
+    assert cache == [3 * per_window, 0, 4 * per_window, 0, 3 * per_window, 0] and per_window > 0
+    told = nbytes_by_step(plan, 1000)
+    assert [t - c for t, c in zip(told, cache, strict=True)] == [3000] * 5 + [1000]
+    one = plan.graph.by_name[plan.graph.output].nbytes  # of the 16 frames of a window
+    assert nbytes_by_step(plan) == nbytes_by_step(plan, one * 40 // 16)
+    assert all(isinstance(n, int) for n in nbytes_by_step(plan))
+    macs = macs_by_step(plan)
+    assert sum(macs) == sum(plan.macs_by_part.values())
+    assert macs[0] == macs[4] < macs[2] and macs[1] == macs[5] < macs[3]
+
+
+def test_latents_of_another_size_are_told():
+    plan = forecast(preset="deepcache:interval=2", num_inference_steps=4)
+    (of_file,) = {plan_checkpoints(plan, 1e12, 1e9, 1000).nbytes}
+    assert of_file == (1000,)
+
+
+def test_a_plan_of_checkpoints_says_what_it_costs():
+    several = CheckpointPlan((1, 4), (2 << 20, 5 << 20), every_s=2.5, run_s=12.34)
+    assert str(several) == (
+        "after steps 1, 4 (at least every 2.5 s of 12.3 s): 5.0 MiB at most, 7.0 MiB in all, written beside "
+        "the run in 0.035 s at most, at 0.5 GB/s, assumed"
+    )
+    assert several.to_dict() == {
+        "steps": (1, 4), "nbytes": (2 << 20, 5 << 20), "every_s": 2.5, "run_s": 12.34,
+        "write_s": pytest.approx(((7 << 20) + 2 * FIXED) / 5e8),
+    }  # fmt: skip
+    assert str(CheckpointPlan((4,), (3 << 19,), 2.5, 12.34)).startswith("after step 4 (at least")

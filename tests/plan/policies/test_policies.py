@@ -103,7 +103,8 @@ def needs_file(name, calibration):
 def test_every_policy_makes_a_valid_plan(name, calibration):
     plan = resolve(needs_file(name, calibration)).schedule(tower(), 25)
     assert len(plan) == 25
-    assert plan.lossless == name.startswith(("hgc", "lossless", "searched", "guard"))
+    assert plan.name == {"searched": "fast"}.get(name, name)
+    assert plan.lossless is name.startswith(("hgc", "lossless", "searched", "guard"))
     assert plan.is_stock == (name in ("off", "fewer-steps"))
     assert plan.is_adaptive == (name in ("easycache", "ucache", "sada", "hgc-online", "guard"))
     if not plan.is_adaptive:
@@ -165,6 +166,13 @@ def test_tgate_follows_the_released_table():
     assert steps[9].average_branches == spatial | temporal | cross
     assert all(s.reuse == cross and s.branches == 1 for s in steps[10:])
     assert all(not temporal & s.reuse for s in steps)
+    assert [s.label for s in steps[:4]] == ["full"] * 3 + ["attention held"]
+    assert [s.label for s in steps[8:11]] == ["attention held", "gate", "gated"]
+    rested = TGate(temporal_interval=3)(tower(), 25).steps
+    # Step 9 computes all that is kept of both branches.
+    assert [i for i in range(25) if temporal <= rested[i].reuse] == [4, 5, 7, 8]
+    at_gate = TGate(gate=6, sp_interval=4, fi_interval=3)(tower(), 12).steps
+    assert [i for i in range(12) if spatial <= at_gate[i].reuse] == [3, 7, 8, 10, 11]
     fixed = TGate(fi_interval=5)(tower(), 25).steps
     assert [spatial <= s.reuse for s in fixed[10:15]] == [False, True, True, True, True]
 
