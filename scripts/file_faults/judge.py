@@ -70,7 +70,9 @@ def _result(path: Path) -> bytes | None:
 
 def _lasting(told: Any) -> Any:
     if isinstance(told, dict):
-        return {key: _lasting(value) for key, value in told.items() if not _MEASURED.search(str(key))}
+        return {
+            key: _lasting(value) for key, value in told.items() if not _MEASURED.search(str(key))
+        }
     return [_lasting(one) for one in told] if isinstance(told, list) else told
 
 

@@ -159,3 +159,26 @@ def test_estimates_of_a_step_are_kept_from_it_on_and_no_longer_than_they_are_rea
     keeps = kept(graph, check(Schedule("x", tuple(steps), lossless=False), graph))
     for name, first in ((clean_at(1), 1), (clean_at(3), 3)):
         assert [name in at_end for at_end in keeps] == [first <= i < 4 for i in range(6)]
+
+
+def test_a_controlnet_that_adds_nothing_is_dead_and_the_rest_is_alive():
+    everything = set(ladder().by_name)
+    quiet = frozenset({"controlnet"})
+    assert computed(inactive_controlnets=quiet) == {n for n in everything if n.startswith("unet.")}
+    assert computed(False, inactive_controlnets=quiet) == everything
+
+
+def test_only_what_is_extrapolated_is_read_more_than_once():
+    step = StepPlan(
+        frozenset({"unet.deep", "controlnet.zero"}), extrapolate=DEEP, coefficients=linear(0.5)
+    )
+    assert reads(step, live(ladder(), step)) == {"unet.deep": 2, "controlnet.zero": 1}
+
+
+def test_what_a_published_method_makes_at_a_step_need_not_be_kept_until_then():
+    """Without the lossless savings residuals are computed although no layer reads them."""
+    zero, up = frozenset({"controlnet.zero"}), frozenset({"unet.up"})
+    steps = (StepPlan(), StepPlan(up), StepPlan(zero))
+    for lossless, held in ((False, set()), (True, {"controlnet.zero"})):
+        schedule = Schedule("x", steps, lossless)
+        assert set(kept(ladder(), schedule)[0]) - {"controlnet.hint"} == {"unet.up", *held}

@@ -55,7 +55,7 @@ class DeepCache(SchedulePolicy):
             branches=graph.branches, label="key", reason=f"deepcache: key step, {every}"
         )
         residuals, steps = frozenset(graph.residuals()), []
-        why = f"the ControlNet runs at every {self.controlnet_interval}th step"
+        why = f"the ControlNet runs every {self.controlnet_interval} steps"
         for i in range(num_inference_steps):
             step = full if i in keys else partial
             steps.append(

@@ -116,7 +116,7 @@ class HGC(SchedulePolicy):
             chosen.setdefault(i, f"{why} at step {gate}" if i != gate else f"{why}: step {gate}")
         if self.difference_interval:
             for i in range(gate, num_inference_steps, self.difference_interval):
-                chosen.setdefault(i, f"every {self.difference_interval}th step after the gate")
+                chosen.setdefault(i, f"every {self.difference_interval} steps after the gate")
         chosen = {i: why for i, why in chosen.items() if i < num_inference_steps}
         if self.threshold:
             measured = load_changes(Path(self.calibration), num_inference_steps)
@@ -190,7 +190,7 @@ class HGC(SchedulePolicy):
             i for i in after if steps[i].branches == 2
         }  # made for one they would not do for both
         residuals = frozenset(graph.residuals())
-        why = f"the ControlNet runs at every {self.controlnet_interval}th key step"
+        why = f"the ControlNet runs at one key step in {self.controlnet_interval}"
         return [s if i in own else s.with_reuse(residuals, why) for i, s in enumerate(steps)]
 
     def _extrapolate(

@@ -67,7 +67,7 @@ class SADA(Policy):
             return compute, held
         nodes = [j for j in range(i) if j % self.interval == 1][-self.terms :]
         if i % self.interval == 1 or not nodes:
-            return (compute.because(f"sada: every {self.interval}th step is computed"),)
+            return (compute.because(f"sada: one step in {self.interval} is computed"),)
         rule = lagrange(((node, node) for node in nodes), i)
         clean = tuple((node, round(value, 9)) for node, value in rule.items())
         through = StepPlan(residuals, branches=graph.branches, clean=clean, label="lagrange")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hgc_video.errors import InputError
 from hgc_video.plan.cost import full_cost
-from hgc_video.plan.memory.windows import Windows, shifts, windowed
+from hgc_video.plan.memory.windows import Window, Windows, over_windows, shifts, windowed
 from hgc_video.plan.presets import resolve
 from tests.plan.policies.test_policies import tower
 
@@ -101,3 +101,20 @@ def test_cost_of_windows_is_that_of_each_but_the_controlnet_runs_once_a_frame():
     totals = windowed(spent, Windows(14, 8, 2), (False, True))
     assert totals["unet"] == spent.macs[0]["unet"] * (2 + 3)
     assert totals["controlnet"] == 2 * (spent.macs[0]["controlnet"] * 14 // 8)
+
+
+def test_one_window_has_no_overlap_that_could_be_too_large():
+    assert Windows(16, 16, overlap=20).plain == (Window(0, 0, 16, 16),)
+    with pytest.raises(
+        InputError, match=r"context_overlap=16 is .* context_length=16; give 0 to 15"
+    ):
+        Windows(17, 16, overlap=16)
+    with pytest.raises(InputError, match="0 frames in windows of 16"):
+        Windows(0, 16)
+
+
+def test_macs_are_whole_numbers():
+    step = {"unet": 10, "controlnet": 7}
+    totals = over_windows([step], Windows(5, 3, 1))
+    assert totals == {"unet": 20, "controlnet": 11, **{p: 0 for p in totals if p not in step}}
+    assert all(isinstance(macs, int) for macs in totals.values())

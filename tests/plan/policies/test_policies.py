@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import yaml
 
@@ -151,7 +153,17 @@ def test_deepcache_runs_what_its_plug_in_runs():
     }
     assert alive.held == {"unet.up_blocks.1.attentions.0"}
     assert all(f"controlnet.zero.{k}" in alive.computed for k in range(4))
+    assert [step.label for step in schedule.steps] == ["key", "depth 1", "depth 1"] * 2
+    assert schedule.steps[0].reason == "deepcache: key step, every 3 steps"
+    assert schedule.steps[1].reason == "deepcache: between key steps, skip branch 0 is reused"
+    dense = DeepCache(interval=3, pow=1.4, center=8)(tower(), 25)
+    assert dense.steps[0].reason == "deepcache: key step, denser around 8"
+    one = dataclasses.replace(tower(), branches=1)
+    assert {step.branches for step in DeepCache(interval=2)(one, 4).steps} == {1}
+    with pytest.raises(PresetError, match="this model has branches 0 to 3, got 4"):
+        DeepCache(branch=4)(tower(), 4)
     resting = DeepCache(interval=3, controlnet_interval=3)(tower(), 6)
+    assert resting.steps[1].reason.endswith("; the ControlNet runs every 3 steps")
     assert "controlnet.zero.1" not in live(tower(), resting.steps[1], lossless=False).computed
 
 
@@ -298,7 +310,5 @@ def test_impossible_numbers_are_refused(text):
 
 
 def test_tgate_without_guidance_says_so():
-    import dataclasses
-
     with pytest.raises(PresetError, match="guidance_scale above 1"):
         TGate()(dataclasses.replace(tower(), branches=1), 10)
