@@ -86,6 +86,19 @@ def test_the_encoded_control_clip_is_not_extrapolated():
     refused(StepPlan(), StepPlan(), step, says="the same at every step; only reuse it")
 
 
+def test_a_published_method_computes_residuals_that_nobody_reads():
+    """And so has two of them to extrapolate, where the lossless savings leave one out."""
+    zero, up = frozenset({"controlnet.zero"}), frozenset({"unet.up"})
+    line = StepPlan(zero, extrapolate=zero, coefficients=linear(0.5))
+    allowed(StepPlan(), StepPlan(up), line, lossless=False)
+    refused(StepPlan(), StepPlan(up), line, says="only 1 was computed")
+
+
+def test_what_adds_to_its_input_has_a_contribution():
+    allowed(StepPlan(), StepPlan(deltas=DEEP))
+    allowed(StepPlan(), StepPlan(deltas=frozenset({PREDICTION})))
+
+
 def test_a_guidance_difference_is_one_for_both_branches():
     allowed(StepPlan(), StepPlan(branches=1, cfg_delta=(1.0, 1.0)))
 
