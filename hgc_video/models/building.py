@@ -14,7 +14,7 @@ BUILDING = RLock()  # held while modules are made and filled with weights
 @contextmanager
 def garbage_waits() -> Iterator[None]:
     """Within this block garbage is not looked for: importing the hosts and building a model make a million
-    objects that stay, and to look through them again and again takes a sixth of the start of a process."""
+    objects that stay, and to look through them again and again takes time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
