@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,16 @@ class ResultsFile:
                 f'the kept results "{self.path}" cannot be read: {told.lower()}; name another file'
             ) from error
         return [result for name, result in map(_parsed, text.splitlines()) if name == task]
+
+    def require(self, wanted: Iterable[Any], known: Container[Any]) -> None:
+        """InputError where of what was measured something is not in the file: others removed or damaged it
+        meanwhile."""
+        missing = [one for one in wanted if one not in known]
+        if missing:
+            raise InputError(
+                f'{len(missing)} of the results in "{self.path}" are gone since they were measured; leave '
+                "the file alone and run it again"
+            )
 
     def add(self, task: str, results: Iterable[dict[str, Any]]) -> None:
         """Appends results in one write of whole lines; InputError where the file cannot be written."""

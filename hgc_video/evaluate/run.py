@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,8 @@ def _compared(
     log(f"{asked}: {len(todo)} to run")
     each(partial(_job, task, memory, files), todo)
     known = _known(memory, task, files)
+    every = itertools.product(words, range(task.source.count), range(task.seeds))
+    ResultsFile(memory).require(every, known)
     return [known[key] for key in sorted(known, key=str)]
 
 

@@ -44,6 +44,7 @@ def calibrate(
         measure = partial(_measure, source, num_inference_steps, depths, results, task)
         each(measure, [(index, samples[index]) for index in missing])
     known = _known(results, task)
+    results.require(samples, known)
     return _with_all_gains([calibration_of(known[sample], results.path) for sample in samples])
 
 

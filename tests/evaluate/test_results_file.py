@@ -82,3 +82,10 @@ def test_asking_whether_it_can_be_written_leaves_no_file(tmp_path):
     results.add("a", [{"clip": 0}])
     results.check_writable()
     assert results.read("a") == [{"clip": 0}]
+
+
+def test_results_that_are_gone_again_are_told(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    results.require([1, 2], {1: "a", 2: "b"})
+    with pytest.raises(InputError, match=r"1 of the results in .*results\.jsonl\" are gone since"):
+        results.require([1, 2], {1: "a"})

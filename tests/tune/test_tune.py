@@ -134,6 +134,16 @@ def test_what_was_measured_of_a_sample_does_not_stand_for_another_in_its_place(t
     assert [line[:6] for line in said] == ["0 of 1", "0 of 1", "1 of 1"]
 
 
+def test_a_kept_file_that_vanishes_meanwhile_is_told(tmp_path):
+    def vanish(line):
+        (tmp_path / "samples.jsonl").symlink_to("/dev/null")
+
+    with pytest.raises(
+        InputError, match=r"1 of the results in .* are gone since they were measured"
+    ):
+        calibrate(SOURCE, 2, folder=tmp_path, depths=(0,), log=vanish)
+
+
 def test_a_single_step_cannot_be_calibrated(tmp_path):
     with pytest.raises(InputError, match="num_inference_steps=1 is not possible; give 2 or more"):
         calibrate(SOURCE, 1, folder=tmp_path / "none")
