@@ -48,7 +48,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "plan/policies/deepcache.py": (_POLICIES, "tests/cache/test_released.py"),
     "jobs/queue.py": ("tests/jobs/test_queue.py",),
     "plan/schedule.py": (f"{_PLAN}/test_schedule.py", f"{_PLAN}/test_old_names.py"),
-    "plan/policies/hgc.py": (_POLICIES,),
+    "plan/policies/hgc.py": (f"{_PLAN}/policies/test_hgc.py", _POLICIES),
     "plan/policies/whole_steps.py": (f"{_PLAN}/policies/test_whole_steps.py", _POLICIES),
 }
 # What mutmut notes of a mutant's tests.
