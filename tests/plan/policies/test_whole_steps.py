@@ -22,7 +22,7 @@ from hgc_video.plan.policies.l2p import L2P, trained
 from hgc_video.plan.policies.resilphase import ResilPhase
 from hgc_video.plan.policies.spectrum import Spectrum
 from hgc_video.plan.policies.taylorseer import TaylorSeer
-from hgc_video.plan.policies.whole_steps import newest_first
+from hgc_video.plan.policies.whole_steps import growing, newest_first
 from tests.plan.policies.test_policies import tower
 from tests.plan.search.test_search import measured
 
@@ -249,3 +249,44 @@ def test_fitted_coefficients_continue_what_was_measured(tmp_path):
     assert rule == pytest.approx({4: 1.5, 2: -0.5, 1: 0.0}, abs=1e-6)
     with pytest.raises(PlanError, match="made for 12 steps and the run has 25"):
         fit(tower(), 25)
+
+
+def test_a_plan_by_hand():
+    """Key steps 0, 1 and 4; the others lie on the line through the last two before them."""
+    plan = TaylorSeer(order=1, interval=3, warm_up=2)(tower(), 6)
+    assert plan.name == "taylorseer" and plan.lossless is False
+    assert [step.label for step in plan.steps] == [
+        "key",
+        "key",
+        "forecast",
+        "forecast",
+        "key",
+        "forecast",
+    ]
+    assert [step.coefficients for step in plan.steps] == [
+        (), (), (2.0, -1.0), (3.0, -2.0), (), (pytest.approx(4 / 3), pytest.approx(-1 / 3)),
+    ]  # fmt: skip
+    name = frozenset({tower().output})
+    for index, said in (
+        (2, "+2 of 1 -1 of 0"),
+        (3, "+3 of 1 -2 of 0"),
+        (5, "+1.33 of 4 -0.333 of 1"),
+    ):
+        step = plan.steps[index]
+        assert step.reuse == name | set(tower().residuals()) and step.extrapolate == name
+        assert step.reason == f"taylorseer: forecast from the key steps, {said}"
+    assert plan.steps[4].reason == "taylorseer: a key step, computed"
+    held = TaylorSeer(order=1, interval=3, warm_up=1)(tower(), 3).steps[1]
+    assert held.coefficients == () and held.reason.endswith("from the key steps, +1 of 0")
+    alone = TaylorSeer(order=1, interval=3, warm_up=2)(replace(tower(), branches=1), 6)
+    assert {step.branches for step in alone.steps} == {1}
+    features = TaylorSeer(of="features", order=1, interval=3, warm_up=2)(tower(), 6).steps[2]
+    assert features.extrapolate == frozenset({tower().layers[-2].name})
+
+
+def test_gaps_that_grow():
+    assert growing(10, 2, 2, 1.0) == [0, 1, 3, 6]
+    assert growing(8, 2, 1, 1.0) == [0, 1, 2, 4, 7], (
+        "the gap grows with the first step after the warm-up"
+    )
+    assert growing(10, 2, 2, 1.0, last=8) == [0, 1, 3, 6, 8, 9]
