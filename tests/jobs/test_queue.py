@@ -71,6 +71,51 @@ def test_a_job_is_claimed_once_and_done_once(queue):
     assert "failed       2  b.mp4: why" in str(told)
 
 
+def columns(queue, *names):
+    """Those of job 1, as the table has them."""
+    found = queue.table.execute(f"SELECT {', '.join(names)} FROM jobs WHERE id = 1").fetchone()
+    return tuple(found)
+
+
+def test_what_the_table_says_of_a_job_in_every_state(queue):
+    add_jobs(queue, [job("in/a/folder/a", loading="n")])
+    now = ("state", "worker", "claim", "cancel", "step", "steps", "why", "deaths")
+    given = queue.claim("gpu 0")
+    assert (given.name, given.key, given.loading) == ("in/a/folder/a.mp4", "k", "n")
+    assert columns(queue, *now) == ("running", "gpu 0", given.claim, 0, 0, 0, None, 0)
+    assert queue.beat({given.claim: (3, 8)}) == set()
+    assert columns(queue, "step", "steps", "heartbeat") == (3, 8, 1000.0)
+    assert queue.died(given, "killed") == "queued" and queue.died(given, "killed") == ""
+    assert columns(queue, *now) == ("queued", "gpu 0", None, 0, 3, 8, "killed", 1)
+    again = queue.claim("gpu 1")
+    assert columns(queue, *now) == ("running", "gpu 1", again.claim, 0, 0, 0, None, 1)
+    assert queue.cancel(1) == "running" and queue.beat({again.claim: (1, 8)}) == {again.claim}
+    queue.give_back(again)
+    assert columns(queue, *now) == ("cancelled", "gpu 1", None, 0, 1, 8, None, 1)
+    queue.retry([1])
+    assert columns(queue, *now) == ("queued", None, None, 0, 1, 8, None, 0)
+    third = queue.claim("gpu 2")
+    queue.fail(third, "a reason")
+    assert columns(queue, *now) == ("failed", "gpu 2", None, 0, 0, 0, "a reason", 0)
+    assert queue.retry_failed() == 1
+    last = queue.claim("gpu 3")
+    assert queue.finish(last, part(queue), Result("d" * 64, 1.5, 0.25, ("one", "two")))
+    done = ("state", "claim", "why", "digest", "seconds", "macs_saved", "warnings")
+    assert columns(queue, *done) == ("done", None, None, "d" * 64, 1.5, 0.25, "one\ntwo")
+    assert (queue.folder / "in/a/folder/a.mp4").read_text() == "clip"
+    told = [tuple(row) for row in queue.table.execute("SELECT state, worker, why FROM history")]
+    assert told[-4:] == [
+        ("failed", "gpu 2", "a reason"), ("queued", None, None), ("running", "gpu 3", None),
+        ("done", "gpu 3", None),
+    ]  # fmt: skip
+
+
+def test_a_result_without_a_warning_has_none(queue):
+    add_jobs(queue, [job("a")])
+    assert queue.finish(queue.claim("w"), part(queue), Result("d" * 64, 1.5, 0.25))
+    assert columns(queue, "warnings") == (None,)
+
+
 def test_jobs_of_the_loaded_model_come_first(queue):
     add_jobs(queue, [job("a", loading="m"), job("b", loading="n"), job("c", loading="n")])
     assert [queue.claim("w", "n").name for _ in range(3)] == ["b.mp4", "c.mp4", "a.mp4"]
