@@ -129,3 +129,34 @@ def test_a_slope_is_two_coefficients_and_read_from_older_files():
     assert step == StepPlan(DEEP, extrapolate=DEEP, coefficients=(1.5, -0.5))
     with pytest.raises(PlanError, match="this is no schedule"):
         Schedule.from_dict({"name": "x", "steps": [{"slope": 0.5, "coefficients": [1.0]}]})
+
+
+def test_the_text_of_a_schedule_by_hand():
+    """The name first, of each step the label, and of a step nothing that is as usual."""
+    schedule = Schedule(
+        "x", (StepPlan(), StepPlan(frozenset({"b", "a"}), branches=1, label="depth 1"))
+    )
+    told = {
+        "name": "x",
+        "lossless": True,
+        "steps": [{"label": "full"}, {"label": "depth 1", "reuse": ["a", "b"], "branches": 1}],
+    }
+    assert schedule.to_dict() == told
+    assert schedule.to_yaml().splitlines()[:4] == [
+        "name: x",
+        "lossless: true",
+        "steps:",
+        "- label: full",
+    ]
+    assert schedule.to_json().startswith('{\n "name": "x",\n "lossless": true,\n "steps": [\n  {\n')
+    assert Schedule("x", ()).to_dict() == {"name": "x", "lossless": True, "steps": []}
+
+
+def test_what_was_executed_is_another_row_of_steps():
+    schedule = Schedule("x", (StepPlan(), StepPlan(DEEP)))
+    assert schedule.executed((StepPlan(), StepPlan())).steps == (StepPlan(), StepPlan())
+
+
+def test_a_reason_has_every_clause_once():
+    step = StepPlan().because("a key step").because("step").because("a key step").because("")
+    assert step.reason == "a key step; step"
