@@ -12,6 +12,7 @@ from typing import Any
 from .errors import InputError, nearest
 from .measure.device_speed import planning_rates
 from .media.frame_size import plan_size
+from .media.limits import check_num_frames
 from .models.base_configs import base_configurations, picture_size
 from .models.config_file import read_config
 from .models.configurations import Configurations, known_model, known_models
@@ -20,6 +21,7 @@ from .models.load import read_facts
 from .models.parts import ModelParts, controlnet_folders, find_base, model_of
 from .models.schedulers import would_add_noise
 from .options import CONTROL_KINDS, SCHEDULERS
+from .options.values import MOST_STEPS
 from .plan.checkpoints import plan_checkpoints
 from .plan.clip_shape import ClipShape
 from .plan.devices import plan_devices
@@ -99,6 +101,8 @@ def forecast(
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"{name}={count} is not possible; give at least 1")
+    if num_frames is not None:
+        check_num_frames(num_frames, f"num_frames={num_frames}")
     parts = ModelParts(base, base_config, motion_adapter, ip_adapter_model=ip_adapter_model)
     if base:
         model = model_of(model, parts, offline=True)
@@ -113,6 +117,11 @@ def forecast(
     scene = replace(scene, clip=replace(scene.clip, num_tokens=tokens))
     if ip_adapter or ip_adapter_model:
         scene = _pictured(scene, ip_adapter_model)
+    for count in (num_inference_steps, chosen.num_steps(num_inference_steps)):
+        if count > MOST_STEPS:
+            raise InputError(
+                f"num_inference_steps={count} is not possible; give at most {MOST_STEPS}"
+            )
     evaluations = _steps_left(chosen.num_steps(num_inference_steps), strength)
     frames, branches = num_frames or scene.clip.num_frames, 2 if guided else 1
     if scene.models.temporal and frames > scene.max_frames:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import hgc_video
 from hgc_video.cli import app
-from hgc_video.errors import InputError, ModelError, PresetError
+from hgc_video.errors import InputError, ModelError, PresetError, VideoError
 from hgc_video.forecast import forecast
 from hgc_video.measure.device_speed import planning_rates
 from hgc_video.plan.memory.throughput import ASSUMED_GPU, Throughput
@@ -94,3 +94,28 @@ def test_the_command_prints_text_and_json():
     assert len(told["steps"]) == 8
     assert all(step["label"] in text.stdout and step["reason"] for step in told["steps"])
     assert Schedule.from_dict(told["schedule"]).steps[0].branches == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"num_inference_steps": 1001},
+            "num_inference_steps=1001 is not possible; give at most 1000",
+        ),
+        ({"num_inference_steps": 10**30}, "give at most 1000"),
+        (
+            {"num_frames": 10**9},
+            "num_frames=1000000000 claims 1000000000 frames, more than 2000000",
+        ),
+        ({"preset": "fewer-steps:steps=1001"}, "steps=1001 is not possible; give at most 1000"),
+        ({"preset": "taylorseer:warm_up=1000000000"}, "warm_up=1000000000 is .* at most 1000000"),
+        (
+            {"preset": f"hgc:interval={10**30}"},
+            "interval=10*.* is not possible; give at most 1000000",
+        ),
+    ],
+)
+def test_what_would_fill_the_memory_or_never_end_is_refused(given, told):
+    with pytest.raises((InputError, PresetError, VideoError), match=told):
+        forecast(**given)

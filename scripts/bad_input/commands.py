@@ -172,7 +172,8 @@ def check_command(path: Path) -> None:
     ]
     assert code == 0 or not made, f"{told[-200:]} and yet there are {made}"
     if code == 2:
-        assert "Usage:" in told or (told.count("error: ") == 1 and told.endswith("\n")), told[-300:]
+        by_typer = "Usage:" in told or "─ Error ─" in told
+        assert by_typer or (told.count("error: ") == 1 and told.endswith("\n")), told[-300:]
         raise InputError(" ".join(told.split()))
 
 

@@ -14,6 +14,8 @@ from ...errors import PresetError, one_line
 from ..graph import BlockGraph
 from ..schedule import Plan, Schedule
 
+MOST = 1_000_000  # steps, terms, iterations: more would fill the memory or never end
+
 
 class Policy(BaseModel, ABC):
     """The base of all policies; the fields of a subclass are its options.
@@ -37,6 +39,11 @@ class Policy(BaseModel, ABC):
             super().__init__(**{self.old_names.get(name, name): v for name, v in fields.items()})
         except ValidationError as error:
             raise PresetError(one_line(error, self.spelling, type(self).model_fields)) from None
+        for name, value in self:
+            if isinstance(value, int) and value > MOST:
+                raise PresetError(
+                    f"{self.spelling}: {name}={value} is not possible; give at most {MOST}"
+                )
 
     @abstractmethod
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Plan:

@@ -18,7 +18,7 @@ class FewerSteps(SchedulePolicy):
     spelling: ClassVar[str] = "fewer-steps"
     source: ClassVar[str] = "the stock pipeline"
 
-    steps: int = Field(ge=1, description="denoising steps to run, whatever was asked for")
+    steps: int = Field(ge=1, le=1000, description="denoising steps to run, whatever was asked for")
 
     def __call__(self, graph: BlockGraph, num_inference_steps: int) -> Schedule:
         """The schedule of a run, which is as long as the loop."""

@@ -28,7 +28,7 @@ class L2P(WholeSteps):
     calibration: str = Field(min_length=1, description="what hgc-video calibrate wrote")
     interval: int = Field(7, ge=1, description="every so many steps is computed")
     warm_up: int = Field(3, ge=1, description="the first steps, all computed")
-    iterations: int = Field(201, ge=0, description="of the training")
+    iterations: int = Field(201, ge=0, le=100_000, description="of the training")
     rate: float = Field(0.01, gt=0, description="its learning rate")
 
     def key_steps(self, num_inference_steps: int) -> list[int]:
