@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, HGCVideoError, collected_warnings, internal_error, text_of
-from ..files import fault_of_machine, sha256_of
+from ..files import fault_of_machine, make_folder, sha256_of
 from .engines.work_sync import work_at
 from .loaded_model import LoadedModel
 from .queue import Result
@@ -63,7 +63,7 @@ class Worker:
 
     def _make(self, task: Task, callback: Callable[[int, int, Any], bool]) -> Result:
         part = Path(task.part)
-        part.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(part.parent)
         options = {**task.options, "out": task.part}
         if self._device is not None and options.get("device") is None:
             options["device"] = self._device

@@ -111,6 +111,13 @@ def _batch(folder: Path) -> list[str]:
     return ["batch", str(folder / "shot.json"), "--seeds", "2", *place]
 
 
+def _batch_again(folder: Path) -> list[str]:
+    return [
+        *_batch(folder),
+        "--retry-failed",
+    ]  # a job that a fault has ended is tried again when asked
+
+
 def _extract(folder: Path) -> list[str]:
     return ["extract", "canny", str(folder / "pose.mp4"), str(folder / "made/canny.mp4"), "--quiet"]
 
@@ -161,7 +168,7 @@ CASES = {
         Case("generate, a folder", _generate_folder, _generate_folder, _older_folder),
         Case("resume", _resume, _resume, _begun),
         Case("run", _run_shot, _run_shot, _shot_with_older_clip),
-        Case("batch", _batch, _batch, _shot, fails=True),
+        Case("batch", _batch, _batch_again, _shot, fails=True),
         Case("extract", _extract, _extract),
         Case("extract, crowded", _extract, _extract, _crowded),
         Case("cache --clear", lambda folder: ["cache", "--clear"], _extract, _crowded),

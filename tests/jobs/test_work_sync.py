@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from hgc_video.errors import HGCVideoWarning
+from hgc_video.errors import HGCVideoWarning, InputError
 from hgc_video.jobs.engines import work_sync
 from hgc_video.jobs.engines.work_sync import remove_work, work_at
 from hgc_video.jobs.task import Task
@@ -159,3 +159,10 @@ def test_a_worker_goes_on_where_another_one_died(tiny, tmp_path):
     assert outcome.state == "done" and steps in ([3, 4], [4])
     whole = Task("a", options, str(tmp_path / "b.mp4"), "")
     assert worker.make(whole, lambda *_: None).result.digest == outcome.result.digest
+
+
+def test_a_place_that_cannot_be_made_is_told_in_a_line(tmp_path):
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file" / "work")
+    with pytest.raises(InputError, match=r"cannot write .*file/work"), work_at(place):
+        pass

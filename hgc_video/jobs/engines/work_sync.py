@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import warn
+from ...files import make_folder
 
 EVERY_S = 2.0
 
@@ -25,7 +26,7 @@ def work_at(place: str, every_s: float = EVERY_S) -> Iterator[Path]:
     lies there stays; warns of it at the end.
     """
     if place and "://" not in place:
-        Path(place).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(place))
         yield Path(place)
         return
     with tempfile.TemporaryDirectory(prefix="hgc-video-") as folder:
