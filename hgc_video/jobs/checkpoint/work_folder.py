@@ -94,7 +94,8 @@ class WorkFolder:
             return
         self.remove()
         if self._was_there:
-            self.path.mkdir(exist_ok=True)
+            with suppress(OSError):  # of a disk that is gone; the error that led here is told
+                self.path.mkdir(exist_ok=True)
 
     def snapshot(self, state: Mapping[str, Any]) -> Snapshot:
         """A state as it is now, to be kept while the run goes on. Not while another one is kept."""
