@@ -40,8 +40,9 @@ def _compared(
         methods = [make_method(word) for word in words]
         words += [m.name for m in controls(methods, graph, task.num_inference_steps)]
     files = {word: make_method(word).files_sha256() for word in words}
-    ResultsFile(memory).check_writable()
-    known = _known(memory, task, files)
+    results, name = ResultsFile(memory), _setting(task)
+    results.check_writable()
+    known = _known(results, name, task, files)
     todo = []
     # One noise of every clip first: a stopped run has seen all clips.
     for seed in range(task.seeds):
@@ -51,27 +52,28 @@ def _compared(
                 todo.append((missing, clip, seed))
     asked = f"{len(words)} methods on {task.source.count} clips with {task.seeds} noises"
     log(f"{asked}: {len(todo)} to run")
-    each(partial(_job, task, memory, files), todo)
-    known = _known(memory, task, files)
+    each(partial(_job, task, results, name, files), todo)
+    known = _known(results, name, task, files)
     every = itertools.product(words, range(task.source.count), range(task.seeds))
-    ResultsFile(memory).require(every, known)
+    results.require(every, known)
     return [known[key] for key in sorted(known, key=str)]
 
 
 def _job(
-    task: CompareConfig, memory: Path, files: dict[str, str], job: tuple[list[str], int, int]
-) -> None:
+    task: CompareConfig, results: ResultsFile, name: str, files: dict[str, str],
+    job: tuple[list[str], int, int],
+) -> None:  # fmt: skip
     words, clip, seed = job
     found = [{_FILES: files[one["method"]], **one} for one in measure(task, words, clip, seed)]
-    ResultsFile(memory).add(_setting(task), found)
+    results.add(name, found)
 
 
 def _known(
-    memory: Path, task: CompareConfig, files: dict[str, str]
+    results: ResultsFile, name: str, task: CompareConfig, files: dict[str, str]
 ) -> dict[tuple[str, int, int], dict[str, Any]]:
     """What was measured of these methods with the files that they read now."""
     known = {}
-    for figures in ResultsFile(memory).read(_setting(task)):
+    for figures in results.read(name):
         read, method = figures.pop(_FILES, ""), figures["method"]
         wanted = figures["clip"] < task.source.count and figures["seed"] < task.seeds
         if wanted and files.get(method) == read:

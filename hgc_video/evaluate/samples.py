@@ -42,12 +42,11 @@ class Sample:
         try:
             clip = content_of(self.control)
         except (OSError, ValueError) as error:
-            told = getattr(error, "strerror", None) or str(error)
+            reason = getattr(error, "strerror", None) or str(error)
             raise InputError(
-                f'the control clip "{self.control}" cannot be read: {told.lower()}'
+                f'the control clip "{self.control}" cannot be read: {reason.lower()}'
             ) from error
-        told = f"{clip} {self.kind} {self.seed} {self.prompt}"
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        return _checksum(f"{clip} {self.kind} {self.seed} {self.prompt}")
 
 
 class _Entry(BaseModel):
@@ -122,8 +121,7 @@ class SampleSet:
         """A checksum of a file of samples and of all clips that it lists; "None" without one."""
         if self.listed is None:
             return str(None)
-        told = " ".join(sample.identity() for sample in read_samples(self.listed))
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        return _checksum(" ".join(sample.identity() for sample in read_samples(self.listed)))
 
 
 def sample_set(
@@ -180,3 +178,7 @@ def _sample(given: Any, number: int, folder: Path) -> Sample:
             f'{owner} has the kind "{entry.kind}": {nearest(entry.kind, CONTROL_KINDS)}'
         )
     return Sample(str(folder / entry.control), entry.kind, entry.prompt, entry.seed)
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -6,24 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from hgc_video.cli import app
+from tests.test_cli import invoke, refused
 
 _CALIBRATION = Path(__file__).parents[2] / "configs" / "puppet-calibration.yaml"
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(result, *parts):
-    """Holds when `result` is one line on stderr with every part, and nothing on stdout."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1, result.stderr
-    for part in parts:
-        assert part in result.stderr
 
 
 def command(name, folder):

@@ -71,9 +71,10 @@ def test_rows_of_another_schedule_under_the_same_name_are_measured_again(tmp_pat
     task = CompareConfig(SampleSet("puppet", None, 3000, 1, 2), 4, 0)
     row = {"method": word, "clip": 0, "seed": 0, "psnr_db": 30.0}
     files = {word: make_method(word).files_sha256()}
-    ResultsFile(memory).add(_setting(task), [{"files": files[word], **row}])
-    assert _known(memory, task, files) == {(word, 0, 0): row}
+    results, name = ResultsFile(memory), _setting(task)
+    results.add(name, [{"files": files[word], **row}])
+    assert _known(results, name, task, files) == {(word, 0, 0): row}
     CodedSchedule("FFFH", 4, (0.0,) * 4).save(file)
-    assert not _known(memory, task, {word: make_method(word).files_sha256()})
+    assert not _known(results, name, task, {word: make_method(word).files_sha256()})
     assert make_method("deepcache:interval=3").files_sha256() == ""
     assert model_hash("puppet") in _setting(task)

@@ -94,7 +94,7 @@ class WorkFolder:
             return
         self.remove()
         if self._was_there:
-            with suppress(OSError):  # of a disk that is gone; the error that led here is told
+            with suppress(OSError):  # the disk may be gone, which the error that ended the run says
                 self.path.mkdir(exist_ok=True)
 
     def snapshot(self, state: Mapping[str, Any]) -> Snapshot:
