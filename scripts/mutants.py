@@ -33,8 +33,9 @@ sys.path.insert(0, str(ROOT))
 
 from hgc_video.evaluate.results_header import results_header, write_results  # noqa: E402
 
-_PLAN = "tests/plan"
+_PLAN, _JOBS, _CACHE = "tests/plan", "tests/jobs", "tests/cache"
 _POLICIES = f"{_PLAN}/policies/test_policies.py"
+_STORED = (f"{_CACHE}/test_store.py", f"{_JOBS}/test_shards.py")
 # Modules, and the tests that are to notice.
 MODULES: dict[str, tuple[str, ...]] = {
     "plan/liveness.py": (f"{_PLAN}/test_liveness.py", f"{_PLAN}/test_schedule.py"),
@@ -46,10 +47,33 @@ MODULES: dict[str, tuple[str, ...]] = {
     "plan/memory/windows.py": (f"{_PLAN}/memory/test_windows.py",),
     "plan/policies/tgate.py": (_POLICIES,),
     "plan/policies/deepcache.py": (_POLICIES, "tests/cache/test_released.py"),
-    "jobs/queue.py": ("tests/jobs/test_queue.py",),
+    "jobs/queue.py": (f"{_JOBS}/test_queue.py",),
     "plan/schedule.py": (f"{_PLAN}/test_schedule.py", f"{_PLAN}/test_old_names.py"),
     "plan/policies/hgc.py": (f"{_PLAN}/policies/test_hgc.py", _POLICIES),
     "plan/policies/whole_steps.py": (f"{_PLAN}/policies/test_whole_steps.py", _POLICIES),
+    "plan/policies/searched.py": (f"{_PLAN}/policies/test_searched.py",),
+    "plan/policies/net.py": (f"{_PLAN}/policies/test_net.py",),
+    "plan/memory/budget.py": (f"{_PLAN}/memory/test_budget.py",),
+    "plan/memory/placement.py": (f"{_PLAN}/memory/test_placement.py",),
+    "cache/patch.py": (f"{_CACHE}/test_patch.py",),
+    "cache/store.py": _STORED,
+    "cache/offload.py": _STORED,
+    "cache/overflow.py": (f"{_CACHE}/test_overflow.py",),
+    "cache/residual_inputs.py": (f"{_CACHE}/test_residuals.py",),
+    "cache/extrapolation.py": (f"{_CACHE}/test_residuals.py", f"{_CACHE}/test_grains.py"),
+    "cache/cfg.py": (f"{_CACHE}/test_grains.py",),
+    "cache/drift.py": (f"{_CACHE}/test_guard.py", f"{_CACHE}/test_sada.py"),
+    "cache/shared_rows.py": (f"{_CACHE}/test_split.py",),
+    "cache/engine.py": (f"{_CACHE}/test_engine.py",),
+    "jobs/yaml_file.py": (f"{_JOBS}/test_yaml_file.py",),
+    "jobs/job_list.py": (f"{_JOBS}/test_job_list.py",),
+    "jobs/result_names.py": (f"{_JOBS}/test_job_list.py",),
+    "jobs/queue_table.py": (f"{_JOBS}/test_queue.py",),
+    "jobs/queue_status.py": (f"{_JOBS}/test_queue.py",),
+    "jobs/drive.py": (f"{_JOBS}/test_drive.py",),
+    "jobs/shot.py": (f"{_JOBS}/test_shot.py", f"{_JOBS}/test_job_list.py"),
+    "jobs/shot_template.py": (f"{_JOBS}/test_shot.py",),
+    "jobs/checkpoint/shards.py": (f"{_JOBS}/test_shards.py",),
 }
 # What mutmut notes of a mutant's tests.
 _VERDICTS = {0: "survived", 33: "no tests", 5: "no tests", 1: "killed", 3: "killed"}
