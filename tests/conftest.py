@@ -24,6 +24,8 @@ from tests.shared_clips import DATA
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+gc.disable()  # until all tests are collected
+
 # How long an example takes, and how long it takes to draw, says how busy the machine is.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -40,6 +42,7 @@ def pytest_collection_finish() -> None:
     """What is imported stays: to look through it for garbage again and again took a tenth of all the time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(700, 10, 100)  # what tests import is looked through less often
 
 

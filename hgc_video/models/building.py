@@ -25,6 +25,24 @@ def garbage_waits() -> Iterator[None]:
 
 
 @contextmanager
+def importing() -> Iterator[None]:
+    """What is imported within this block counts as old at once. Garbage waits, and afterwards the younger
+    generations, which are looked through often, do not hold the objects that the imports made."""
+    with garbage_waits():
+        yield
+        if not gc.get_freeze_count():  # or what somebody else froze would be let go
+            gc.freeze()
+            gc.unfreeze()  # into the oldest generation
+
+
+def import_hosts() -> None:
+    """Imports of diffusers and transformers what nearly every model needs."""
+    with importing():
+        from diffusers import AnimateDiffControlNetPipeline, AutoencoderKL  # noqa: F401
+        from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
+
+
+@contextmanager
 def loading() -> Iterator[None]:
     """`BUILDING`, and the hosts' loading bars, a dozen lines for one second's work, are off the screen."""
     from diffusers.utils import logging as diffusers_logging

@@ -6,11 +6,13 @@ from typing import Any
 
 from ..errors import InputError
 from ..options import dtype_name
+from .building import importing
 
 
 def choose_device(device: str | None) -> str:
     """The device to run on: the one asked for if it is there, else the first of CUDA, MPS and the CPU."""
-    import torch
+    with importing():
+        import torch
 
     if device is None:
         return _devices()[0]

@@ -38,29 +38,33 @@ _DryRun = Callable[[Any, ClipShape], Seen]
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a dry run depends on: class, configuration, what FreeNoise and IP-Adapters made of the model, and
-    the clip's shape. The model is any of those; it is not kept alive."""
+class Build:
+    """What a rebuilt model depends on: class, configuration, and what FreeNoise and IP-Adapters made of the
+    model. The model is any of those; it is not kept alive."""
 
     kind: type
     config: str
     parts: tuple[Any, ...]
-    shape: ClipShape
     model: Callable[[], Any] = field(compare=False)
+
+    @classmethod
+    def of(cls, model: Any) -> Build:
+        """That of a live model."""
+        inner = getattr(model, "_orig_mod", model)
+        config = repr(sorted(item for item in inner.config.items() if not item[0].startswith("_")))
+        parts = (*inner_calls(inner), *picture_shapes(inner))
+        return cls(type(inner), config, parts, weakref.ref(model))
 
 
 def _once(dry_run: _DryRun) -> _DryRun:
     """Runs for models of one configuration and shape once; nobody changes what was seen."""
 
     @lru_cache(_MAX_SEEN)
-    def seen(asked: _Asked) -> Seen:
-        return dry_run(asked.model(), asked.shape)
+    def seen(build: Build, shape: ClipShape) -> Seen:
+        return dry_run(build.model(), shape)
 
     def kept(model: Any, shape: ClipShape) -> Seen:
-        inner = getattr(model, "_orig_mod", model)
-        config = repr(sorted(item for item in inner.config.items() if not item[0].startswith("_")))
-        parts = (*inner_calls(inner), *picture_shapes(inner))
-        return seen(_Asked(type(inner), config, parts, shape, weakref.ref(model)))
+        return seen(Build.of(model), shape)
 
     return kept
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import HGCVideoError, InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
-from .building import garbage_waits
+from .building import garbage_waits, import_hosts
 from .catalog import ModelPreset, load_image_pipeline, model_preset, model_presets
 from .config_file import read_config
 from .hub import fetch, named_part
@@ -170,6 +170,7 @@ def load_pipeline(
     for control in controls:
         if control not in CONTROL_KINDS:
             raise InputError(f'unknown control "{control}": {nearest(control, CONTROL_KINDS)}')
+    import_hosts()
     try:
         return _load(model, controls, parts or ModelParts(), device, dtype, offline)
     except (HGCVideoError, MemoryError):

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import AdapterError
-from .dry_run import on_meta
+from .dry_run import Build, on_meta
 from .layout import controlnets, read_layout
 from .windowed import is_split
+
+_MAX_SHAPES = 64  # models; of a large one a few hundred KiB
+
+_Shapes = dict[
+    str, list[tuple[str, torch.Size]]
+]  # by a module's path: its weights' names and shapes
 
 
 def probe_rebuilt(unet: Any, controlnet: Any = None) -> None:
     """AdapterError where a layer's weights have other shapes than those that the configuration gives."""
     models = {"unet": unet, **controlnets(controlnet)}
-    copies = {name: on_meta(model) for name, model in models.items()}
+    expected = {name: _shapes(Build.of(model)) for name, model in models.items()}
     for node in read_layout(unet, controlnet).nodes:
         if node.path is not None:
-            _compare(node.name, copies[node.model], models[node.model], node.path)
+            _compare(node.name, expected[node.model][node.path], models[node.model], node.path)
 
 
-def _compare(name: str, copy: Any, live: Any, path: str) -> None:
-    for inner, expected in copy.get_submodule(path).named_parameters():
+@lru_cache(_MAX_SHAPES)
+def _shapes(build: Build) -> _Shapes:
+    """What a model's weights are by its configuration, for every module of it; made once."""
+    copy = on_meta(build.model())
+    found: _Shapes = {path: [] for path, _ in copy.named_modules()}
+    for name, weight in copy.named_parameters():
+        words = name.split(".")
+        for at in range(1, len(words)):
+            inner = ".".join(words[at:])
+            found[".".join(words[:at])].append((inner, weight.shape))
+    return found
+
+
+def _compare(name: str, shapes: list[tuple[str, torch.Size]], live: Any, path: str) -> None:
+    for inner, expected in shapes:
         *parents, last = f"{path}.{inner}".split(".")
         found = getattr(_find(live, parents), last, None)
         # Quantised weights lie in memory in another way.
-        if found is None or (found.is_floating_point() and found.shape != expected.shape):
+        if found is None or (found.is_floating_point() and found.shape != expected):
             shape = "nothing" if found is None else f"a weight of {tuple(found.shape)}"
             raise AdapterError(
-                f"{type(live).__name__} has {shape} at {name}.{inner}, and {tuple(expected.shape)} by its "
+                f"{type(live).__name__} has {shape} at {name}.{inner}, and {tuple(expected)} by its "
                 "config: it was changed after it was made, and what it costs cannot be told; load it from a "
                 "config that fits"
             )

@@ -22,6 +22,7 @@ from transformers import CLIPTextModel
 
 from hgc_video.errors import HGCVideoError, HGCVideoWarning, InputError, ModelError
 from hgc_video.forecast import forecast
+from hgc_video.models.building import importing
 from hgc_video.models.load import load_pipeline, local_model, model_folder, read_facts
 from hgc_video.models.parts import locate
 from hgc_video.puppet.judge import Judge
@@ -259,6 +260,23 @@ def test_loading_again_keeps_nothing():
 
     first, _, third, _, last = (blocks() for _ in range(5))
     assert last - third < 1000, f"{first} objects became {last}"
+
+
+def test_what_is_imported_is_old_at_once_and_what_is_frozen_stays_so():
+    frozen = gc.get_freeze_count()
+    assert frozen > 0, "tests/conftest.py freezes what it imported"
+    with importing():
+        pass
+    assert gc.get_freeze_count() == frozen
+    gc.unfreeze()
+    try:
+        with importing():
+            made = [[] for _ in range(100)]
+        assert gc.get_freeze_count() == 0
+        old = {id(one) for one in gc.get_objects(generation=2)}
+        assert all(id(one) in old for one in made)
+    finally:
+        gc.freeze()
 
 
 def test_garbage_waits_while_a_model_is_loaded_and_no_longer(exported):
