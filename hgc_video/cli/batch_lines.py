@@ -40,8 +40,10 @@ def line_of(event: dict[str, Any]) -> str:
     if what == "done":
         told = f"done     {job}  {event['seconds']:.1f} s, {100 * event['macs_saved']:.0f} % of MACs saved"
         return "\n".join([told, *(f"warning  {job}  {warning}" for warning in event["warnings"])])
-    if what == "died":
-        return f"died     {job}: {event['why']}; {event['state'] or 'taken over by another'}"
+    if what in ("died", "fault"):
+        rests = f"; {event['slot']} rests for {event['rest_s']:.0f} s" if what == "fault" else ""
+        state = event["state"] or "taken over by another"
+        return f"{what:<9}{job}: {event['why']}; {state}{rests}"
     if what == "recovered":
         return f"again    {event['job']:>5}  the process that ran it is gone"
     if what == "worker lost":

@@ -6,6 +6,7 @@ Knows nothing about how a clip is made or where; tells an observer what happens,
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,15 @@ from ..files import remove
 from ..sampling.configuration import names_of
 from .engines.base import Engine
 from .engines.work_sync import remove_work
-from .queue import Job, Queue, Result
+from .passing_faults import may_pass
+from .queue import MOST_FAULTS, Job, Queue, Result
 from .task import Died, Ended, Event, Outcome, Ready, Step, Task
 
 BEAT_S = 2.0
+REST_S, MOST_REST_S = (
+    10.0,
+    300.0,
+)  # of a worker after a fault of its machine; twice as long after the next
 _TICK_S = 0.5
 Observer = Callable[[dict[str, Any]], None]
 
@@ -39,6 +45,14 @@ class _Running:
     steps: int = 0
 
 
+@dataclass
+class _Rest:
+    """Faults of a worker's machine since it last made a clip, and until when it gets no job."""
+
+    faults: int = 0
+    until: float = 0.0
+
+
 class Drive:
     """One process's part in a batch.
 
@@ -55,6 +69,7 @@ class Drive:
         self._running: dict[str, _Running] = {}
         self._where: dict[str, str] = {}
         self._loading: dict[str, str] = {}  # what each slot's model was loaded for
+        self._rests: defaultdict[str, _Rest] = defaultdict(_Rest)
         self._beaten = 0.0
 
     def run(self, stop: Stop) -> None:
@@ -92,17 +107,21 @@ class Drive:
         return bool(self._queue.table.execute(_ANY_QUEUED).fetchone())
 
     def _give(self) -> None:
-        while self._free:
-            slot = self._free[-1]
+        while (slot := self._rested()) is not None:
             job = self._queue.claim(f"{self._where[slot]}/{slot}", self._loading.get(slot, ""))
             if job is None:
                 return
-            self._free.pop()
+            self._free.remove(slot)
             self._loading[slot] = job.loading
             running = _Running(job, self._task(job))
             self._running[slot] = running
             self._engine.give(slot, running.task)
             self._told("started", running, slot=slot)
+
+    def _rested(self) -> str | None:
+        """A free worker that does not wait for its machine."""
+        now = time.monotonic()
+        return next((s for s in reversed(self._free) if self._rests[s].until <= now), None)
 
     def _task(self, job: Job) -> Task:
         suffix = Path(job.name).suffix
@@ -125,34 +144,46 @@ class Drive:
         elif isinstance(event, Ended) and running is not None:
             del self._running[slot]
             self._free.append(slot)
-            self._end(running, event.outcome)
+            self._end(slot, running, event.outcome)
         elif isinstance(event, Died):
             self._bury(event, running)
 
-    def _end(self, running: _Running, outcome: Outcome) -> None:
-        job, result = running.job, outcome.result
-        if outcome.state == "done" and result is not None:
-            self._finish(running, result, outcome.loaded)
+    def _end(self, slot: str, running: _Running, outcome: Outcome) -> None:
+        done = False
+        if outcome.state == "done" and outcome.result is not None:
+            done = self._finish(slot, running, outcome.result, outcome.loaded)
         elif outcome.state == "failed":
-            self._queue.fail(job, outcome.why)
-            self._told("failed", running, why=outcome.why)
+            self._fail(slot, running, outcome.why, passing=outcome.passing)
         else:
-            self._queue.give_back(job)
+            self._queue.give_back(running.job)
             self._told("stopped", running)
-        self._clean(running, keep_work=outcome.state != "done")
+        self._clean(running, keep_work=not done)
 
-    def _finish(self, running: _Running, result: Result, loaded: bool) -> None:
+    def _finish(self, slot: str, running: _Running, result: Result, loaded: bool) -> bool:
+        """Puts a clip in its place; whether it is there now."""
         try:
             holds = self._queue.finish(running.job, Path(running.task.part), result)
         except OSError as error:
             why = f"its clip cannot be put in its place: {error}"
-            self._queue.fail(running.job, why)
-            self._told("failed", running, why=why)
-            return
+            self._fail(slot, running, why, passing=may_pass(error))
+            return False
+        self._rests.pop(slot, None)
         if holds:
             self._told("done", running, loaded=loaded, **_plain(result))
         else:
             self._told("lost", running, why="another batch took it over")
+        return holds
+
+    def _fail(self, slot: str, running: _Running, why: str, *, passing: bool) -> None:
+        """Marks a job as failed; where its machine is to blame it is tried again, after a rest."""
+        if not passing:
+            self._queue.fail(running.job, why)
+            self._told("failed", running, why=why)
+            return
+        state, rest = self._queue.died(running.job, why, MOST_FAULTS), self._rests[slot]
+        rest_s = min(MOST_REST_S, REST_S * 2**rest.faults)
+        self._rests[slot] = _Rest(rest.faults + 1, time.monotonic() + rest_s)
+        self._told("fault", running, slot=slot, why=why, state=state, rest_s=rest_s)
 
     def _bury(self, event: Died, running: _Running | None) -> None:
         """Counts a worker's death; its job is queued again, or set aside."""

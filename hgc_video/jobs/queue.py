@@ -30,6 +30,7 @@ from .queue_table import (
 )  # fmt: skip
 
 MOST_DEATHS = 2  # of its workers; a job that has them is set aside
+MOST_FAULTS = 4  # as many tries end by faults of the machine, which wait for each other
 STALE_S = 60.0  # without a heartbeat a job's process is given up for dead
 
 
@@ -77,8 +78,12 @@ class Queue:
         self.table.close()
 
     def claim(self, worker: str, loading: str = "") -> Job | None:
-        """The next queued job, now run by `worker`; one for the model that is `loading`, if there is any."""
-        find = "SELECT id, name, key, options, loading FROM jobs WHERE state = ? {} ORDER BY id LIMIT 1"
+        """The next queued job, now run by `worker`; one for the model that is `loading`, if there is any.
+        A job whose try was cut off comes after those that were not tried."""
+        find = (
+            "SELECT id, name, key, options, loading FROM jobs WHERE state = ? {} "
+            "ORDER BY deaths, id LIMIT 1"
+        )
         with transaction(self.table) as table:
             row = table.execute(find.format("AND loading = ?"), (QUEUED, loading)).fetchone()
             row = row or table.execute(find.format(""), (QUEUED,)).fetchone()
@@ -135,12 +140,13 @@ class Queue:
                 row = table.execute("SELECT cancel FROM jobs WHERE id = ?", (job.id,)).fetchone()
                 self.set_state(job.id, CANCELLED if row["cancel"] else QUEUED, claim=None, cancel=0)
 
-    def died(self, job: Job, why: str) -> str:
-        """Counts the death of a job's worker; gives back the job's state, queued again or set aside."""
+    def died(self, job: Job, why: str, most: int = MOST_DEATHS) -> str:
+        """Counts the death of a job's worker, or another end that is not the job's own; gives back the job's
+        state: queued again, or set aside after the last of `most`."""
         with transaction(self.table):
             if not self._holds(job):
                 return ""
-            return self._count_death(job.id, why)
+            return self._count_death(job.id, why, most)
 
     def recover(self) -> list[int]:
         """Counts the deaths of whole processes: jobs that nobody runs any more; gives back their ids."""
@@ -226,10 +232,10 @@ class Queue:
         self._watched[claim] = (heartbeat, since if before == heartbeat else self._steady())
         return self._steady() - self._watched[claim][1] > STALE_S
 
-    def _count_death(self, job: int, why: str) -> str:
+    def _count_death(self, job: int, why: str, most: int = MOST_DEATHS) -> str:
         row = self.table.execute("SELECT deaths, cancel FROM jobs WHERE id = ?", (job,)).fetchone()
         deaths = row["deaths"] + 1
-        state = SET_ASIDE if deaths >= MOST_DEATHS else QUEUED
+        state = SET_ASIDE if deaths >= most else QUEUED
         state = CANCELLED if row["cancel"] else state
         self.set_state(job, state, claim=None, deaths=deaths, why=why)
         return state

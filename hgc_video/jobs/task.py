@@ -24,13 +24,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended: with a result, stopped, or failed (why). `loaded` says whether a model was loaded
-    for it."""
+    """How a task ended: with a result, stopped, or failed (why); `passing` where it was a fault of the
+    machine that may be over when the job is tried again. `loaded` says whether a model was loaded for it."""
 
     state: Literal["done", "stopped", "failed"]
     result: Result | None = None
     why: str = ""
     loaded: bool = False
+    passing: bool = False
 
 
 @dataclass(frozen=True)

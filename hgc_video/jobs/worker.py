@@ -13,6 +13,7 @@ from ..errors import Cancelled, HGCVideoError, collected_warnings, internal_erro
 from ..files import fault_of_machine, make_folder, sha256_of
 from .engines.work_sync import work_at
 from .loaded_model import LoadedModel
+from .passing_faults import may_pass
 from .queue import Result
 from .task import Outcome, Task
 
@@ -52,10 +53,10 @@ class Worker:
                 self._stopped.discard(task.part)
                 return Outcome("stopped")
             except HGCVideoError as error:
-                return Outcome("failed", why=text_of(error))
+                return Outcome("failed", why=text_of(error), passing=may_pass(error))
             except Exception as error:
                 if (fault := fault_of_machine(error)) is not None:
-                    return Outcome("failed", why=str(fault))
+                    return Outcome("failed", why=str(fault), passing=may_pass(error))
                 traceback.print_exc(file=sys.stderr)
                 return Outcome("failed", why=internal_error(error))
         result = Result(made.digest, made.seconds, made.macs_saved, tuple(said))

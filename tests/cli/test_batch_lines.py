@@ -17,6 +17,9 @@ EVENTS = [
      "loaded": True},
     {"event": "started", "job": 2, "name": "[b].mp4", "slot": "0-cpu"},
     {"event": "failed", "job": 2, "name": "[b].mp4", "why": "the prompt is empty"},
+    {"event": "started", "job": 3, "name": "c.mp4", "slot": "0-cpu"},
+    {"event": "fault", "job": 3, "name": "c.mp4", "slot": "0-cpu", "why": "the disk is full",
+     "state": "queued", "rest_s": 20.0},
     {"event": "recovered", "job": 3},
     {"event": "worker lost", "slot": "0-cpu", "why": "its worker ended with code 1"},
 ]  # fmt: skip
@@ -28,6 +31,8 @@ done         1  a.mp4  2.0 s, 60 % of MACs saved
 warning      1  a.mp4  no sound
 started      2  [b].mp4
 failed       2  [b].mp4: the prompt is empty
+started      3  c.mp4
+fault        3  c.mp4: the disk is full; queued; 0-cpu rests for 20 s
 again        3  the process that ran it is gone
 worker 0-cpu is not started again: its worker ended with code 1
 """

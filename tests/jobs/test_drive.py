@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from hgc_video.errors import HGCVideoError
+from hgc_video.errors import HGCVideoError, InputError
 from hgc_video.jobs import drive as drive_module
 from hgc_video.jobs.add_jobs import NewJob, add_jobs
 from hgc_video.jobs.drive import Drive, Stop
+from hgc_video.jobs.owner import this_owner
+from hgc_video.jobs.passing_faults import may_pass
 from hgc_video.jobs.queue import Queue, Result
 from hgc_video.jobs.task import Died, Ended, Outcome, Ready, Step
 
@@ -52,6 +57,7 @@ class HandEngine:
 
 DONE = [Step("0", 1, 1), Ended("0", Outcome("done", Result("d", 1.0, 0.5)))]
 DEAD = [Died("0", "killed"), Ready("0", "host:1")]
+FAULT = [Ended("0", Outcome("failed", why="no disk", passing=True))]
 
 
 @pytest.fixture
@@ -84,13 +90,82 @@ def test_a_failure_does_not_stop_the_rest(batch):
     assert not (batch.queue.folder / "a.mp4").exists()
 
 
-def test_a_job_whose_worker_dies_is_tried_once_more(batch):
-    engine = HandEngine(DEAD, DONE, DEAD, DEAD, DONE)
+def test_a_job_whose_worker_dies_is_tried_once_more_after_the_others(batch):
+    engine = HandEngine(DEAD, DEAD, DONE, DONE, DEAD)
     _, states = batch(engine, "a", "b", "c")
     assert states == {"a.mp4": "done", "b.mp4": "set aside", "c.mp4": "done"}
-    assert [task.name[0] for task in engine.given] == ["a", "a", "b", "b", "c"]
+    assert [task.name[0] for task in engine.given] == ["a", "b", "c", "a", "b"]
     assert len({task.part for task in engine.given}) == 5, "each try writes a file of its own"
     assert len({task.work for task in engine.given}) == 3, "and goes on in the folder of its job"
+
+
+def test_a_job_that_a_fault_of_the_machine_ended_is_made_after_the_others(batch, monkeypatch):
+    monkeypatch.setattr(drive_module, "REST_S", 0.0)
+    engine = HandEngine(FAULT, DONE, FAULT, FAULT, DONE)
+    told, states = batch(engine, "a", "b")
+    assert told == [
+        ("started", "a"), ("fault", "a"), ("started", "b"), ("done", "b"), ("started", "a"), ("fault", "a"),
+        ("started", "a"), ("fault", "a"), ("started", "a"), ("done", "a"),
+    ]  # fmt: skip
+    assert states == {"a.mp4": "done", "b.mp4": "done"}
+
+
+def test_a_worker_rests_longer_after_each_fault_until_it_makes_a_clip(batch, monkeypatch):
+    now, told = 0.0, []
+
+    def monotonic():
+        nonlocal now
+        now += 0.5
+        return now
+
+    monkeypatch.setattr(drive_module, "time", SimpleNamespace(monotonic=monotonic))
+    engine = HandEngine(*[FAULT] * 8, DONE, FAULT, FAULT)
+    _, states = batch(engine, "a", "b", "c", seen=lambda event: told.append((now, event)))
+    assert states == {"a.mp4": "set aside", "b.mp4": "set aside", "c.mp4": "done"}
+    faults = [(at, event) for at, event in told if event["event"] == "fault"]
+    assert [event["rest_s"] for _, event in faults] == [10, 20, 40, 80, 160, 300, 300, 300, 10, 20]
+    assert [event["state"] for _, event in faults] == ["queued"] * 8 + ["set aside"] * 2
+    starts = [at for at, event in told if event["event"] == "started"]
+    for (at, event), start in zip(faults[:8], starts[1:9], strict=True):
+        assert event["rest_s"] <= start - at < event["rest_s"] + 5
+    assert all(event["slot"] == "0" and event["why"] == "no disk" for _, event in faults)
+
+
+def test_a_clip_that_a_failing_disk_keeps_from_its_place_is_made_again(batch, monkeypatch):
+    monkeypatch.setattr(drive_module, "REST_S", 0.0)
+    finish, removed = Queue.finish, []
+    faults = [OSError(errno.EIO, "Input/output error")]
+
+    def failing(self, *given):
+        if faults:
+            raise faults.pop()
+        return finish(self, *given)
+
+    monkeypatch.setattr(Queue, "finish", failing)
+    monkeypatch.setattr(drive_module, "remove_work", removed.append)
+    told, states = batch(HandEngine(DONE, DONE), "a")
+    assert states == {"a.mp4": "done"} and ("fault", "a") in told
+    assert len(removed) == 1, "the run goes on from what it kept"
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError(errno.EIO, "a"), True),
+        (OSError(errno.ENOSPC, "a"), True),
+        (OSError(errno.ESTALE, "a"), True),
+        (OSError(errno.EACCES, "a"), False),
+        (OSError(errno.ENOENT, "a"), False),
+        (ValueError("a"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_faults_that_may_pass_are_those_of_disks_and_mounts(error, passes):
+    assert may_pass(error) == passes
+    try:
+        raise InputError("cannot write") from error
+    except InputError as raised:
+        assert may_pass(raised) == passes
 
 
 def test_a_batch_ends_when_no_worker_is_left(batch):
@@ -156,3 +231,193 @@ def test_a_clip_that_cannot_be_put_in_its_place_is_a_failure(batch):
     add_jobs(batch.queue, [NewJob("sub/a.mp4", {}, "k", "m")])
     _, states = batch(HandEngine(DONE, DONE), "b")
     assert states == {"sub/a.mp4": "failed", "b.mp4": "done"}
+
+
+class WorkingEngine(HandEngine):
+    """Whose workers begin with a file in the folder of their job."""
+
+    def __init__(self, *script):
+        super().__init__(*script)
+        self.waited = set()
+
+    def give(self, slot, task):
+        assert slot == "0"
+        super().give(slot, task)
+        Path(task.work).mkdir(parents=True, exist_ok=True)
+        (Path(task.work) / "half").touch()
+
+    def events(self, timeout_s):
+        self.waited.add(timeout_s)
+        return super().events(timeout_s)
+
+    def left(self):
+        """Which jobs' folders are there, by the first letters of the jobs."""
+        return {task.name[0] for task in self.given if Path(task.work).is_dir()}
+
+
+def test_what_is_told_of_a_job_and_what_a_worker_is_given(batch, tmp_path):
+    options = {"control": {"pose": str(tmp_path / "pose.mp4")}}
+    add_jobs(batch.queue, [NewJob("sub/a.mp4", options, "0123456789", "m")])
+    result = Result("d", 1.5, 0.25, ("a warning",))
+    engine = WorkingEngine([Step("0", 2, 9), Ended("0", Outcome("done", result, loaded=True))])
+    told = []
+    Drive(batch.queue, engine, told.append, storage=f"{tmp_path}/BOX/").run(Stop())
+    job = {"job": 1, "name": "sub/a.mp4"}
+    assert told == [
+        {"event": "ready", "slot": "0", "where": "host:1"},
+        {"event": "started", **job, "slot": "0"},
+        {"event": "step", **job, "slot": "0", "step": 2, "steps": 9},
+        {
+            "event": "done", **job, "loaded": True, "digest": "d", "seconds": 1.5,
+            "macs_saved": 0.25, "warnings": ["a warning"],
+        },
+    ]  # fmt: skip
+    (task,) = engine.given
+    assert (task.name, task.options) == ("sub/a.mp4", options)
+    assert re.fullmatch(rf"{tmp_path}/b/\.part-1-[0-9a-f]{{16}}\.mp4", task.part)
+    assert task.work == f"{tmp_path}/BOX/b-1-01234567" and not engine.left()
+    assert task.names == {str(tmp_path / "pose.mp4"): "../../pose.mp4"}, "as seen from the clip"
+    (worker,) = batch.queue.table.execute("SELECT worker FROM jobs").fetchone()
+    assert worker == "host:1/0" and engine.waited == {0.5}
+
+
+def test_how_every_other_end_is_told_and_what_is_left_to_go_on_with(batch):
+    """One job fails, one is cancelled, one loses its claim, one its worker, twice, and one its place."""
+    ends = (
+        [Ended("0", Outcome("failed", why="no"))],
+        [Ended("0", Outcome("stopped"))],
+        DONE,
+        DEAD,
+        DONE,
+        DEAD,
+    )
+    engine, told = WorkingEngine(*ends), []
+    (batch.queue.folder / "place").write_text("a file where a folder is needed")
+
+    def see(event):
+        told.append(event)
+        name, table = event.get("name"), batch.queue.table
+        if event["event"] == "started" and name == "b.mp4":
+            table.execute("UPDATE jobs SET cancel = 1 WHERE name = 'b.mp4'")
+        if event["event"] == "started" and name == "c.mp4":
+            table.execute("UPDATE jobs SET claim = 'theirs' WHERE name = 'c.mp4'")
+
+    _, states = batch(engine, "a", "b", "c", "d", "place/e", seen=see)
+    named = {name: {"job": at, "name": name} for at, name in enumerate(states, 1)}
+    ended = [e for e in told if e["event"] not in ("ready", "started", "step")]
+    why = ended[-2].pop("why")
+    assert ended == [
+        {"event": "failed", **named["a.mp4"], "why": "no"},
+        {"event": "stopped", **named["b.mp4"]},
+        {"event": "lost", **named["c.mp4"], "why": "another batch took it over"},
+        {"event": "died", **named["d.mp4"], "why": "killed", "state": "queued"},
+        {"event": "failed", **named["place/e.mp4"]},
+        {"event": "died", **named["d.mp4"], "why": "killed", "state": "set aside"},
+    ]
+    assert why.startswith("its clip cannot be put in its place: [Errno")
+    kept = dict(batch.queue.table.execute("SELECT name, why FROM jobs").fetchall())
+    assert kept == {
+        "a.mp4": "no", "b.mp4": None, "c.mp4": None, "d.mp4": "killed", "place/e.mp4": why,
+    }  # fmt: skip
+    assert engine.left() == set("abcdp")
+
+
+def test_an_interrupt_leaves_what_a_run_can_go_on_with(batch):
+    def interrupt(event):
+        if event["event"] == "started":
+            raise KeyboardInterrupt
+
+    engine = WorkingEngine(DONE)
+    with pytest.raises(KeyboardInterrupt):
+        batch(engine, "a", seen=interrupt)
+    assert engine.left() == {"a"} and not list(batch.queue.folder.glob(".*part-*"))
+
+
+def test_without_a_storage_a_run_has_no_folder(batch):
+    add_jobs(batch.queue, [NewJob("a.mp4", {}, "k", "m")])
+    engine = HandEngine(DONE)
+    Drive(batch.queue, engine, lambda event: None).run(Stop())
+    assert [task.work for task in engine.given] == [""]
+
+
+@pytest.mark.parametrize(
+    ("script", "loadings", "given"),
+    [
+        ([DONE] * 3, "mnm", "acb"),
+        # A worker that takes the place of one that died has nothing loaded: b comes before c.
+        ([DEAD, DONE, DONE, DONE], "nmn", "abca"),
+    ],
+)
+def test_a_worker_goes_on_with_jobs_of_the_model_that_it_has_loaded(batch, script, loadings, given):
+    jobs = zip("abc", loadings, strict=True)
+    add_jobs(batch.queue, [NewJob(f"{name}.mp4", {}, name, loading) for name, loading in jobs])
+    engine = HandEngine(*script)
+    batch(engine)
+    assert "".join(task.name[0] for task in engine.given) == given
+
+
+def test_a_worker_that_dies_without_a_job_is_given_none(batch):
+    engine = HandEngine(DONE)
+    engine.told += [Died("0", "killed"), Ready("0", "host:2")]
+    assert batch(engine, "a") == ([("started", "a"), ("done", "a")], {"a.mp4": "done"})
+
+
+def test_the_last_worker_that_is_lost_says_where_to_look(batch):
+    engine, told = HandEngine([Died("0", "no such device", for_good=True)]), []
+    engine.empty = True
+    with pytest.raises(HGCVideoError) as raised:
+        batch(engine, "a", seen=told.append)
+    logs = batch.queue.folder / "logs"
+    assert str(raised.value) == f"no worker is left, the last one: no such device; see {logs}"
+    assert told[-1] == {"event": "worker lost", "slot": "0", "why": "no such device"}
+
+
+class PacedEngine(HandEngine):
+    """Whose worker tells of one step in every round; `rounds` are the times of the ends of rounds."""
+
+    def __init__(self, queue, clock, rounds):
+        super().__init__([])
+        self.table, self.clock, self.rounds, self.seen = queue.table, clock, list(rounds), []
+
+    def events(self, timeout_s):
+        self.seen += [row["step"] for row in self.table.execute("SELECT step FROM jobs")]
+        self.clock.now = self.rounds.pop(0)
+        told = super().events(timeout_s)
+        if self.given:
+            at = len(self.seen) - 1
+            told += [Step("0", at, 9)] if self.rounds else DONE[1:]
+        return told
+
+
+def test_steps_are_put_down_every_two_seconds(batch, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(drive_module, "time", clock)
+    monkeypatch.setattr(drive_module, "BEAT_S", 2.0)
+    engine = PacedEngine(batch.queue, clock, [100.0, 101.5, 102.0, 103.9, 104.0, 105.0])
+    _, states = batch(engine, "a")
+    # The table at the beginning of every round: step 2 is put down at 102 s, step 4 at 104 s.
+    assert engine.seen == [0, 0, 0, 2, 2, 4]
+    assert states == {"a.mp4": "done"} and not engine.stopped
+
+
+def test_a_job_of_a_process_that_is_gone_is_recovered_and_what_it_wrote_removed(batch):
+    queue, mine = batch.queue, batch.queue.owner
+    add_jobs(queue, [NewJob("a.mp4", {}, "k", "m")])
+    host, pid, start = this_owner().rsplit(":", 2)
+    queue.owner = f"{host}:{pid}:{float(start) - 100:.2f}"  # a process that had this one's number
+    queue.claim("theirs")
+    queue.owner = mine
+    (queue.folder / ".part-1-0123.mp4").write_text("half of a clip")
+    others = queue.folder / ".part-11-0123.mp4"
+    others.write_text("of job 11")
+    told = []
+
+    def see(event):
+        told.append(event)
+        if event["event"] == "recovered":
+            assert list(queue.folder.glob(".part-*")) == [others]
+            others.unlink()
+
+    assert batch(HandEngine(DONE), seen=see)[1] == {"a.mp4": "done"}
+    assert told[0] == {"event": "recovered", "job": 1}
