@@ -30,7 +30,8 @@ from hgc_video.sampling.trial_step import TrialRuns
 from tests.sampling.test_windows import LongClip
 
 PROMPT = "a dancer in a red shirt on a beach"
-FULL = {"height": 128, "width": 128}  # the size that the limits in MiB are for
+# The size that the limits in MiB are for.
+FULL = {"height": 128, "width": 128, "num_inference_steps": 1}
 
 
 @pytest.fixture(scope="module")

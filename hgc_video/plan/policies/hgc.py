@@ -144,7 +144,7 @@ class HGC(SchedulePolicy):
         key, gated, depth = index in keys, index >= gate, self._depth(graph)
         reuse: set[str] = set() if key else {self._reused(graph)}
         label = "key" if key else f"depth {depth}"
-        last = max((k for k in keys if k <= index), default=0)
+        last = max(k for k in keys if k <= index)
         layers = "the last up layer" if depth == 1 else f"the last {depth} up layers"
         reason = f"hgc: key step, {keys[index]}" if key else (
             f"hgc: {layers}, the rest is reused from step {last}"
@@ -153,14 +153,13 @@ class HGC(SchedulePolicy):
         cross = graph.attention_names("cross")
         shared: dict[str, Any] = {"label": label, "reason": reason}
         if not gated:
-            if index == gate - 1 and not self.difference_interval:
-                return StepPlan(frozenset(reuse), deltas, average_branches=cross, **shared)
+            if index == gate - 1 and not self.difference_interval:  # a key step
+                return StepPlan(average_branches=cross, **shared)
             if index % self.cross_interval:
                 reuse |= cross
             return StepPlan(frozenset(reuse), deltas, branches=graph.branches, **shared)
         if self.difference_interval and (index - gate) % self.difference_interval == 0:
-            shared["label"] = f"{label} guided"
-            return StepPlan(frozenset(reuse), deltas, **shared)
+            return StepPlan(**shared | {"label": f"{label} guided"})  # a key step
         difference = (1.0, 1.0) if self.difference_interval else None
         kept = frozenset(reuse) if self.difference_interval else frozenset(reuse | cross)
         shared["label"] = f"{label} gated"
@@ -186,9 +185,8 @@ class HGC(SchedulePolicy):
         before = [key for key in keys if key < gate]
         after = [key for key in keys if key >= gate]
         own = {*before[:: self.controlnet_interval], *after[:: self.controlnet_interval]}
-        own |= {
-            i for i in after if steps[i].branches == 2
-        }  # made for one they would not do for both
+        # Residuals that were made for one branch do not do for both.
+        own |= {i for i in after if steps[i].branches == 2}
         residuals = frozenset(graph.residuals())
         why = f"the ControlNet runs at one key step in {self.controlnet_interval}"
         return [s if i in own else s.with_reuse(residuals, why) for i, s in enumerate(steps)]

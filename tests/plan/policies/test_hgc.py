@@ -9,7 +9,7 @@ import pytest
 from hgc_video.errors import PresetError
 from hgc_video.plan.policies.hgc import HGC
 from hgc_video.plan.schedule import Anchors
-from tests.plan.policies.test_policies import tower
+from tests.plan.policies.test_policies import tower, write_changes
 
 CROSS = tower().attention_names("cross")
 DEEP = frozenset({tower().depths[1]})  # the input of the last two up layers
@@ -76,6 +76,64 @@ def test_a_gate_needs_guidance_and_leaves_it_one_step():
     alone = HGC(dense=0, interval=3, gate=0.5)(replace(tower(), branches=1), 6).steps
     assert {step.branches for step in alone} == {1}
     assert [step.label for step in alone] == ["key", "depth 2", "depth 2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("online", "slopes", "follows"),
+    [
+        (False, {4: 0.166667, 5: 0.333333, 7: 0.166667}, {}),
+        (True, {4: 0.5, 5: 0.5, 7: 0.5}, {4: (0, 3), 5: (0, 3), 7: (3, 6)}),
+    ],
+)
+def test_slopes_between_key_steps_that_have_two_behind_them(online, slopes, follows):
+    """Key steps 0, 3 and 6: half of the step's share of what changed from one to the next is added."""
+    steps = HGC(dense=0, interval=3, depth=2, gate=1, slope=0.5, online=online)(tower(), 8).steps
+    for i, step in enumerate(steps):
+        slope = slopes.get(i)
+        assert step.extrapolate == (frozenset() if slope is None else DEEP)
+        assert step.coefficients == (() if slope is None else (1 + slope, -slope))
+        assert step.latent_progress == follows.get(i)
+    assert "; extrapolated from steps 0 and 3 with weight " + f"{slopes[5]:g}" in steps[5].reason
+
+
+def test_a_share_of_the_layers_that_are_computed_adds_what_it_added_before():
+    """The last three up layers hold six attentions and motion modules; the earlier half of them rests."""
+    steps = HGC(dense=0, interval=2, depth=3, gate=1, lambda_intra=0.5, slope=1)(tower(), 4).steps
+    resting = {
+        "unet.up_blocks.0.attentions.1", "unet.up_blocks.0.motion_modules.1",
+        "unet.up_blocks.1.attentions.0",
+    }  # fmt: skip
+    assert [step.deltas for step in steps] == [frozenset(), resting, frozenset(), resting]
+    assert steps[3].extrapolate == resting | {tower().depths[2]}
+    sparse = {"dense": 0, "interval": 2, "depth": 3, "lambda_intra": 0.5}
+    # None rests where cross-attention is averaged or both branches are computed again.
+    averaged = HGC(**sparse, gate=0.5)(tower(), 4).steps
+    assert averaged[1].average_branches == CROSS and averaged[1].deltas == frozenset()
+    gated = HGC(**sparse, gate=0.5, difference_interval=3)(tower(), 8).steps
+    assert [bool(step.deltas) for step in gated] == [0, 1, 0, 0, 0, 1, 0, 0]
+    assert gated[5].deltas == resting and gated[5].branches == 1
+
+
+@pytest.mark.parametrize(("difference", "own"), [(0, [0, 3, 4, 8]), (3, [0, 3, 4, 7])])
+def test_the_controlnet_runs_at_every_other_key_step_anew_after_the_gate(difference, own):
+    """Key steps 0, 2, 3 before the gate at step 4; after it 4, 6 and 8, or with the difference kept 4, 6 and
+    7, of which 4 and 7 compute both branches and need residuals for both."""
+    fields = {"dense": 0, "interval": 2, "gate": 0.5, "controlnet_interval": 2}
+    steps = HGC(**fields, difference_interval=difference)(tower(), 9).steps
+    why = "; the ControlNet runs at one key step in 2"
+    resting = [i for i, step in enumerate(steps) if step.reuse.issuperset(tower().residuals())]
+    assert resting == [i for i in range(9) if i not in own]
+    assert [why in step.reason for step in steps] == [i not in own for i in range(9)]
+
+
+def test_key_steps_where_the_calibrated_change_is_above_the_threshold(tmp_path):
+    """Changes of 0.2 a step are above 0.9 at every fifth step after the last one that was computed."""
+    changes = {layer.name: (0.0, *[0.2] * 24) for layer in tower().layers}
+    path = write_changes(tmp_path / "changes.yaml", "tower", changes)
+    policy = HGC(dense=0.08, threshold=0.9, calibration=str(path), depth=2, gate=1)
+    steps = policy(tower(), 25).steps
+    assert [i for i, step in enumerate(steps) if step.label == "key"] == [0, 1, 6, 11, 16, 21]
+    assert "hgc: key step, calibrated change above 0.9" in steps[6].reason
 
 
 @pytest.mark.parametrize(("stride", "anchors"), [(1, None), (2, Anchors(2)), (4, Anchors(4))])
