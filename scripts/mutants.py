@@ -64,7 +64,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "cache/cfg.py": (f"{_CACHE}/test_grains.py",),
     "cache/drift.py": (f"{_CACHE}/test_guard.py", f"{_CACHE}/test_sada.py"),
     "cache/shared_rows.py": (f"{_CACHE}/test_shared_rows.py",),
-    "cache/engine.py": (f"{_CACHE}/test_engine.py",),
     "jobs/yaml_file.py": (f"{_JOBS}/test_yaml_file.py",),
     "jobs/job_list.py": (f"{_JOBS}/test_job_list.py",),
     "jobs/result_names.py": (f"{_JOBS}/test_job_list.py",),

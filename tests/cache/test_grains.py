@@ -105,6 +105,25 @@ def test_extrapolation_goes_along_the_last_two_values(clip):
     close(output, replaced(clip, CUT, clip.timesteps[2], lambda x: newer + 0.5 * (newer - older)))
 
 
+@pytest.mark.parametrize(
+    ("last", "gone"),
+    [
+        (450, 0.5),  # half of the way from 900 to 600 once more
+        (750, 0.15),  # back, yet no less than 0.3 of the half that a count of steps tells
+        (0, 1.5),  # twice that way, yet no more than 3 times that half
+    ],
+)
+def test_extrapolation_follows_the_latents_since_two_earlier_steps(clip, last, gone):
+    """The clip's latents at t are 0.5 + t / 1000 times the same numbers."""
+    clip.timesteps = torch.tensor([950, 900, 800, 600, last])
+    name = frozenset({CUT})
+    follows = StepPlan(name, extrapolate=name, coefficients=linear(0.8), latent_progress=(1, 3))
+    output = ours(clip, *[StepPlan()] * 2, StepPlan(name), StepPlan(), follows)[-1]
+    older, newer = (seen(clip, CUT, clip.timesteps[i])[1] for i in (1, 3))
+    expected = newer + gone * 0.8 * (newer - older)
+    close(output, replaced(clip, CUT, clip.timesteps[-1], lambda x: expected))
+
+
 def test_the_kept_guidance_difference_is_added_to_the_fresh_prompt_branch(clip):
     outputs = ours(clip, StepPlan(), StepPlan(branches=1, cfg_delta=(1.0, 1.0)))
     stock = [clip.step(t) for t in clip.timesteps[:2]]
@@ -121,6 +140,28 @@ def test_frequencies_of_the_difference_are_weighed_apart():
     close(low_frequencies(constant), constant)
     checkers = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1
     close(low_frequencies(checkers), torch.zeros(8, 8))
+
+
+def test_without_a_difference_both_branches_are_the_prompts():
+    cond = torch.randn(2, 4, 3, 8, 8)
+    made = both_branches(cond, None, (1.0, 1.0))
+    assert torch.equal(made[:2], cond) and torch.equal(made[2:], cond) and len(made) == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_low_are_the_frequencies_up_to_a_fifth_of_the_smaller_side(dtype):
+    """Of 10 by 20 pixels those whose waves, along both sides, are 2 or fewer on a circle."""
+    rows, columns = torch.arange(10)[:, None] / 10, torch.arange(20) / 20
+
+    def wave(down, across):
+        return torch.cos(2 * torch.pi * (down * rows + across * columns)).to(dtype)
+
+    low, high = [(2, 0), (0, 2), (1, 1), (1, -1)], [(3, 0), (0, 3), (2, 1), (1, 2)]
+    for waves, share in ((low, 1), (high, 0)):
+        for one in waves:
+            left = low_frequencies(wave(*one))
+            assert left.dtype == dtype
+            torch.testing.assert_close(left, share * wave(*one), rtol=1e-2, atol=1e-2)
 
 
 def test_a_whole_step_is_skipped_with_its_contribution(clip):

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from hgc_video.cache.drift import Observer, mean_products
+from hgc_video.cache.current_step import CurrentStep
+from hgc_video.cache.drift import Observer, Observers, mean_products
 from hgc_video.cache.engine import attach
 from hgc_video.cache.noise_levels import NoiseLevels, known_levels
+from hgc_video.cache.overflow import OverflowGuard
+from hgc_video.cache.prepared import PreparedStep
+from hgc_video.cache.store import Store
+from hgc_video.errors import CacheStateError
 from hgc_video.measure.macs import MacCounter
 from hgc_video.plan.cost import cost, full_cost
+from hgc_video.plan.liveness import Live
 from hgc_video.plan.policies.net import NET, Net
 from hgc_video.plan.prediction_path import equal_turns
 from hgc_video.plan.presets import resolve
+from hgc_video.plan.schedule import Schedule, StepPlan
 from tests.tiny_models import Clip, controlnet, graph_of, motion_unet
 
 STEPS = 12
@@ -122,6 +131,126 @@ def test_products_are_those_of_the_guided_predictions():
     assert seen.products()[1][1] == 0
     assert mean_products([]) == ()
     assert len(mean_products([a, b[:1]])) == 1
+
+
+def test_what_is_measured_by_hand():
+    x1, x2, x3 = map(torch.tensor, ([1.0, 1.0], [2.0, 4.0], [1.0, -3.0]))
+    seen = Observer(levels=NoiseLevels(DDIMScheduler()))
+
+    def measured():
+        return (
+            seen.input_change(), seen.input_change_since_computed(), seen.output_change(),
+            seen.output_size(), seen.drift(), seen.computed_last, seen.step,
+        )  # fmt: skip
+
+    assert measured() == (0, 0, 0, 0, 0, False, 0)
+    assert (seen.noise_angle(), seen.products()) == (None, ())
+    seen.see_input(x1, 900.0, 4)
+    assert measured() == (0, 0, 0, 0, 0, False, 4), "nothing was computed yet"
+    seen.see_output(torch.tensor([1.0, 3.0]))
+    seen.see_outermost(torch.tensor([4.0, 4.0]), False)  # there was none before
+    assert measured() == (0, 0, 0, 2, 0, True, 4)
+    seen.see_input(x2, 800.0, 5)
+    seen.see_output(None)
+    seen.see_outermost(torch.tensor([5.0, 7.0]), False)
+    assert measured() == (2, 2, 0, 2, 0.5, False, 5)
+    seen.see_input(x3, 700.0, 6)
+    # From x2 it is (1 + 7) / 2, from x1, of which a prediction was computed last, (0 + 4) / 2.
+    assert measured() == (4, 2, 0, 2, 0.5, False, 6)
+    seen.see_output(torch.tensor([2.0, -4.0]))
+    seen.see_outermost(torch.tensor([5.0, 7.0]), True)
+    assert measured() == (4, 0, 4, 3, 0, True, 6)
+    seen.see_outermost(torch.tensor([8.0, 10.0]), False)
+    assert seen.drift() == 0.5
+    # A clip of other frames is compared with nothing.
+    seen.see_input(torch.ones(3), 600.0, 7)
+    assert seen.input_change_since_computed() == 0
+    seen.see_output(torch.tensor([5.0, 6.0, 7.0]))
+    seen.see_outermost(torch.ones(3), False)
+    assert (seen.output_size(), seen.drift()) == (6, 0)
+    seen.begin()
+    assert measured() == (0, 0, 0, 0, 0, False, 0)
+
+
+def test_products_are_of_the_last_four_predictions():
+    seen = Observer()
+    for number in (1.0, 2.0, 4.0, 8.0, 16.0):
+        seen.see_output(torch.tensor([number]))
+    # 16 and the changes 16 - 8, 8 - 4 and 4 - 2.
+    assert seen.products() == tuple(tuple(p * q for q in (16, 8, 4, 2)) for p in (16, 8, 4, 2))
+    a, b, c = torch.ones(3, 2)
+    assert len(mean_products([a, b[:1], c])) == 1, "c was computed before the shape changed"
+
+
+def a_step(window, *, fullest=True, branches=2):
+    """A step as observers get it."""
+    schedule = Schedule("test", (StepPlan(branches=branches),))
+    step = CurrentStep(Store(), 1, 0, window, OverflowGuard(schedule))
+    alive = Live(*[frozenset()] * len(dataclasses.fields(Live)))
+    step.prepared = PreparedStep(0, schedule.steps[0], alive, {}, {}, {}, False, fullest)
+    return step
+
+
+def test_every_window_has_an_observer_with_what_is_known_of_the_run():
+    observers, both = Observers("a"), torch.tensor([[1.0], [3.0]])
+    observers.see_output(a_step(3), both)
+    assert observers.at(3).prediction_type() == "v_prediction"
+    assert observers.at(3).products() == ((9,),), "without a scale the prompt's branch alone"
+    observers = Observers("a")
+    observers.levels = NoiseLevels(DDIMScheduler(prediction_type="epsilon"))
+    observers.guidance_scale = 2.0
+    observers.see_input(a_step(3), both, 900.0)
+    observers.see_output(a_step(3), both)
+    assert observers.at(3).prediction_type() == "epsilon" and observers.at(3).noise_angle()
+    assert observers.at(3).products() == ((25,),)  # 1 + 2 * (3 - 1)
+    for features, fullest in ((4.0, True), (5.0, False)):
+        observers.see_layer(a_step(3, fullest=fullest), "a", torch.tensor([features]))
+        observers.see_layer(a_step(3, fullest=fullest), "b", torch.tensor([99.0]))
+    assert (observers.at(3).drift(), observers.at(5).drift()) == (0.25, 0)
+    observers.see_layer(a_step(3), "a", torch.tensor([6.0]))
+    assert observers.at(3).drift() == 0, "a step that computes most is a refresh"
+
+
+def test_observers_go_on_from_their_state_by_window():
+    noise = NoiseLevels(DDIMScheduler())
+    draw = torch.Generator().manual_seed(0)
+    samples = torch.randn(2, 5, 6, generator=draw)
+    first, other = Observers("a", noise), Observers("a", noise)
+
+    def go_on(observers, steps):
+        for window in (3, 5):
+            for i in steps:
+                sample = samples[window // 5, i]
+                observers.see_input(a_step(window), sample, 900.0 - 50 * i)
+                if i != 3:
+                    observers.see_output(a_step(window, branches=1), sample.sin())
+
+    def measured(observers):
+        return [
+            (s.computed_last, s.input_change_since_computed(), s.stability(), s.products())
+            for s in (observers.at(3), observers.at(5))
+        ]
+
+    go_on(first, range(3))
+    other.restore(first.state())
+    assert [seen.computed_last for seen in (other.at(3), other.at(5))] == [True, True]
+    for steps in ([3], [4]):
+        go_on(first, steps)
+        go_on(other, steps)
+        assert measured(other) == measured(first)
+        one, two = measured(first)
+        assert one != two and all(
+            (seen[1] == 0) == (steps == [4]) and seen[2] for seen in (one, two)
+        )
+
+
+def test_latents_of_several_shapes_have_no_stability():
+    seen = Observer(NoiseLevels(DDIMScheduler()))
+    for frames, t in ((2, 900.0), (2, 800.0), (2, 700.0), (3, 600.0)):
+        seen.see_input(torch.ones(frames), t)
+    assert seen.stability() == 0
+    with pytest.raises(CacheStateError, match="reads noise levels; give the engine the scheduler"):
+        Observer().stability()
 
 
 @pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "sample"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from hgc_video.cache.engine import attach
 from hgc_video.cache.late_numbers import LateNumbers, largest
+from hgc_video.cache.overflow import OverflowGuard
 from hgc_video.errors import HGCVideoWarning
 from hgc_video.plan.coefficients import linear
 from hgc_video.plan.policies.full import Full
@@ -94,6 +97,67 @@ def test_a_run_that_goes_on_knows_what_was_kept(clip):
 def attach_other(engine, schedule, models):
     engine.pause()
     return attach(schedule, **models)
+
+
+def guard_of(*coefficients, follows=None):
+    """A guard of a plan whose last step extrapolates the layer "a", that step, and how it is asked."""
+    name = frozenset({"a"})
+    step = StepPlan(name, extrapolate=name, coefficients=coefficients, latent_progress=follows)
+    guard = OverflowGuard(Schedule("test", (*[StepPlan()] * 4, step)))
+
+    def exceeded_by(*magnitudes, reads=("a",), name="a", step=step):
+        """What the step says after values of these magnitudes, the newest first."""
+        guard.forget()
+        for magnitude in reversed(magnitudes):
+            guard.put(0, name, torch.tensor([1.0, -magnitude]).half())
+            guard.sent()
+        return guard.exceeded_by(0, step, reads, 4)
+
+    return guard, step, exceeded_by
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "follows", "just", "beyond"),
+    [
+        # The newest, and the slope times both: 30000 + (30000 + 5504) is the largest of float16, 65504.
+        (linear(1.0), None, (30000, 5504), (30000, 5508)),
+        # 43680 + 0.5 * 43648 = 65504; the older one may be as large with the other sign.
+        (linear(-0.5), None, (43648, 64), (43680, 64)),
+        # The difference alone exceeds it before it is weighed: 35504 + 30000.
+        (linear(0.1), None, (35488, 30016), (35520, 30016)),
+        # The latents may be 3 * (4 - 3) / (3 - 1) times as far: 20000 + 1.5 * (20000 + 10336) = 65504.
+        (linear(1.0), (1, 3), (20000, 10336), (20000, 10344)),
+        # Another rule's: 2 * 20000 + 0.5 * 51008 = 65504.
+        ((2.0, 0.5), None, (20000, 51008), (20000, 51040)),
+        # 2 * 8000 + 0.5 * 28672 = 30336, of which 8000 + 1.5 * (30336 + 8000) = 65504.
+        ((2.0, 0.5), (1, 3), (8000, 28672), (8000, 28688)),
+        # One value is known so far, of which there are twice as much.
+        (linear(1.0), None, (32752,), (32768,)),
+    ],
+)
+def test_the_largest_that_a_step_can_meet_by_hand(coefficients, follows, just, beyond):
+    _, _, exceeded_by = guard_of(*coefficients, follows=follows)
+    assert (exceeded_by(*just), exceeded_by(*beyond)) == ("", "a")
+
+
+def test_a_kept_contribution_is_watched_beside_its_layer_and_other_layers_are_not():
+    _, _, exceeded_by = guard_of(*linear(1.0))
+    assert exceeded_by(6e4, 6e4, name="a+", reads=("a", "a+", "b")) == "a+"
+    assert exceeded_by(6e4, 6e4, name="b", reads=("a", "a+", "b")) == ""
+
+
+def test_no_more_magnitudes_are_known_than_a_step_reads():
+    guard, _, exceeded_by = guard_of(*linear(1.0))
+    assert exceeded_by(4.0, 3.0, 2.0) == ""
+    assert guard.state() == [[0, "a", [4.0, 3.0]]]
+
+
+def test_a_step_that_extrapolates_nothing_waits_for_no_magnitude():
+    guard, step, exceeded_by = guard_of(*linear(1.0))
+    for held, reads in ((replace(step, coefficients=()), ("a",)), (step, ("b",))):
+        assert exceeded_by(6e4, 6e4, step=held, reads=reads) == ""
+        assert len(guard._pending) == 2
+    assert exceeded_by(6e4, 6e4) == "a" and not guard._pending
 
 
 def test_magnitudes_of_numbers():

@@ -49,7 +49,65 @@ def test_a_wrapper_put_over_ours_stays_and_ours_steps_aside():
     assert module.forward is theirs and float(module(ones(1))) == 11
     assert not is_wrapped(module) and not patch.redo()
     module.forward = below  # as whoever put theirs on takes it off
-    assert float(module(ones(1))) == 1
+    assert float(module(ones(1))) == 1 == float(module(input=ones(1)))
+    del module.forward
+    assert not patch.redo(), "ours has stepped aside and would do nothing"
+
+
+def test_a_wrapper_between_two_of_ours_stays():
+    module = nn.Identity()
+    lower = Patch(module, doubled)
+    below = module.forward
+
+    @wraps(below)
+    def theirs(x):
+        return below(x) + 10
+
+    module.forward = theirs
+    upper = Patch(module, doubled)
+    assert float(module(ones(1))) == 24
+    lower.undo()
+    assert float(module(ones(1))) == 22
+    upper.undo()
+    assert module.forward is theirs and float(module(ones(1))) == 11
+
+
+def compile_in_place(module):
+    """What `module.compile()` sets and a call asks for first; torch's compiler takes seconds to load."""
+    module._compiled_call_impl = lambda x: module._call_impl(x) + 100
+
+
+def test_of_a_module_that_was_compiled_in_place_the_compiled_call_is_replaced():
+    module = nn.Identity()
+    compile_in_place(module)
+    before = dict(module.__dict__)
+    patch = Patch(module, doubled)
+    assert float(module(ones(1))) == 202 and "forward" not in module.__dict__
+    assert is_wrapped(module) and patch.in_place
+    patch.undo()
+    assert module.__dict__ == before and not is_wrapped(module)
+    assert patch.redo() and float(module(ones(1))) == 202
+
+
+def test_a_wrapper_does_not_go_on_again_below_compiled_code():
+    module = nn.Identity()
+    patch = Patch(module, doubled)
+    patch.undo()
+    compile_in_place(module)
+    assert not patch.redo() and "forward" not in module.__dict__
+
+
+def test_a_method_of_what_is_no_module_is_replaced_too():
+    class Scheduler:
+        def step(self, sample, *, eta=0.0):
+            return sample + eta
+
+    scheduler = Scheduler()
+    patch = Patch(scheduler, doubled, "step", alone=False)
+    assert scheduler.step(1.0, eta=0.5) == 3.0
+    patch.undo()
+    assert not vars(scheduler) and scheduler.step(1.0, eta=0.5) == 1.5
+    assert patch.redo() and scheduler.step(1.0) == 2.0
 
 
 @pytest.mark.parametrize(
@@ -82,5 +140,6 @@ def test_a_wrapper_goes_on_again_where_nothing_has_changed():
     patch.undo()
     assert patch.redo() and module.forward is ours
     patch.undo()
+    assert "forward" not in module.__dict__
     module.forward = lambda x: x + 1
     assert not patch.redo() and float(module(ones(1))) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 
@@ -76,6 +78,26 @@ def test_they_are_added_to_the_skips_and_behind_the_middle():
     [handle.remove() for handle in handles]
     with residual_inputs(unet):
         assert torch.equal(unet(**given(clip), **told).sample, reference)
+
+
+@torch.no_grad()
+def test_a_block_that_is_called_by_itself_gets_nothing_added():
+    """Also by position, before there was a call of the UNet and after one with residuals."""
+    clip, unet = ImageClip(svd_unet()), svd_unet()
+    blocks, calls = (unet.mid_block, unet.up_blocks[0]), []
+
+    def note(module, args, kwargs, out):
+        bound = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
+        calls.append((bound.args, out))
+
+    handles = [block.register_forward_hook(note, with_kwargs=True) for block in blocks]
+    unet(**given(clip))
+    [handle.remove() for handle in handles]
+    with residual_inputs(unet):
+        for _ in range(2):
+            for block, ((_, *args), out) in zip(blocks, calls, strict=True):
+                assert torch.equal(block(*args), out)
+            unet(**given(clip), **residuals(clip))
 
 
 def test_a_unet_with_residual_inputs_is_left_alone():

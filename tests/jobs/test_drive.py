@@ -279,6 +279,10 @@ def test_what_is_told_of_a_job_and_what_a_worker_is_given(batch, tmp_path):
     assert task.names == {str(tmp_path / "pose.mp4"): "../../pose.mp4"}, "as seen from the clip"
     (worker,) = batch.queue.table.execute("SELECT worker FROM jobs").fetchone()
     assert worker == "host:1/0" and engine.waited == {0.5}
+    add_jobs(batch.queue, [NewJob("b.mp4", {}, "k", "m")])
+    plain = HandEngine(DONE)
+    Drive(batch.queue, plain, told.append).run(Stop())
+    assert [task.work for task in plain.given] == [""], "there is no place to go on from"
 
 
 def test_how_every_other_end_is_told_and_what_is_left_to_go_on_with(batch):
@@ -331,13 +335,6 @@ def test_an_interrupt_leaves_what_a_run_can_go_on_with(batch):
     with pytest.raises(KeyboardInterrupt):
         batch(engine, "a", seen=interrupt)
     assert engine.left() == {"a"} and not list(batch.queue.folder.glob(".*part-*"))
-
-
-def test_without_a_storage_a_run_has_no_folder(batch):
-    add_jobs(batch.queue, [NewJob("a.mp4", {}, "k", "m")])
-    engine = HandEngine(DONE)
-    Drive(batch.queue, engine, lambda event: None).run(Stop())
-    assert [task.work for task in engine.given] == [""]
 
 
 @pytest.mark.parametrize(

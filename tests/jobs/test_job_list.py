@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from hgc_video.errors import HGCVideoError, InputError
+from hgc_video.jobs import job_list
 from hgc_video.jobs.job_list import parse_matrix, read_jobs
 from hgc_video.jobs.result_names import check_pattern, default_pattern, result_name
 from hgc_video.jobs.shot import read_shot
@@ -43,12 +44,14 @@ def test_shots_times_values_times_seeds(jobs, tmp_path):
 
 
 def test_a_folder_of_shots_and_a_list_that_names_them(jobs, tmp_path, tiny):
-    for name in ("b", "a"):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**tiny, "seed": ord(name)}))
-    assert [job.name for job in read_jobs(tmp_path).jobs()] == ["a.mp4", "b.mp4"]
+    for name in ("b.yaml", "a.yaml", "c.yml", "d.txt"):
+        (tmp_path / name).write_text(yaml.safe_dump({**tiny, "seed": ord(name[0])}))
+    assert [job.name for job in read_jobs(tmp_path).jobs()] == ["a.mp4", "b.mp4", "c.mp4"]
     assert [job.name for job in read_jobs(tmp_path / "a.yaml").jobs()] == ["a.mp4"]
     made = jobs(jobs=[{"shot": "a.yaml"}, {"shot": "b.yaml", "name": "c", "preset": "off"}])
     assert list(made) == ["a.mp4", "c.mp4"] and made["c.mp4"].options["preset"] == "off"
+    with pytest.raises(HGCVideoError, match=r'a\.yaml: .*did you mean "balanced"'):
+        jobs(jobs=[{"shot": "a.yaml", "preset": "balnced"}])
 
 
 def test_a_job_is_another_when_its_clip_is_another(jobs, tmp_path):
@@ -67,15 +70,16 @@ def test_a_job_is_another_when_its_clip_is_another(jobs, tmp_path):
         ({"jobs": []}, "jobs is a list"), ({"jobs": ["a"]}, "job 1 and defaults are mappings"),
         ({"jobs": [{"presett": 1}]}, 'job 1: unknown option "presett": did you mean "preset"'),
         ({"jobs": [{}], "sedes": 2}, 'unknown key "sedes": did you mean "seeds"'),
-        ({"jobs": [{"name": "a"}, {"name": "A"}]}, 'would both be "A.mp4"'),
-        ({"jobs": [{}], "matrix": {"preset": "off"}}, "matrix is lists of values"),
+        ({"jobs": [{"name": "a"}, {"name": "A"}]}, 'two jobs, of a and of A, would both be "A.mp4"'),
+        ({"jobs": [{}], "matrix": {"preset": "off"}}, r"jobs\.yaml: matrix is lists of values"),
         ({"jobs": [{}], "matrix": {"out": ["a.mp4"]}}, "named by a pattern"),
         ({"jobs": [{}], "seeds": 0}, "seeds=0 is not possible"),
-        ({"jobs": [{"seed": None}], "seeds": 2}, "cannot be counted on"),
-        ({"jobs": [{"control": {"pose": "gone.mp4"}}]}, r"no file .*gone\.mp4"),
+        ({"jobs": [{"seed": None}], "seeds": 2}, r"jobs\.yaml: seed=None cannot be counted on"),
+        ({"jobs": [{"control": {"pose": "gone.mp4"}}]}, r"jobs\.yaml: no file .*gone\.mp4"),
         ({"jobs": [{"control": {"pose": "../pose.mp4"}}]}, "lies outside"),
         ({"jobs": [{"shot": "../a.yaml"}]}, "of shot lies outside"),
-        ({"jobs": [{"preset": "balnced"}]}, 'did you mean "balanced"'),
+        ({"jobs": [{"preset": "balnced"}]}, r'jobs\.yaml: .*did you mean "balanced"'),
+        ({"jobs": [{"devices": 2}]}, r"jobs\.yaml: a batch makes .*, and devices=2 is given"),
         ({"jobs": [{}], "name": "{nmae}"}, 'no field "nmae": did you mean "name"'),
     ],
 )  # fmt: skip
@@ -106,7 +110,7 @@ def test_values_of_the_command_line():
     for text, says in (
         ("preset", "OPTION=VALUE"),
         ("preset=", "OPTION=VALUE"),
-        ("prest=a", "did you mean"),
+        ("prest=a", '^--matrix: unknown option "prest": did you mean'),
     ):
         with pytest.raises(InputError, match=says):
             parse_matrix([text])
@@ -132,8 +136,12 @@ def test_names_are_made_of_a_pattern():
     pattern = check_pattern("{preset}/{number:03}-{name}")
     assert result_name(pattern, "a", 7, {"preset": "off"}) == "off/007-a.mp4"
     assert check_pattern("{name}.gif") == "{name}.gif"
+    assert check_pattern("{number:03d}-v1.2") == "{number:03d}-v1.2.mp4", "2 is no suffix"
     assert result_name("{prompt}.mp4", "a", 1, {"prompt": "../../etc: x"}) == "etc_x.mp4"
     assert result_name("{fps}-{seed}.mp4", "a", 1, {"fps": 7.5}) == "7.5-0.mp4"
+    assert result_name("{seed:03}-{name:03}.mp4", "X", 1, {"seed": None}) == "None-X.mp4"
+    assert result_name("{prompt}.mp4", "a", 1, {"prompt": "?"}) == "none.mp4"
+    assert default_pattern(["model", "control"]) == "{name}-{model}-{control}"
 
 
 @pytest.mark.parametrize(
@@ -156,3 +164,44 @@ def test_seeds_are_a_whole_number(tmp_path, seeds):
     (tmp_path / "jobs.yaml").write_text(json.dumps({"jobs": [{"prompt": "a"}], "seeds": seeds}))
     with pytest.raises(InputError, match="seeds="):
         list(read_jobs(tmp_path / "jobs.yaml").jobs())
+
+
+def test_no_more_jobs_than_are_allowed(jobs, monkeypatch):
+    told = {"jobs": [{}, {}], "matrix": {"preset": ["off", "balanced"]}, "seeds": 3}
+    monkeypatch.setattr(job_list, "MOST_JOBS", 12)
+    assert len(jobs(**told)) == 12
+    monkeypatch.setattr(job_list, "MOST_JOBS", 11)
+    with pytest.raises(InputError, match=r"^12 jobs are more than 11; make several batches$"):
+        jobs(**told)
+
+
+def test_a_job_is_of_its_shot_its_number_and_its_model(jobs):
+    listed = [{"seed": None, "out": "b.mp4"}, {"dtype": "float16"}, {"device": "cpu"}]
+    made = jobs(jobs=listed, name="{number}-{name}")
+    assert list(made) == ["1-job0001.mp4", "2-job0002.mp4", "3-job0003.mp4"]
+    first, half, on_cpu = made.values()
+    assert first.options["seed"] is None, "one seed is not counted on"
+    assert "out" not in first.options
+    assert first.loading == on_cpu.loading != half.loading
+
+
+def test_paths_lead_out_of_a_folder_where_that_is_allowed(tmp_path, tiny):
+    """In a shot file of a folder, one that is named itself, a job's options, and a file that a job names."""
+    shot = {**tiny, "control": {"pose": "../pose.mp4"}}
+    folder, listed = tmp_path / "folder", tmp_path / "listed"
+    folder.mkdir(), listed.mkdir()
+    for path, told in (
+        (tmp_path / "beside.yaml", tiny),
+        (folder / "shot.yaml", shot),
+        (listed / "shot.yaml", shot),
+        (listed / "options.yaml", {"jobs": [shot]}),
+        (listed / "outside.yaml", {"jobs": [{"shot": "../beside.yaml"}]}),
+        (listed / "inside.yaml", {"jobs": [{"shot": "shot.yaml"}]}),
+    ):
+        path.write_text(yaml.safe_dump(told))
+    sources = folder, *sorted(listed.iterdir())
+    for source in sources:
+        with pytest.raises(InputError, match="lies outside"):
+            read_jobs(source)
+        (job,) = read_jobs(source, allow_outside=True).jobs()
+        assert job.options["control"] == {"pose": str(tmp_path / "pose.mp4")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from hgc_video.jobs.add_jobs import NewJob, add_jobs
 from hgc_video.jobs.owner import is_gone, this_owner
 from hgc_video.jobs.queue import STALE_S, Queue, Result
 from hgc_video.jobs.queue_status import rows_of, status_of
-from hgc_video.jobs.queue_table import FILE
+from hgc_video.jobs.queue_table import FILE, batch_folder, transaction
 
 RESULT = Result("d" * 64, 1.5, 0.5, ("a warning",))
 
@@ -351,3 +352,89 @@ def test_text_that_is_none_is_told_in_one_line(queue):
     queue.table.execute("UPDATE jobs SET name = CAST(x'612eff' AS TEXT)")
     with pytest.raises(InputError, match=r"the queue is damaged \(Could not decode to UTF-8"):
         rows_of(queue)
+
+
+def test_what_stands_in_a_queue(queue, clock):
+    """A job in every state, two of them at work and two done: the numbers of the done ones are summed and
+    averaged, and a job that has told no step yet has an unknown number of them."""
+    assert str(status_of(queue, 0)) == "0 jobs: none"
+    add_jobs(queue, [job(name) for name in "abcdefgh"])
+    for saved in (0.25, 0.5):
+        assert queue.finish(queue.claim("w"), part(queue), Result("d" * 64, 1.75, saved))
+    running = queue.claim("gpu 0")
+    queue.claim("gpu 1")
+    queue.beat({running.claim: (3, 8)})
+    queue.fail(queue.claim("w"), "no")
+    queue.died(queue.claim("w"), "killed", most=1)
+    queue.cancel(7)
+    queue.table.execute("UPDATE jobs SET why = NULL WHERE id = 6")
+    told = status_of(queue, clock.now + 12)
+    assert told.to_dict() == {
+        "counts": {
+            "queued": 1, "running": 2, "done": 2, "failed": 1, "set aside": 1, "cancelled": 1,
+        },
+        "running": (
+            {"id": 3, "name": "c.mp4", "worker": "gpu 0", "step": 3, "steps": 8, "heard_s": 12.0},
+            {"id": 4, "name": "d.mp4", "worker": "gpu 1", "step": 0, "steps": 0, "heard_s": 12.0},
+        ),
+        "lost": (
+            {"id": 5, "name": "e.mp4", "state": "failed", "why": "no"},
+            {"id": 6, "name": "f.mp4", "state": "set aside", "why": ""},
+        ),
+        "cancelled": ((7, "g.mp4"),), "seconds": 3.5, "macs_saved": 0.375,
+    }  # fmt: skip
+    assert str(told).splitlines() == [
+        "8 jobs: 1 queued, 2 running, 2 done, 1 failed, 1 set aside, 1 cancelled",
+        "done: 3.5 s of work, 37.5 % of the MACs saved",
+        "running      3  c.mp4  step 3 of 8  on gpu 0, heard 12 s ago",
+        "running      4  d.mp4  step 0 of ?  on gpu 1, heard 12 s ago",
+        "failed       5  e.mp4: no",
+        "set aside    6  f.mp4: ",
+        "cancelled    7  g.mp4",
+    ]
+    assert rows_of(queue)[2] == {
+        "id": 3, "name": "c.mp4", "state": "running", "step": 3, "steps": 8, "worker": "gpu 0",
+        "why": None, "seconds": None, "macs_saved": None, "warnings": None,
+    }  # fmt: skip
+
+
+def test_a_queue_is_made_with_its_folders_and_waits_for_those_who_write(tmp_path):
+    made = Queue(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c" / FILE).is_file()
+    assert made.table.execute("PRAGMA busy_timeout").fetchone()[0] == 30_000
+    made.close()
+
+
+def test_the_folder_of_a_batch(queue, tmp_path):
+    for source, told, folder in (
+        (queue.folder, None, queue.folder),
+        (tmp_path, None, tmp_path / "batch"),
+        (tmp_path / "jobs.yaml", None, tmp_path / "jobs.batch"),
+        (queue.folder, tmp_path / "c", tmp_path / "c"),
+        (tmp_path, Path("~/c"), Path.home() / "c"),
+    ):
+        assert batch_folder(source, told) == folder
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("others WHERE abs(-9223372036854775807 - 1) > 0", "integer overflow"),
+        ("x" * 300, "no such table: main." + "x" * 180),  # 200 characters of what SQLite says
+    ],
+)
+def test_a_view_in_place_of_the_table_is_told_in_one_line(queue, rows, says):
+    """One whose rows SQLite cannot compute, and one of a table that is not there."""
+    queue.table.execute("ALTER TABLE jobs RENAME TO others")
+    queue.table.execute(f"CREATE VIEW jobs AS SELECT * FROM {rows}")
+    with pytest.raises(InputError, match=rf"the queue is damaged \({says}\)"):
+        Queue(queue.folder)
+
+
+@pytest.mark.parametrize("answer", [sqlite3.SQLITE_DENY, -1])
+def test_what_cannot_be_undone_hides_no_error(queue, answer):
+    """SQLite is made to refuse the ROLLBACK: as not allowed, and by an answer that is none."""
+    with pytest.raises(ValueError, match="the first one"), transaction(queue.table):
+        queue.table.set_authorizer(lambda *asked: answer)
+        raise ValueError("the first one")
+    assert queue.table.in_transaction

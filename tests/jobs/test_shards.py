@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from hgc_video.cache.offload import MappedHost
 from hgc_video.cache.store import Lasting
 from hgc_video.errors import HGCVideoWarning, InputError, StateError
 from hgc_video.jobs.checkpoint import shards
+from hgc_video.jobs.checkpoint.snapshot import Snapshot
 from hgc_video.jobs.checkpoint.work_folder import WorkFolder
 from hgc_video.jobs.checkpoint.writer import Abandoned, Writer
 
@@ -171,3 +173,41 @@ def test_the_writer_writes_one_thing_at_a_time_and_tells_its_errors_later():
     writer.begin(full)
     with pytest.raises(InputError):
         writer.begin(slow)
+
+
+def rows(*sizes):
+    """Values of so many bytes, no two alike."""
+    return [torch.full((size,), at, dtype=torch.uint8) for at, size in enumerate(sizes)]
+
+
+def go_on():
+    pass
+
+
+def test_values_go_to_a_file_until_it_is_large_enough(tmp_path, monkeypatch):
+    """Of 1000 bytes: 999 are too few, and one more is enough."""
+    monkeypatch.setattr(shards, "_SHARD_NBYTES", 1000)
+    folder = shards.Shards(tmp_path)
+    listed, nbytes = folder.write(1, Snapshot({"a": rows(999, 1, 999, 1, 5)}).storages, go_on)
+    assert nbytes == 2005
+    places = folder.places(listed.values())
+    assert [places[listed[name]][-13:-12] for name in "01234"] == ["0", "0", "1", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("file_nbytes", "is_kept"), [(800, True), (801, False), (800_000, False), (None, False)]
+)
+def test_what_lasts_is_known_by_its_place_while_half_of_its_file_is_needed(
+    tmp_path, file_nbytes, is_kept
+):
+    """400 bytes in a file of so many, or in one that is gone. What is kept is not held on to again."""
+    folder, (value,) = shards.Shards(tmp_path), rows(400)
+    first = Snapshot({"a": Lasting(value)}, folder.kept).storages["0"]
+    listed, _ = folder.write(1, {"0": first}, go_on)
+    (path,) = tmp_path.iterdir()
+    if file_nbytes is None:
+        path.unlink()
+    else:
+        os.truncate(path, file_nbytes)
+    again = Snapshot({"a": Lasting(value)}, folder.kept).storages["0"]
+    assert (again.data is None, again.checksum) == (is_kept, listed["0"] if is_kept else None)

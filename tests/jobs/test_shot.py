@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 import hgc_video
 from hgc_video.cli import app
 from hgc_video.errors import InputError
+from hgc_video.jobs.preset_choice import choose_preset
 from hgc_video.jobs.schema import shot_schema
-from hgc_video.jobs.shot import parse_setting, place_paths, read_shot
+from hgc_video.jobs.shot import Shot, parse_setting, place_paths, read_shot
+from hgc_video.jobs.shot_template import write_template
+from hgc_video.media.write import Extras, write_video
 from hgc_video.options import GenerateOptions
+from hgc_video.sampling.configuration import configuration
 
 from .conftest import PROMPT, ROOT
 
@@ -79,13 +86,15 @@ def test_models_that_are_no_folders_are_left_alone(tmp_path):
         ("progress: true", 'unknown option "progress"'), ("- a", "a shot is a mapping"),
         ("control: {pose: a.mp4}\nseed: -1", "seed=-1 is not possible; give 0 or more"),
         ("control: {pose: a.mp4}\npreset: 3", "preset=3 is not possible; give text"),
-        ("prompt: x", "no control clip is given"),
+        ("prompt: x", "no control clip is given"), ("image: 3", "image=3 is not possible; give a path"),
     ],
 )  # fmt: skip
 def test_faults_name_the_file_and_what_is_allowed(shot, text, says):
     with pytest.raises(InputError, match=rf"a\.yaml: {says}") as told:
         read_shot(shot(text)).checked()
     assert "\n" not in str(told.value)
+    with pytest.raises(InputError, match=r'^b: unknown option "presett": did you mean "preset"'):
+        Shot("b", {"presett": "fast"}).checked()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +105,7 @@ def test_faults_name_the_file_and_what_is_allowed(shot, text, says):
         ("prompt=a dancer: red", "a dancer: red"),
         ("preset=hgc:interval=3,depth=1", "hgc:interval=3,depth=1"),
         ("control={pose: a.mp4}", {"pose": "a.mp4"}), ("preset=off", "off"),
+        ("seed=[1, 2]", [1, 2]), ('prompt="12"', "12"), ("prompt='12'", "12"),
     ],
 )  # fmt: skip
 def test_settings_are_read_as_they_are_meant(text, value):
@@ -109,6 +119,8 @@ def test_settings_take_the_place_of_the_files_options(shot, tmp_path, monkeypatc
     assert read.options["control"] == {"pose": "/b.mp4", "depth": str(tmp_path / "d.mp4")}
     assert read.options["prompt"] == {0: "x", 4: "z"} and read.options["seed"] == 2
     assert read.options["out"] == str(tmp_path.parent / "o.mp4"), "a setting may lead anywhere"
+    words = Shot("a", {"prompt": "x"}).with_settings(["prompt=a red. shirt=on"])
+    assert words.options["prompt"] == "a red. shirt=on"
     for setting, says in (("seed", "OPTION=VALUE"), ("seed.x=1", "no mapping")):
         with pytest.raises(InputError, match=says):
             read.with_settings([setting])
@@ -199,3 +211,78 @@ def test_run_refuses_in_one_line(shot, tiny, tmp_path, monkeypatch, arguments, s
     result = invoke("run", shot(tiny), *arguments)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and says in result.stderr
     assert sorted(tmp_path.iterdir()) == sorted({*before, tmp_path / "a.yaml"})
+
+
+def test_prompts_by_frame_have_numbers_also_in_json(shot):
+    told = '{"prompt": {"0": "x", "48": "y", "a": "z"}, "audio": true}'
+    read = read_shot(shot(told, "a.json"))
+    assert read.options == {"prompt": {0: "x", 48: "y", "a": "z"}, "audio": True}
+
+
+def test_parts_of_a_model_that_are_files_are_of_the_files_folder(shot, tmp_path):
+    (tmp_path / "a.safetensors").touch()
+    own = str(tmp_path / "a.safetensors")
+    for name, given, placed in (
+        ("controlnet", {"pose": "a.safetensors", "depth": "owner/net"}, {"pose": own, "depth": "owner/net"}),
+        ("lora", {"a.safetensors": 0.5, "b.safetensors": 1.0}, {own: 0.5, "b.safetensors": 1.0}),
+        ("lora", ["a.safetensors", "owner/lora"], [own, "owner/lora"]),
+        ("lora", "./b", str(tmp_path / "b")),
+        ("model", "a.safetensors", own),
+    ):  # fmt: skip
+        assert read_shot(shot({name: given})).options == {name: placed}
+    for option, told in (
+        ("controlnet.pose", {"controlnet": {"pose": "/a"}}), ("lora", {"lora": {"~/a": 1.0}}),
+        ("lora", {"lora": ["../a"]}), ("lora", {"lora": "/a"}), ("model", {"model": "~/a"}),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=rf"of {option} lies outside of"):
+            read_shot(shot(told))
+
+
+def test_a_finished_clip_is_a_shot(tmp_path):
+    black = np.zeros((1, 16, 16, 3), np.uint8)
+    write_video(tmp_path / "pose.gif", black, 8)
+    options = GenerateOptions(control={"pose": tmp_path / "pose.gif"}, prompt="x", seed=7)
+    told = json.dumps(configuration(options, tmp_path / "clip.gif"))
+    path = write_video(tmp_path / "clip.gif", black, 8, Extras(told))
+    read = read_shot(path)
+    assert (read.name, read.path, read.options["seed"]) == ("clip", path, 7)
+
+
+def template(clip, out, model="puppet"):
+    """The lines of the shot file that is written for a clip."""
+    write_template(clip, out, model)
+    return out.read_text(encoding="utf-8").splitlines()
+
+
+def test_the_template_of_a_clip_says_what_stands_in_it(tmp_path):
+    """Of 20 grey frames, 64x48, at 8 fps, in a folder beside the file's."""
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    frames = np.broadcast_to(ramp[:, None], (20, 48, 64, 3))
+    (tmp_path / "in").mkdir(), (tmp_path / "out").mkdir()
+    clip = write_video(tmp_path / "in" / "tänzer.mp4", frames, 8)
+    lines = template(clip, tmp_path / "out" / "größe.yaml")
+    choice = choose_preset("puppet", num_frames=20, height=96, width=160)
+    for line in (
+        "# A shot of hgc-video; make the clip with:  hgc-video run größe.yaml",
+        '  depth: "../in/tänzer.mp4"', f'prompt: "{PROMPT}"', "model: puppet", f"# {choice}",
+        f"preset: {choice.preset}", "num_frames: 20", "seed: 0", 'out: "größe.mp4"',
+        "# 20 are all of it, 2.5 s at 8 fps; the model holds 16 at once, so the run goes in windows",
+        "# As the model has them, or as the clip (160x96 here), unless you say so:",
+    ):  # fmt: skip
+        assert line in lines, line
+    assert not any(line.startswith("source_fps") for line in lines)
+
+
+def test_the_template_beside_a_clip_of_its_name_and_that_of_images(tmp_path):
+    """16 frames, as many as the model holds at once; images carry no rate, and another model has its size."""
+    frames = np.random.default_rng(0).integers(0, 255, (16, 48, 64, 3), np.uint8)
+    clip = write_video(tmp_path / "a.mp4", frames, 8)
+    lines = template(clip, tmp_path / "a.yaml")
+    assert 'out: "a-made.mp4"' in lines and "# 16 are all of it, 2.0 s at 8 fps" in lines
+    (tmp_path / "images").mkdir()
+    for at, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / "images" / f"{at:02}.png")
+    lines = template(tmp_path / "images", tmp_path / "b.yaml", "animatediff")
+    assert 'out: "b.mp4"' in lines and '  pose: "images"' in lines
+    assert any("as the clip (576x448 here)" in line for line in lines), "of 512x512 pixels in all"
+    assert lines[-1] == "source_fps: 8  # assumed: these images carry no rate"

@@ -31,6 +31,7 @@ def test_other_readers_of_yaml_stay_as_they_are():
         ("a: 1\na: 2", '"a" is given twice'), ("- b: 1\n  b: 2", '"b" is given twice'),
         ("a: [1", "no YAML in line"), ("!!python/object:os.system x", "could not determine a constructor"),
         ("a: *x", "undefined alias"), ("{[1]: 2}", "unhashable"),
+        ("{[1]: 2, [3]: 4}", "unhashable"),  # two keys, not one that is given twice
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_told_in_one_line(text, says):
@@ -48,3 +49,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "c.yaml").write_text("x" * (2**20 + 1))
     with pytest.raises(InputError, match=r"c\.yaml.*larger than"):
         read_yaml(tmp_path / "c.yaml")
+
+
+def test_a_file_is_read_as_a_text_is(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: off\nb: 12:30\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": "off", "b": "12:30"}

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hgc_video.errors import InputError
-from hgc_video.plan.memory.budget import GIB, Chunks, choose_memory_plan, parse_nbytes
+from hgc_video.plan.memory.budget import (
+    GIB,
+    Chunks,
+    MemoryPlan,
+    Peak,
+    choose_memory_plan,
+    parse_nbytes,
+)
 from hgc_video.plan.memory.placement import DEVICE, HOST, RECOMPUTE, RunCost
 from hgc_video.plan.memory.throughput import Throughput
 
@@ -55,6 +64,9 @@ def test_the_coarsest_that_fits_is_taken():
     assert chosen(7).chunks == Chunks(8, 4096, decode=8, idle=HOST) and chosen(7).level == 2
     assert chosen(4.5).chunks == Chunks(2, 1024, decode=4, idle=HOST)
     assert [chosen(b).context for b in (12, 10, 7, 4.5)] == [16] * 4
+    # 96 % of 9.375 GiB are 9: as much as decoding 16 frames takes, and denoising them.
+    assert chosen(9.375).chunks == Chunks(decode=16, idle=HOST)
+    assert chosen(12, denoise_budget=int(9.375 * GIB)).chunks == Chunks(decode=16, idle=HOST)
 
 
 def test_shorter_windows_come_last_and_never_where_the_length_is_told():
@@ -66,22 +78,24 @@ def test_shorter_windows_come_last_and_never_where_the_length_is_told():
 
 
 def test_a_budget_that_nothing_fits_is_refused_with_the_smallest_that_would():
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError, match=r"memory=2\.00GiB is too little") as refused:
         chosen(2)
     needed = float(str(refused.value).split("takes ")[1].split("GiB")[0])
     assert chosen(needed + 0.01).context == 8
+    with pytest.raises(InputError, match=r"takes 1\.8.GiB"):
+        chosen(1.75, ByLength(), max_frames=6)  # by 4 frames; 3 would fit and are not tried
 
 
 def test_the_plan_says_what_it_does():
-    told = str(chosen(7))
-    for word in (
-        "level 2",
-        "16 frames",
-        "8 frames and 4096 positions",
-        "of 7.00 GiB",
-        "host memory",
-    ):
-        assert word in told
+    assert str(chosen(7)) == (
+        "level 2: windows of 16 frames, layers in 8 frames and 4096 positions, 8 frames decoded at once, "
+        "idle windows' caches in host memory; predicted peak 5.80 GiB of 7.00 GiB (denoise 5.80, "
+        "decode 5.00); 2.00 GiB in host memory"
+    )
+    assert str(chosen(None)) == (
+        "level 1: windows of 16 frames, whole layers, 16 frames decoded at once; predicted peak 11.00 GiB "
+        "(denoise 11.00, decode 9.00)"
+    )
 
 
 def test_idle_caches_are_copied_or_computed_again_whichever_costs_less():
@@ -97,6 +111,7 @@ def test_idle_caches_are_copied_or_computed_again_whichever_costs_less():
 def test_without_room_in_host_memory_they_are_computed_again():
     assert chosen(6.2, host_budget=GIB).chunks.idle == RECOMPUTE
     assert chosen(6.2, host_budget=3 * GIB).chunks.idle == HOST
+    assert chosen(6.2, host_budget=2 * GIB).chunks.idle == HOST, "as much as is needed"
 
 
 def test_where_nothing_idles_there_is_nothing_to_choose():
@@ -115,12 +130,16 @@ def test_the_plan_prices_every_place():
         assert word in told
     data = chosen(10).to_dict()
     assert data["idle_caches"] == "host" and data["works"]["host"]["to_device"] == 30 * 10**9
+    assert data["predicted_host_nbytes"] == 2 * GIB
+    assert data["rates"] == {
+        "macs_per_s": 1e12, "bus_nbytes_per_s": 20e9, "source": "fast",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("text", "nbytes"),
     [("8GiB", 8 * GIB), ("512 MiB", 2**29), ("6GB", 6 * 10**9), ("1e3", 1000), (4096, 4096),
-     ("0.5gib", GIB // 2)],
+     ("0.5gib", GIB // 2), ("1", 1)],
 )  # fmt: skip
 def test_amounts(text, nbytes):
     assert parse_nbytes(text) == nbytes
@@ -142,3 +161,41 @@ def test_a_denoising_loop_that_must_take_less_is_cut_and_decoding_is_not():
     assert (third.peak.denoise, third.peak.decode) == (int(7.8 * GIB), 9 * GIB)
     with pytest.raises(InputError, match="too little"):
         chosen(12, denoise_budget=2 * GIB, context=16)
+
+
+def test_a_plan_without_rates_or_work_prices_nothing():
+    whole = chosen(10)
+    assert replace(whole, rates=None).explain() == () == replace(whole, works={}).explain()
+    assert replace(whole, rates=None).to_dict() == {}
+    assert MemoryPlan(1, 16, Chunks(), Peak(1, 1), None).explain() == ()
+
+
+def test_there_is_always_a_position_in_a_split():
+    positions = [(20, 10, 2), (3, 1, 1), (1, 1, 1)]
+    for count, half, few in positions:
+        assert chosen(7, num_positions=count).chunks.positions == half
+        assert chosen(4.5, num_positions=count).chunks.positions == few
+
+
+class ByLength(Table):
+    """Windows that never idle, with work of their length."""
+
+    def works(self, context):
+        return {DEVICE: RunCost(context * 10**12)}
+
+    def denoise(self, context, chunks):
+        return super().denoise(context, replace(chunks, idle=RECOMPUTE))
+
+
+@pytest.mark.parametrize(
+    ("max_frames", "budget", "context"),
+    [
+        (11, 4, 11),  # of 3.2 GiB; 96 % of 3, 2.4 and 2.05 GiB hold these
+        (11, 3, 8), (11, 2.4, 5), (8, 2.05, 4),
+    ],
+)  # fmt: skip
+def test_shorter_windows_are_three_quarters_and_half_and_no_shorter_than_four(
+    max_frames, budget, context
+):
+    plan = chosen(budget, ByLength(), max_frames=max_frames)
+    assert (plan.context, plan.work.macs) == (context, context * 10**12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hgc_video.plan.cost import cost, full_cost, kept_for_any
@@ -21,7 +23,9 @@ from hgc_video.plan.memory.placement import (
 )
 from hgc_video.plan.memory.throughput import Throughput
 from hgc_video.plan.memory.windows import Windows
+from hgc_video.plan.policies.searched import CodedSchedule
 from hgc_video.plan.presets import resolve
+from hgc_video.plan.schedule import Schedule, StepPlan
 from hgc_video.plan.validate import check
 from tests.plan.policies.test_policies import tower
 
@@ -104,3 +108,69 @@ def test_where_idle_caches_may_live():
     assert moved_nbytes(online, graph) == max(
         sum(kept_for_any(graph, names).values()) for names in kept(graph, online)
     )
+
+
+@pytest.mark.parametrize(
+    ("step", "computed"),
+    [
+        (
+            StepPlan(
+                reuse=frozenset("ab"), average_branches=frozenset("c"), extrapolate=frozenset("a"),
+                coefficients=(1.5, -0.5), latent_progress=(0, 1), label="depth 1", reason="so",
+            ),
+            StepPlan(label="recomputed"),
+        ),
+        (StepPlan(deltas=frozenset("a"), label="own"), StepPlan(label="recomputed")),
+        (StepPlan(clean=((0, 1.0),), label="own"), StepPlan(label="recomputed")),
+        (StepPlan(branches=1, cfg_delta=(1.1, 1.2), label="own"), StepPlan(branches=2, label="own")),
+        (
+            StepPlan(branches=1, always_compute=frozenset("d"), label="own"),
+            StepPlan(branches=1, always_compute=frozenset("d"), label="own"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_step_that_is_computed_again_reuses_nothing_and_says_why(step, computed):
+    (again,) = recomputed(Schedule("x", (step,))).steps
+    assert again == computed
+    assert again.reason.split("; ")[-1] == "idle caches are recomputed"
+
+
+def test_windows_that_do_not_divide_the_clip():
+    """13 frames in windows of 3: five of them, shifted ones too, and the ControlNet once per frame."""
+    graph, windows = tower(), Windows(13, 3, 0)
+    plan = resolve("deepcache:interval=2+lossless").schedule(graph, 10)
+    spent, hint = cost(graph, plan), graph.by_name["controlnet.hint"]
+    assert (len(windows.plain), len(windows.shifted), hint.macs, hint.nbytes) == (5, 5, 5, 4)
+    over_all = sum(5 * step["unet"] + step["controlnet"] * 13 // 3 for step in spent.macs)
+    macs = over_all + 21  # 13 / 3 times 5, the hints of the shifted windows
+    assert work_of(plan, graph, windows, DEVICE) == RunCost(macs, macs - spent.total * 13 // 3)
+    read, made = (
+        sum(5 * step["unet"] + step["controlnet"] * 13 // 3 for step in steps)
+        for steps in (spent.read, spent.made)
+    )
+    assert work_of(plan, graph, windows, HOST) == RunCost(
+        macs, macs - spent.total * 13 // 3, made + 17, read - 17
+    )
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_controlnet_that_adds_nothing_needs_no_hint_where_the_savings_are_made(lossless):
+    """Step 2 is the first of the shifted windows; without the savings its ControlNet runs all the same."""
+    graph, windows = tower(), Windows(16, 4, 0)
+    plan = resolve("deepcache:interval=2+lossless").schedule(graph, 10)
+    silent = replace(plan.with_inactive({2: ["controlnet"]}), lossless=lossless)
+    values, hint = 5 * 16, 4 * 4  # of five windows, and of four times four frames
+    more = 0 if lossless else hint
+    assert kept_nbytes(silent, graph, windows) == values + hint + more
+
+
+def test_what_is_kept_and_what_one_step_brings_back():
+    """Two depths are kept after step 0, and each later step reads one of them, and the hint."""
+    graph = tower()
+    plan = CodedSchedule("F12", 99, (0.0,) * 3)(graph, 3)
+    value, hint = 2 * 8, 4
+    assert totals(cost(graph, plan).kept) == [2 * value + hint, value + hint, 0]
+    assert moved_nbytes(plan, graph) == value + hint
+    online = resolve("easycache").schedule(graph, 10)
+    assert moved_nbytes(online, graph) == value
+    assert kept_nbytes(online, graph, Windows(16, 4, 0)) == 4 * value, "its windows do not move"

@@ -49,6 +49,10 @@ def test_slopes_reach_ahead_by_the_real_distance_to_what_made_the_value():
     assert [word.slope(i) for i in range(6)] == [0, 0, 1.0, 0, 1.0, 2.0]
     assert plan("F11111").slope(4) == 0, "one value has no slope"
     assert plan("FTF1", extrapolation=0.5).slope(3) == 0.5
+    assert plan("F1F1", extrapolation=1.0).slope(3) == 0.5, (
+        "half as far as from the one to the other"
+    )
+    assert plan("F11F1", extrapolation=0.5).slope(4) == 0.166667, "of six decimals"
 
 
 def test_an_online_word_names_the_steps_whose_change_it_follows():
@@ -96,6 +100,7 @@ def test_a_file_gives_the_same_plan(tmp_path):
     assert load_coded_schedule(tmp_path / "a.yaml").metadata == {"seed": 3}
     preset = resolve(f"searched:file={tmp_path / 'a.yaml'}")
     assert [preset.num_steps(n) for n in (8, 20)] == [8, 28]
+    assert dataclasses.replace(word, step_ratio=0.01).num_steps(20) == 1
 
 
 @pytest.mark.parametrize(
@@ -115,9 +120,17 @@ def test_words_that_cannot_be_are_refused(make, says):
 
 def test_a_file_that_is_none_says_what_writes_one(tmp_path):
     (tmp_path / "a.yaml").write_text("name: x\n")
-    for name in ("a.yaml", "missing.yaml"):
-        with pytest.raises(PlanError, match="hgc-video search"):
+    (tmp_path / "b.yaml").write_text("- name\n")
+    for name, says in (
+        ("a.yaml", "a schedule needs actions=VALUE"),
+        ("b.yaml", "it holds no fields"),
+        ("missing.yaml", "it cannot be read: no such file or directory"),
+    ):
+        with pytest.raises(PlanError) as told:
             load_coded_schedule(tmp_path / name)
+        assert str(told.value) == (
+            f'schedule "{tmp_path / name}" cannot be used: {says}; write one with hgc-video search'
+        )
 
 
 RULE = (1.9, -1.1, 0.2)
@@ -195,3 +208,62 @@ def test_coefficients_are_carried_over_to_every_length(steps):
         if kept:  # the share of F1, which the sum tells, is the same at every distance
             assert sum(other.coefficients[index]) == pytest.approx(sum(RULE), abs=1e-4)
     assert word.resampled(12) is word
+
+
+def test_a_step_says_what_it_does_and_why():
+    graph = tower()
+    made = dataclasses.replace(plan("FF1F", gate=2), name="mine")(graph, 4)
+    assert (made.name, [s.label for s in made.steps]) == (
+        "mine", ["key", "key", "depth 1 gated", "key gated"],
+    )  # fmt: skip
+    assert [s.reason.split("; ")[0] for s in made.steps] == [
+        "mine: code F, computes everything",
+        "mine: code F, computes everything",
+        "mine: code 1, computes the last up layer, extrapolated from steps 0 and 1 with weight 0.5, "
+        "one branch after the gate at step 2",
+        "mine: code F, computes everything, one branch after the gate at step 2",
+    ]
+    own = with_rule("FFF1", {3})(graph, 4).steps[3]
+    assert own.reason.split("; ")[0] == (
+        "searched: code 1, computes the last up layer, from +1.9 of step 2, -1.1 of step 1, +0.2 of step 0"
+    )
+    held = plan("FF1", extrapolation=0.0)(graph, 3).steps[2]
+    assert not held.extrapolate
+
+
+def test_the_deepest_step_is_as_deep_as_the_model():
+    graph = tower()
+    assert plan("F4")(graph, 2).steps[1].reuse == {graph.depths[3], "controlnet.hint"}
+    flat = dataclasses.replace(graph, depths=())
+    assert [s.label for s in plan("FT")(flat, 2).steps] == ["key", "no controlnet"]
+
+
+@pytest.mark.parametrize(
+    ("gate", "steps", "first"),
+    [(6, 24, 12), (6, 3, 2), (6, 6, 3), (1, 3, 1), (12, 24, None), (12, 6, None), (99, 24, None)],
+)
+def test_the_gate_is_at_its_share_of_every_length(gate, steps, first):
+    """The first step of one branch, of a plan of 12 steps; one that stands at the end stays there."""
+    branches = [
+        s.branches for s in CodedSchedule("F" * 12, gate, (0.0,) * 12)(tower(), steps).steps
+    ]
+    first = steps if first is None else first
+    assert branches == [2] * first + [1] * (steps - first)
+
+
+def test_the_file_is_written_for_people_and_read_by_its_old_names(tmp_path):
+    """In the order of meaning, three decimals, and lines that end after the hundredth character."""
+    (tmp_path / "b.yaml").write_text("actions: FH\ngate: 2\ndamping: [0.0, 0.5]\nstretch: 1.5\n")
+    assert load_coded_schedule(tmp_path / "b.yaml") == CodedSchedule("FH", 2, (0.0, 0.5), 1.5)
+    weights = (0.12, 0.0004, *[0.0] * 18)
+    CodedSchedule("F" * 20, 3, weights, 1.4, "mine", metadata={"seed": 3}).save(tmp_path / "a.yaml")
+    assert (tmp_path / "a.yaml").read_text() == (
+        "name: mine\n"
+        "actions: FFFFFFFFFFFFFFFFFFFF\n"
+        "gate: 3\n"
+        "step_ratio: 1.4\n"
+        f"extrapolation: [0.12, {'0.0, ' * 15}0.0,\n"
+        "  0.0, 0.0, 0.0]\n"
+        "online: false\n"
+        "seed: 3\n"
+    )
