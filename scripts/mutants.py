@@ -77,6 +77,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 # What mutmut notes of a mutant's tests.
 _VERDICTS = {0: "survived", 33: "no tests", 5: "no tests", 1: "killed", 3: "killed"}
 _TIMES_OUT = "timed out"
+_SIDES = ("-  ", "+  ", "-de", "+de")  # of a difference: lines of a function, and its first one
 _COPIED = ("hgc_video", "tests", "configs", "examples", "scripts", "pyproject.toml")
 
 
@@ -156,17 +157,25 @@ def _is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
 
 def _without_words(function: ast.FunctionDef) -> str:
     """A function but for its name and the words of its messages; a text without a space may be more."""
-    body = ast.parse(ast.unparse(function)).body[0]
-    for node in ast.walk(body):
+    bare = _unnamed(function)
+    for node in ast.walk(bare):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             node.value = ""
-    return ast.dump(ast.Module(body.body, []))  # type: ignore[attr-defined]
+    return ast.dump(bare)
+
+
+def _unnamed(function: ast.FunctionDef) -> ast.FunctionDef:
+    """A copy under one name for all; default values of arguments are part of it."""
+    copy = ast.parse(ast.unparse(function)).body[0]
+    assert isinstance(copy, ast.FunctionDef)
+    copy.name = "f"
+    return copy
 
 
 def _change(own: ast.FunctionDef, other: ast.FunctionDef) -> list[str]:
     """The lines that differ."""
-    one, two = (ast.unparse(function).splitlines()[1:] for function in (own, other))
-    return [line for line in difflib.unified_diff(one, two, n=0, lineterm="") if line[1:2] == " "]
+    one, two = (ast.unparse(_unnamed(function)).splitlines() for function in (own, other))
+    return [line for line in difflib.unified_diff(one, two, n=0, lineterm="") if line[:3] in _SIDES]
 
 
 def markdown(found: dict[str, dict[str, Any]]) -> str:

@@ -121,7 +121,7 @@ class Observer:
         self.step, self._time = state["step"], state["time"]
         self._made, self._products = [(x, n) for x, n in state["made"]], None
 
-    def see_input(self, sample: Tensor, t: Tensor | float = 0.0, step: int = 0) -> None:
+    def see_input(self, sample: Tensor, t: Tensor | float, step: int) -> None:
         """A step's latents as its first model sees them, at its timestep."""
         self.step, self._time = step, t
         if self._noise is not None:
@@ -208,11 +208,10 @@ class Observer:
 
 def mean_products(values: list[Tensor]) -> tuple[tuple[float, ...], ...]:
     """The mean product of every two of the newest value and the changes between successive ones, the newest
-    first; values of another shape than the newest, and those before them, are left out."""
-    alike = [value for value in values if value.shape == values[0].shape] if values else []
-    alike = alike if len(alike) == len(values) else values[:1]
-    if not alike:
+    first; of the newest alone where not all are of one shape."""
+    if not values:
         return ()
-    flat = torch.stack([value.flatten().float() for value in alike])
+    alike = all(value.shape == values[0].shape for value in values)
+    flat = torch.stack([value.flatten().float() for value in (values if alike else values[:1])])
     rows = torch.cat([flat[:1], flat[:-1] - flat[1:]])
     return tuple(map(tuple, (rows[:, None] * rows).mean(-1).tolist()))

@@ -57,7 +57,8 @@ class OverflowGuard:
         if not step.coefficients or not names:
             return ""
         self._arrive()
-        most = 1.0 if step.latent_progress is None else most_progress(step.latent_progress, index)
+        follows = step.latent_progress
+        most = None if follows is None else most_progress(follows, index)
         for name in names:
             known = self._known.get((window, name), ())[: step.depth]
             # Not "exceeds": of NaN neither is true.
@@ -82,13 +83,16 @@ class OverflowGuard:
         self._pending = []
 
 
-def _bound(known: Sequence[float], coefficients: tuple[float, ...], most: float) -> float:
+def _bound(known: Sequence[float], coefficients: tuple[float, ...], most: float | None) -> float:
     """The largest magnitude that `combination.combined` meets in the values' own dtype, at the most progress
-    of the latents."""
+    of the latents; None where that is not measured."""
     newest = known[0]
     slope = slope_of(coefficients)
     if slope is not None and len(known) > 1:
         way = newest + known[1]
-        return max(way, newest + abs(slope) * most * way)
+        return max(way, newest + abs(slope) * (1.0 if most is None else most) * way)
     mixed = sum(abs(c) * m for c, m in zip(coefficients, known, strict=False))
-    return max(mixed, newest + most * (mixed + newest)) if most != 1.0 else mixed
+    if most is None:
+        return mixed
+    way = mixed + newest
+    return max(way, newest + most * way)

@@ -116,12 +116,23 @@ def test_extrapolation_goes_along_the_last_two_values(clip):
 def test_extrapolation_follows_the_latents_since_two_earlier_steps(clip, last, gone):
     """The clip's latents at t are 0.5 + t / 1000 times the same numbers."""
     clip.timesteps = torch.tensor([950, 900, 800, 600, last])
-    name = frozenset({CUT})
+    follows_the_latents(clip, CUT, gone)
+
+
+def test_extrapolation_follows_latents_whose_frames_come_first():
+    clip = ImageClip(svd_unet())
+    clip.timesteps = torch.tensor([950, 900, 800, 600, 450])
+    follows_the_latents(clip, "unet.up_blocks.1.attentions.1", 0.5)
+
+
+def follows_the_latents(clip, layer, gone):
+    """The last step goes so many times the way of the layer's values from step 1 to 3, times a slope."""
+    name = frozenset({layer})
     follows = StepPlan(name, extrapolate=name, coefficients=linear(0.8), latent_progress=(1, 3))
     output = ours(clip, *[StepPlan()] * 2, StepPlan(name), StepPlan(), follows)[-1]
-    older, newer = (seen(clip, CUT, clip.timesteps[i])[1] for i in (1, 3))
+    older, newer = (seen(clip, layer, clip.timesteps[i])[1] for i in (1, 3))
     expected = newer + gone * 0.8 * (newer - older)
-    close(output, replaced(clip, CUT, clip.timesteps[-1], lambda x: expected))
+    close(output, replaced(clip, layer, clip.timesteps[-1], lambda x: expected))
 
 
 def test_the_kept_guidance_difference_is_added_to_the_fresh_prompt_branch(clip):

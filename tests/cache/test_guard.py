@@ -148,6 +148,7 @@ def test_what_is_measured_by_hand():
     seen.see_input(x1, 900.0, 4)
     assert measured() == (0, 0, 0, 0, 0, False, 4), "nothing was computed yet"
     seen.see_output(torch.tensor([1.0, 3.0]))
+    assert seen.products() == ((5,),), "both numbers are the prompt's"
     seen.see_outermost(torch.tensor([4.0, 4.0]), False)  # there was none before
     assert measured() == (0, 0, 0, 2, 0, True, 4)
     seen.see_input(x2, 800.0, 5)
@@ -196,6 +197,8 @@ def test_every_window_has_an_observer_with_what_is_known_of_the_run():
     observers.see_output(a_step(3), both)
     assert observers.at(3).prediction_type() == "v_prediction"
     assert observers.at(3).products() == ((9,),), "without a scale the prompt's branch alone"
+    observers.see_output(a_step(4, branches=3), torch.tensor([[1.0], [3.0], [7.0]]))
+    assert observers.at(4).products() == ((9,),), "the perturbed branch comes behind it"
     observers = Observers("a")
     observers.levels = NoiseLevels(DDIMScheduler(prediction_type="epsilon"))
     observers.guidance_scale = 2.0
@@ -247,7 +250,7 @@ def test_observers_go_on_from_their_state_by_window():
 def test_latents_of_several_shapes_have_no_stability():
     seen = Observer(NoiseLevels(DDIMScheduler()))
     for frames, t in ((2, 900.0), (2, 800.0), (2, 700.0), (3, 600.0)):
-        seen.see_input(torch.ones(frames), t)
+        seen.see_input(torch.ones(frames), t, 0)
     assert seen.stability() == 0
     with pytest.raises(CacheStateError, match="reads noise levels; give the engine the scheduler"):
         Observer().stability()
@@ -270,7 +273,7 @@ def test_the_noise_angle_is_the_schedulers(kind):
 def test_without_known_noise_levels_there_is_no_angle():
     assert known_levels(None) is None
     seen = Observer(levels=None)
-    seen.see_input(torch.zeros(1), 900.0)
+    seen.see_input(torch.zeros(1), 900.0, 0)
     assert (seen.noise_angle(), seen.prediction_type()) == (None, "v_prediction")
     scheduler = DDIMScheduler(
         prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2",
@@ -280,7 +283,7 @@ def test_without_known_noise_levels_there_is_no_angle():
     seen = Observer(levels=known_levels(scheduler))
     angles = []
     for t in scheduler.timesteps:
-        seen.see_input(torch.zeros(1), t)
+        seen.see_input(torch.zeros(1), t, 0)
         angles.append(seen.noise_angle())
     assert angles == pytest.approx(equal_turns(25), abs=0.02)
 

@@ -131,6 +131,9 @@ def guard_of(*coefficients, follows=None):
         ((2.0, 0.5), None, (20000, 51008), (20000, 51040)),
         # 2 * 8000 + 0.5 * 28672 = 30336, of which 8000 + 1.5 * (30336 + 8000) = 65504.
         ((2.0, 0.5), (1, 3), (8000, 28672), (8000, 28688)),
+        # Progress of 1 at most is measured all the same, and goes from the newest by what differs from it:
+        # 1.5 * 16000 + 0.5 * 19008 = 33504, and 16000 + 1 * (33504 + 16000) = 65504.
+        ((-1.5, 0.5), (0, 3), (16000, 19008), (16000, 19040)),
         # One value is known so far, of which there are twice as much.
         (linear(1.0), None, (32752,), (32768,)),
     ],

@@ -88,7 +88,7 @@ def test_the_criterion_is_the_released_one_on_a_deterministic_path():
     x = torch.randn(1, 4, 3, 8, 8, generator=draw, dtype=torch.float64)
     seen, f, found, before = Observer(levels), [], [], x
     for i, t in enumerate(scheduler.timesteps):
-        seen.see_input(x.float().repeat(2, 1, 1, 1, 1), t)
+        seen.see_input(x.float().repeat(2, 1, 1, 1, 1), t, 0)
         found.append(seen.stability())
         if i >= 3:
             foretold = before - (0.625 * f[-1] + 0.75 * f[-2] - 0.375 * f[-3])

@@ -158,9 +158,6 @@ def test_a_store_goes_on_from_its_state_in_the_tiers_where_it_was():
     assert store.to_device == 640
     store.park(2, CPU)  # the copy is there still
     assert (store.device.now, store.host.now, store.to_host) == (800, 640, 3040)
-    store = Store()
-    store.restore(three_tiers().state(), 7, torch.device("meta"))
-    assert read(store, Key(7, 1, "a")).is_meta, "what was parked goes by the run's own device"
 
 
 def test_of_a_saved_state_nothing_is_copied_and_what_is_parked_comes_when_asked_for():

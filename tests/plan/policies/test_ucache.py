@@ -46,7 +46,7 @@ def test_it_skips_what_the_release_skips():
         plan = UCache(threshold=threshold)(tower(), STEPS)
         decide, seen, skipped = plan.start(), Observer(), []
         for i, choices in enumerate(plan.choices):
-            seen.see_input(torch.tensor([inputs[i]], dtype=torch.float64))
+            seen.see_input(torch.tensor([inputs[i]], dtype=torch.float64), 900.0, i)
             decision = decide(len(choices), seen)
             computed = decision.choice == 0
             seen.see_output(torch.tensor([outputs[i]], dtype=torch.float64) if computed else None)
