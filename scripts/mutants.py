@@ -46,7 +46,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "plan/validate.py": (f"{_PLAN}/test_validate.py",),
     "plan/memory/windows.py": (f"{_PLAN}/memory/test_windows.py",),
     "plan/policies/tgate.py": (_POLICIES,),
-    "plan/policies/deepcache.py": (_POLICIES, "tests/cache/test_released.py"),
+    "plan/policies/deepcache.py": (f"{_PLAN}/policies/test_deepcache.py", _POLICIES),
     "jobs/queue.py": (f"{_JOBS}/test_queue.py",),
     "plan/schedule.py": (f"{_PLAN}/test_schedule.py", f"{_PLAN}/test_old_names.py"),
     "plan/policies/hgc.py": (f"{_PLAN}/policies/test_hgc.py", _POLICIES),

@@ -91,7 +91,7 @@ def _around_center(steps: int, interval: int, center: float, power: float) -> li
             return found
         power -= 0.02
     raise PresetError(
-        f"deepcache: no {count} different key steps of {steps} around {center}; "
+        f"deepcache: no {count} different key steps of {steps} around {center:g}; "
         "use another pow or center"
     )
 
