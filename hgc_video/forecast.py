@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import InputError, nearest
+from .errors import InputError, ModelError, nearest
 from .measure.device_speed import planning_rates
 from .media.frame_size import plan_size
 from .media.limits import check_num_frames
 from .models.base_configs import base_configurations, picture_size
+from .models.catalog import ModelPreset, model_preset, model_presets
 from .models.config_file import read_config
 from .models.configurations import Configurations, known_model, known_models
 from .models.graph_store import graph_of
@@ -195,6 +196,8 @@ def _scene(
 ) -> _Scene:  # fmt: skip
     if model in known_models():
         return _known_scene(model, height, width, num_controlnets)
+    if model in model_presets():
+        return _preset_scene(model_preset(model), height, width, num_controlnets)
     return _folder_scene(model, control, height, width, num_controlnets)
 
 
@@ -211,6 +214,21 @@ def _known_scene(
     factor = known.latent_factor
     clip = ClipShape(known.num_frames, rows // factor, columns // factor, known.num_tokens)
     return _Scene(models, clip, known.num_frames, factor, known.text_encoder_params)
+
+
+def _preset_scene(
+    preset: ModelPreset, height: int | None, width: int | None, num_controlnets: int | None
+) -> _Scene:
+    """Of a model that is downloaded at its first use, by the configuration that its parts are known by."""
+    if not preset.configuration:
+        raise ModelError(
+            f"what {preset.name} costs is told by its files alone, which are downloaded at its first use; "
+            f"plan one of {', '.join(known_models())} in its place"
+        )
+    scene = _known_scene(
+        preset.configuration, height or preset.height, width or preset.width, num_controlnets
+    )
+    return replace(scene, max_frames=preset.max_frames)
 
 
 def _folder_scene(

@@ -57,8 +57,22 @@ def test_one_branch_costs_half():
 
 
 @pytest.mark.parametrize(
+    ("model", "configuration"),
+    [("animatediff", "animatediff-sd15-v3"), ("animatediff-lightning", "animatediff-sd15")],
+)
+def test_a_model_that_is_downloaded_is_planned_by_the_configuration_of_its_parts(
+    model, configuration
+):
+    one, other = (forecast(model=m, preset="deepcache:interval=3") for m in (model, configuration))
+    assert one.spent.total == other.spent.total
+    whole = forecast(model=model, num_frames=32, preset="off")
+    assert len(whole.windows.plain) == 1, "it holds 32 frames at once"
+
+
+@pytest.mark.parametrize(
     ("options", "error", "says"),
     [
+        ({"model": "animatelcm"}, ModelError, "by its files alone.*plan one of animatediff-sd15"),
         ({"preset": "fasst"}, PresetError, "fast"),
         ({"control": "pse"}, InputError, "pose"),
         ({"num_inference_steps": 0}, InputError, "num_inference_steps=0"),

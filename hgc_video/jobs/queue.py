@@ -22,6 +22,7 @@ from .queue_table import (
     CANCELLED,
     DONE,
     FAILED,
+    FILE,
     QUEUED,
     RUNNING,
     SET_ASIDE,
@@ -72,6 +73,7 @@ class Queue:
         self.folder, self.owner, self._now, self._steady = folder, this_owner(), clock, steady
         self._watched: dict[str, tuple[float, float]] = {}  # heartbeats by claim, and since when
         self.table = open_table(folder)
+        self._file = _identity(folder / FILE)
 
     def close(self) -> None:
         """Closes the file."""
@@ -79,7 +81,12 @@ class Queue:
 
     def claim(self, worker: str, loading: str = "") -> Job | None:
         """The next queued job, now run by `worker`; one for the model that is `loading`, if there is any.
-        A job whose try was cut off comes after those that were not tried."""
+        A job whose try was cut off comes after those that were not tried.
+
+        Raises:
+            InputError: the folder of the batch was moved or removed meanwhile.
+        """
+        self._require_file()
         find = (
             "SELECT id, name, key, options, loading FROM jobs WHERE state = ? {} "
             "ORDER BY deaths, id LIMIT 1"
@@ -114,7 +121,8 @@ class Queue:
 
     def finish(self, job: Job, part: Path, result: Result) -> bool:
         """Puts a job's clip in its place and marks it done; False, and the clip is no result, where the
-        claim is not its own any more."""
+        claim is not its own any more. InputError where the folder of the batch was moved or removed."""
+        self._require_file()
         with transaction(self.table):
             if not self._holds(job):
                 return False
@@ -196,6 +204,15 @@ class Queue:
                 self.set_state(job, CANCELLED)
         return str(row["state"])
 
+    def _require_file(self) -> None:
+        """SQLite goes on with a file that was moved or removed, which nobody finds any more: what would be
+        put down there is lost, and clips would lie in a new folder of that name."""
+        if _identity(self.folder / FILE) != self._file:
+            raise InputError(
+                f'the queue in "{self.folder}" is gone, or another is in its place: the folder was moved or '
+                "removed meanwhile; put it back and start the batch again"
+            )
+
     def _requeue(self, states: Iterable[str]) -> int:
         with transaction(self.table) as table:
             marks = ", ".join("?" for _ in states)
@@ -259,6 +276,15 @@ def options_of(text: str) -> dict[str, Any]:
             int(frame) if frame.isdecimal() else frame: words for frame, words in prompt.items()
         }
     return options
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one that lies in its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _sync(path: Path) -> None:

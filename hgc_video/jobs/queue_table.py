@@ -51,6 +51,20 @@ def open_table(folder: Path) -> sqlite3.Connection:
         table = sqlite3.connect(
             folder / FILE, timeout=_BUSY_S, isolation_level=None, factory=_Table
         )
+    except (OSError, sqlite3.Error) as error:
+        raise _unkept(folder, error) from error
+    try:
+        _prepare(table, folder)
+        _check(table)
+    except BaseException:
+        table.close()
+        raise
+    return table
+
+
+def _prepare(table: sqlite3.Connection, folder: Path) -> None:
+    """Settings of the connection, and the tables where there are none. InputError for another version."""
+    try:
         table.row_factory = sqlite3.Row
         table.execute("PRAGMA journal_mode = WAL")
         table.execute("PRAGMA synchronous = FULL")  # what is done outlives a power cut
@@ -59,17 +73,17 @@ def open_table(folder: Path) -> sqlite3.Connection:
             if version == 0:
                 for statement in _TABLES.split(";"):
                     table.execute(statement)
-    except (OSError, sqlite3.Error) as error:
-        raise InputError(
-            f'cannot keep a queue in "{folder}": {error}; choose a local folder'
-        ) from error
+    except sqlite3.Error as error:
+        raise _unkept(folder, error) from error
     if version not in (0, _VERSION):
         raise InputError(
             f'the queue in "{folder}" is of version {version}, this is hgc-video for version {_VERSION}; '
             "choose another folder"
         )
-    _check(table)
-    return table
+
+
+def _unkept(folder: Path, error: Exception) -> InputError:
+    return InputError(f'cannot keep a queue in "{folder}": {error}; choose a local folder')
 
 
 class _Rows(sqlite3.Cursor):
@@ -153,9 +167,6 @@ def _check(table: sqlite3.Connection) -> None:
             raise _damaged(f"job {odd[0]}")
     except sqlite3.Error as error:
         raise _damaged(str(error)) from error
-    except InputError:
-        table.close()
-        raise
 
 
 def has_table(folder: Path) -> bool:

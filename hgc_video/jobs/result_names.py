@@ -44,8 +44,8 @@ def check_pattern(pattern: str) -> str:
         raise InputError(
             f'--name "{pattern}" names no file in the batch folder; write {{name}}, or a/{{name}}'
         )
-    fixed = "".join(text for text, *_ in parsed)
-    suffix = PurePosixPath(f"x{fixed}").suffix.lower()
+    last, field, *_ = parsed[-1]
+    suffix = PurePosixPath(f"x{last if field is None else ''}").suffix.lower()
     if suffix and suffix not in SUFFIXES and not re.search(r"\d", suffix):
         raise InputError(
             f'--name "{pattern}": unknown suffix "{suffix}"; take {", ".join(SUFFIXES)}'

@@ -151,7 +151,8 @@ def place_paths(options: Mapping[str, Any], folder: Path, *, allow_outside: bool
             placed[name] = place(name, placed[name])
     if isinstance(prompt := placed.get("prompt"), Mapping):  # JSON has no numbers for keys
         placed["prompt"] = {
-            int(frame) if str(frame).isdigit() else frame: words for frame, words in prompt.items()
+            int(frame) if str(frame).isdecimal() else frame: words
+            for frame, words in prompt.items()
         }
     return _place_parts(placed, folder, place)
 
@@ -208,7 +209,7 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
     name, dot, inner = key.partition(".")
     if not dot:
         return {name: value}
-    return {name: {int(inner) if inner.isdigit() else inner: value}}
+    return {name: {inner: value}}
 
 
 def _merged(options: Mapping[str, Any], given: Mapping[str, Any], setting: str) -> dict[str, Any]:

@@ -37,6 +37,9 @@ class ModelPreset:
     max_frames: int
     lora: Part | None = None
     lora_scale: float = 1.0
+    configuration: str = (
+        ""  # of `known_models`, which it is planned by; empty where its files alone tell
+    )
 
     @property
     def from_image(self) -> bool:

@@ -137,6 +137,8 @@ def test_names_are_made_of_a_pattern():
     assert result_name(pattern, "a", 7, {"preset": "off"}) == "off/007-a.mp4"
     assert check_pattern("{name}.gif") == "{name}.gif"
     assert check_pattern("{number:03d}-v1.2") == "{number:03d}-v1.2.mp4", "2 is no suffix"
+    assert check_pattern("{name}.m{number}p4") == "{name}.m{number}p4.mp4", "the last text has none"
+    assert check_pattern("{name}.v{number}") == "{name}.v{number}.mp4"
     assert result_name("{prompt}.mp4", "a", 1, {"prompt": "../../etc: x"}) == "etc_x.mp4"
     assert result_name("{fps}-{seed}.mp4", "a", 1, {"fps": 7.5}) == "7.5-0.mp4"
     assert result_name("{seed:03}-{name:03}.mp4", "X", 1, {"seed": None}) == "None-X.mp4"

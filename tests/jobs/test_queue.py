@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -292,9 +293,41 @@ def test_a_folder_that_cannot_hold_a_queue(tmp_path, queue):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot keep a queue"):
         Queue(tmp_path / "file")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / FILE).write_bytes(b"no database at all" * 100)
     queue.table.execute("PRAGMA user_version = 9")
-    with pytest.raises(InputError, match="of version 9"):
-        Queue(queue.folder)
+    queue.close()
+    for folder, says in (
+        (tmp_path / "damaged", "queue is damaged"),
+        (queue.folder, "of version 9"),
+    ):
+        before = open_files()
+        with pytest.raises(InputError, match=says):
+            Queue(folder)
+        assert open_files() == before, "what is refused is closed"
+
+
+def test_a_folder_that_is_moved_away_ends_the_batch(queue, tmp_path):
+    """What would be put down there nobody would find, and the clips would lie in a new folder."""
+    add_jobs(queue, [job("a"), job("b")])
+    held = queue.claim("w")
+    queue.folder.rename(tmp_path / "elsewhere")
+    for there in (False, True):
+        if there:
+            Queue(queue.folder).close()
+        asks = (lambda: queue.claim("w"), lambda: queue.finish(held, tmp_path / "part.mp4", RESULT))
+        for ask in asks:
+            with pytest.raises(InputError, match="is gone, or another is in its place"):
+                ask()
+    shutil.rmtree(queue.folder)
+    (tmp_path / "elsewhere").rename(queue.folder)
+    assert queue.claim("w").name == "b.mp4"
+
+
+def open_files():
+    """How many files this process has open, or that cannot be told."""
+    there = Path("/proc/self/fd")
+    return len(list(there.iterdir())) if there.is_dir() else None
 
 
 def test_a_result_is_on_the_disk_before_it_is_told(queue, monkeypatch):

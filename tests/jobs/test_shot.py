@@ -214,9 +214,9 @@ def test_run_refuses_in_one_line(shot, tiny, tmp_path, monkeypatch, arguments, s
 
 
 def test_prompts_by_frame_have_numbers_also_in_json(shot):
-    told = '{"prompt": {"0": "x", "48": "y", "a": "z"}, "audio": true}'
+    told = '{"prompt": {"0": "x", "48": "y", "a": "z", "²": "w"}, "audio": true}'
     read = read_shot(shot(told, "a.json"))
-    assert read.options == {"prompt": {0: "x", 48: "y", "a": "z"}, "audio": True}
+    assert read.options == {"prompt": {0: "x", 48: "y", "a": "z", "²": "w"}, "audio": True}
 
 
 def test_parts_of_a_model_that_are_files_are_of_the_files_folder(shot, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import ceil
 from typing import Any, Protocol
 
 from ...errors import InputError
@@ -224,10 +225,10 @@ def choose_memory_plan(
             smallest = min(smallest or peak.nbytes, peak.nbytes)
     budget = budget or denoise_budget
     assert budget is not None
-    needed = smallest / (1 - _MARGIN)
+    needed = ceil(100 * smallest / (1 - _MARGIN) / GIB) / 100  # given as it is told, it is enough
     raise InputError(
         f"memory={budget / GIB:.2f}GiB is too little: the smallest memory plan of this clip takes "
-        f"{needed / GIB:.2f}GiB; give at least that, or a smaller size"
+        f"{needed:.2f}GiB; give at least that, or a smaller size"
     )
 
 

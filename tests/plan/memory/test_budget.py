@@ -81,9 +81,10 @@ def test_a_budget_that_nothing_fits_is_refused_with_the_smallest_that_would():
     with pytest.raises(InputError, match=r"memory=2\.00GiB is too little") as refused:
         chosen(2)
     needed = float(str(refused.value).split("takes ")[1].split("GiB")[0])
-    assert chosen(needed + 0.01).context == 8
-    with pytest.raises(InputError, match=r"takes 1\.8.GiB"):
-        chosen(1.75, ByLength(), max_frames=6)  # by 4 frames; 3 would fit and are not tried
+    assert chosen(needed).context == 8
+    with pytest.raises(InputError, match=r"takes 1\.88GiB"):
+        chosen(1.75, ByLength(), max_frames=6)  # by 4 frames, 1.875; 3 would fit and are not tried
+    assert chosen(1.88, ByLength(), max_frames=6).context == 4, "what is told is enough"
 
 
 def test_the_plan_says_what_it_does():
