@@ -318,7 +318,7 @@ def _sweep(parts: Iterable[Path]) -> None:
     for part in parts:
         owner = part.name[: part.name.rindex(".part")].split(".")[-2]
         space, _, pid = owner.rpartition("-")
-        if owner != _owner() and space == _pid_space() and pid.isdigit() and not _runs(int(pid)):
+        if owner != _owner() and space == _pid_space() and pid.isdecimal() and not _runs(int(pid)):
             remove(part)
 
 

@@ -233,6 +233,7 @@ def test_a_control_clip_that_cannot_be_used(bad, folder):
         (["--model", "svd"], ["svd begins with an image", "none is given"]),
         (["--model", "svd", "--image", "first.png"], ["svd begins with an image", "no prompt"]),
         (["--prompt-at", "a dancer"], ["--prompt-at", "FRAME=PROMPT"]),
+        (["--prompt-at", "²=snow"], ["--prompt-at", "FRAME=PROMPT"]),
         (["--prompt-at", "48=snow"], ["from frame 48 on", "2 frames, 0 to 1"]),
         (["--prompt-at", "0=snow"], ["--prompt-at", "--prompt"]),
         (["--prompt-at", "1=snow", "--prompt-at", "1=rain"], ["twice for frame 1"]),

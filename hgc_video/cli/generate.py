@@ -141,7 +141,7 @@ def _prompts(prompt: str, later: list[str]) -> str | dict[int, str]:
     told = {0: prompt}
     for text in later:
         frame, equals, words = text.partition("=")
-        if not equals or not frame.strip().isdigit() or not words.strip():
+        if not equals or not frame.strip().isdecimal() or not words.strip():
             raise InputError(
                 f'--prompt-at "{text}" is not possible; write FRAME=PROMPT, as "48=a dancer"'
             )
@@ -202,7 +202,7 @@ def _numbers(option: str, told: str, how: str) -> dict[str, float]:
 
 def _number(text: str) -> float:
     """A number as it is written, whole or not; ValueError where it is none."""
-    return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+    return int(text) if text.strip().lstrip("+-").isdecimal() else float(text)
 
 
 def _check_report(

@@ -212,4 +212,4 @@ def _each(paths: Sequence[Path]) -> Iterator[Image.Image]:
 
 def _natural(path: Path) -> list[tuple[int, str]]:
     pieces = re.split(r"(\d+)", path.name)
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]

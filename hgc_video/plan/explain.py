@@ -164,12 +164,12 @@ def _placed(name: str) -> tuple[str, str]:
     parts = plain.split(".")
     for i, part in enumerate(parts):
         if part in ("down_blocks", "up_blocks"):
-            rest = [p for p in parts[i + 2 :] if not p.isdigit()]
+            rest = [p for p in parts[i + 2 :] if not p.isdecimal()]
             return ".".join(parts[: i + 2]), _kind(rest, parts[-1]) + kind_suffix
         if part == "mid_block":
-            rest = [p for p in parts[i + 1 :] if not p.isdigit()]
+            rest = [p for p in parts[i + 1 :] if not p.isdecimal()]
             return ".".join(parts[: i + 1]), _kind(rest, parts[-1]) + kind_suffix
-    named = [p for p in parts[1:] if not p.isdigit() and p != "nets"]
+    named = [p for p in parts[1:] if not p.isdecimal() and p != "nets"]
     return parts[0], ".".join(named) + kind_suffix
 
 

@@ -117,6 +117,13 @@ def test_images_and_folders(tmp_path):
         read_frames(tmp_path)
 
 
+def test_frames_are_in_the_order_of_their_numbers_whatever_their_names_are(tmp_path):
+    for shade, name in enumerate(("²7", "²30", "٣", "f1"), 1):  # "²" is no number; "٣" is 3
+        Image.new("RGB", (20, 10), (shade, 0, 0)).save(tmp_path / f"{name}.png")
+    shades = read_frames(tmp_path)[:, 0, 0, 0].tolist()
+    assert sorted(shades) == [1, 2, 3, 4] and shades.index(1) < shades.index(2)
+
+
 def test_transparent_images_lie_on_black(tmp_path):
     Image.new("RGBA", (8, 8), (255, 255, 255, 0)).save(tmp_path / "a.png")
     assert read_frames(tmp_path / "a.png").max() == 0

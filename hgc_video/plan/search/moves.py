@@ -107,7 +107,7 @@ def _rest_controlnet(plan: CodedSchedule, draw: random.Random) -> CodedSchedule:
 
 def _deepen(plan: CodedSchedule, draw: random.Random) -> CodedSchedule:
     """A partial step computes a layer more or less of the up path."""
-    inner = [i for i, a in enumerate(plan.actions) if a.isdigit()]
+    inner = [i for i, a in enumerate(plan.actions) if a.isdecimal()]
     if not inner:
         return plan
     at = draw.choice(inner)
