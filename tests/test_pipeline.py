@@ -91,7 +91,7 @@ def test_another_control_gives_the_clip_of_that_control(pose):
     """The dancer stands where the skeleton is, and with its mirror image there; in a few steps already."""
     truth, judge = held_out(0, 4).truth.silhouette, load_judge()
     there, mirrored = (
-        judge.silhouette(run(frames, num_inference_steps=8, height=128, width=128).frames)
+        judge.silhouette(run(frames, num_inference_steps=5, height=128, width=128).frames)
         for frames in (pose, pose[:, :, ::-1].copy())
     )
     for found, wanted, other in (

@@ -158,7 +158,7 @@ def test_a_stopped_calibration_goes_on_and_search_finds_the_same_again(
     assert said == ["1 of 1 samples are measured already"]
     assert again == found
     found.save(tmp_path / "c.yaml")
-    task = SearchConfig(SOURCE, STEPS, 0.6, judgements=3, seed=1)
+    task = SearchConfig(SOURCE, STEPS, 0.6, judgements=2, seed=1)
     results = [
         search(task, load_calibration(tmp_path / "c.yaml"), memory=tmp_path / name, log=said.append)
         for name in ("a.jsonl", "b.jsonl", "a.jsonl")
