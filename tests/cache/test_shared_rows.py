@@ -91,6 +91,7 @@ def test_a_text_is_projected_once_and_given_to_every_frame(same, projected):
     states = text(NEGATIVE, POSITIVE) if same else torch.cat([NEGATIVE, OTHER, POSITIVE, OTHER])
     prompt = Prompts().at(0, states, 2)
     site, forward = TextProjectionCache("to_k", 10), Counted()
+    assert (site.name, site.macs) == ("to_k", 10)
     site.read(prompt, 2)
     assert (site.mode, site.keep, site.ran) == (RUN, True, False)
     assert torch.equal(site(forward, states), 2 * states)
@@ -154,7 +155,7 @@ CLIP = torch.arange(2.0).reshape(2, 1, 1, 1).expand(2, 3, 4, 4)  # two frames
 def test_a_clip_that_both_branches_see_is_encoded_for_one(share, second, encoded):
     both = torch.cat([CLIP, second])
     site, forward = HintSite("hint", 10), Counted()
-    assert not site.shared and not site.dead and site.branches == 1
+    assert site.name == "hint" and not site.shared and not site.dead and site.branches == 1
     site.encode(both, 2, share=share, keep=True)
     assert torch.equal(site(forward, both), 2 * both)
     assert site.ran and forward.rows == [encoded] and site.executed == 10 * encoded // 2
