@@ -195,7 +195,8 @@ class Campaign:
             if found:
                 code = os.waitstatus_to_exitcode(status)
             elif time.monotonic() - began > until:
-                os.killpg(pid, signal.SIGKILL)
+                _end_group(pid)
+                os.kill(pid, signal.SIGKILL)  # also one that has no group of its own yet
                 os.waitpid(pid, 0)
                 code = -signal.SIGXCPU if moment is None else -signal.SIGKILL
             else:
