@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -195,8 +196,9 @@ class Campaign:
             if found:
                 code = os.waitstatus_to_exitcode(status)
             elif time.monotonic() - began > until:
-                _end_group(pid)
-                os.kill(pid, signal.SIGKILL)  # also one that has no group of its own yet
+                with suppress(ProcessLookupError):  # it may have no group of its own yet
+                    os.killpg(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 code = -signal.SIGXCPU if moment is None else -signal.SIGKILL
             else:
