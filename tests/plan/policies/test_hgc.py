@@ -114,10 +114,12 @@ def test_a_share_of_the_layers_that_are_computed_adds_what_it_added_before():
     assert gated[5].deltas == resting and gated[5].branches == 1
 
 
-@pytest.mark.parametrize(("difference", "own"), [(0, [0, 3, 4, 8]), (3, [0, 3, 4, 7])])
+@pytest.mark.parametrize(
+    ("difference", "own"), [(0, [0, 3, 4, 8]), (3, [0, 3, 4, 7]), (2, [0, 3, 4, 6, 8])]
+)
 def test_the_controlnet_runs_at_every_other_key_step_anew_after_the_gate(difference, own):
     """Key steps 0, 2, 3 before the gate at step 4; after it 4, 6 and 8, or with the difference kept 4, 6 and
-    7, of which 4 and 7 compute both branches and need residuals for both."""
+    7, of which 4 and 7 compute both branches and need residuals for both; or 4, 6 and 8, which all do."""
     fields = {"dense": 0, "interval": 2, "gate": 0.5, "controlnet_interval": 2}
     steps = HGC(**fields, difference_interval=difference)(tower(), 9).steps
     why = "; the ControlNet runs at one key step in 2"
