@@ -59,6 +59,12 @@ def batch(
         str | None,
         typer.Option(help="Folder or fsspec URL that all machines reach, for unfinished runs."),
     ] = None,
+    wait_s: Annotated[
+        int,
+        typer.Option(
+            help="Seconds to wait, at a time, for a disk that is full or away; 0 ends the batch."
+        ),
+    ] = 3600,
     status: Annotated[bool, typer.Option("--status", help="Show the queue; make nothing.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try jobs again that failed or were set aside.")
@@ -90,7 +96,7 @@ def batch(
         from ..jobs.batch import EngineChoice
         from ..jobs.job_list import parse_matrix
 
-        chosen = EngineChoice(engine, workers, _devices(devices), address, storage)
+        chosen = EngineChoice(engine, workers, _devices(devices), address, storage, wait_s)
         variants = {"seeds": seeds, "matrix": parse_matrix(matrix or []), "pattern": name}
         _add(source, place, variants, allow_outside, as_json)
         _queue_again(place, retry or (), retry_failed, as_json)

@@ -48,6 +48,8 @@ def line_of(event: dict[str, Any]) -> str:
         return f"again    {event['job']:>5}  the process that ran it is gone"
     if what == "worker lost":
         return f"worker {event['slot']} is not started again: {event['why']}"
+    if what == "queue waits":
+        return f"waiting         {event['why'].partition(';')[0]}; tried again in {event['rest_s']:.0f} s"
     if what in ("step", "ready"):
         return ""
     return f"{what:<9}{job}" + (f": {event['why']}" if "why" in event else "")

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, warn
+from ..errors import InputError, at_least, warn
 from ..files import user_path
 from .add_jobs import Added, add_jobs
-from .drive import Drive, Observer, Stop
+from .drive import WAIT_S, Drive, Observer, Stop
 from .engines.base import Engine
 from .job_list import JobList, read_jobs
 from .queue import Queue
@@ -22,7 +22,7 @@ class EngineChoice:
     """Which engine, and how many workers (None: one for each device, or for each machine without a GPU).
 
     `devices` are for `local`; `address` and `storage` for `ray`: the cluster, and a folder or an fsspec URL
-    that all its machines reach, where runs leave what resumes them.
+    that all its machines reach, where runs leave what resumes them. `wait_s`: see `Drive`.
     """
 
     name: str = "local"
@@ -30,6 +30,10 @@ class EngineChoice:
     devices: tuple[str, ...] = ()
     address: str = "auto"
     storage: str | None = None
+    wait_s: int = WAIT_S
+
+    def __post_init__(self) -> None:
+        at_least("wait_s", self.wait_s, 0)
 
     def make(self, folder: Path) -> Engine:
         """The engine; InputError for one that is not possible, MissingExtraError without its extra."""
@@ -87,6 +91,7 @@ def work_off(folder: Path, choice: EngineChoice, tell: Observer, stop: Stop) -> 
     """Makes the jobs of a folder's queue until none is left that can be claimed."""
     queue = Queue(folder)
     try:
-        Drive(queue, choice.make(folder), tell, storage=choice.work(folder)).run(stop)
+        engine, storage = choice.make(folder), choice.work(folder)
+        Drive(queue, engine, tell, storage=storage, wait_s=choice.wait_s).run(stop)
     finally:
         queue.close()

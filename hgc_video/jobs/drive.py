@@ -5,12 +5,14 @@ Knows nothing about how a clip is made or where; tells an observer what happens,
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import HGCVideoError
 from ..files import remove
@@ -22,12 +24,12 @@ from .queue import MOST_FAULTS, Job, Queue, Result
 from .task import Died, Ended, Event, Outcome, Ready, Step, Task
 
 BEAT_S = 2.0
-REST_S, MOST_REST_S = (
-    10.0,
-    300.0,
-)  # of a worker after a fault of its machine; twice as long after the next
+REST_S = 10.0  # after a fault of the machine; twice as long after the next
+MOST_REST_S = 300.0
+WAIT_S = 3600
 _TICK_S = 0.5
 Observer = Callable[[dict[str, Any]], None]
+_Given = TypeVar("_Given")
 
 
 class Stop:
@@ -60,24 +62,29 @@ class Drive:
         storage: a folder or fsspec URL that every worker reaches, for what runs leave there to be resumed;
             where it is empty, a run that was cut off begins anew.
         tell: called with each event, a mapping with `event`, `job`, `name` and more.
+        wait_s: how long to wait, at a time, while the queue cannot be written; then the batch ends.
     """
 
-    def __init__(self, queue: Queue, engine: Engine, tell: Observer, *, storage: str = "") -> None:
+    def __init__(self, queue: Queue, engine: Engine, tell: Observer, *, storage: str = "",
+        wait_s: int = WAIT_S,
+    ) -> None:  # fmt: skip
         self._queue, self._engine, self._tell = queue, engine, tell
-        self._storage = storage.rstrip("/")
+        self._storage, self._wait_s = storage.rstrip("/"), wait_s
         self._free: list[str] = []
         self._running: dict[str, _Running] = {}
         self._where: dict[str, str] = {}
         self._loading: dict[str, str] = {}  # what each slot's model was loaded for
         self._rests: defaultdict[str, _Rest] = defaultdict(_Rest)
         self._beaten = 0.0
+        self._stop = Stop()
 
     def run(self, stop: Stop) -> None:
         """Makes jobs until none is left that can be claimed.
 
         Raises:
-            HGCVideoError: every worker died again and again, and jobs are left.
+            HGCVideoError: every worker died again and again, and jobs are left; the queue is gone.
         """
+        self._stop = stop
         self._recover()
         if not self._left():
             return
@@ -104,11 +111,12 @@ class Drive:
 
     def _left(self) -> bool:
         """Whether a job waits for a worker."""
-        return bool(self._queue.table.execute(_ANY_QUEUED).fetchone())
+        return self._kept(lambda: bool(self._queue.table.execute(_ANY_QUEUED).fetchone()))
 
     def _give(self) -> None:
         while (slot := self._rested()) is not None:
-            job = self._queue.claim(f"{self._where[slot]}/{slot}", self._loading.get(slot, ""))
+            worker, loading = f"{self._where[slot]}/{slot}", self._loading.get(slot, "")
+            job = self._kept(partial(self._queue.claim, worker, loading))
             if job is None:
                 return
             self._free.remove(slot)
@@ -155,14 +163,15 @@ class Drive:
         elif outcome.state == "failed":
             self._fail(slot, running, outcome.why, passing=outcome.passing)
         else:
-            self._queue.give_back(running.job)
+            self._kept(partial(self._queue.give_back, running.job))
             self._told("stopped", running)
         self._clean(running, keep_work=not done)
 
     def _finish(self, slot: str, running: _Running, result: Result, loaded: bool) -> bool:
         """Puts a clip in its place; whether it is there now."""
         try:
-            holds = self._queue.finish(running.job, Path(running.task.part), result)
+            put = partial(self._queue.finish, running.job, Path(running.task.part), result)
+            holds = self._kept(put)
         except OSError as error:
             why = f"its clip cannot be put in its place: {error}"
             self._fail(slot, running, why, passing=may_pass(error))
@@ -177,11 +186,12 @@ class Drive:
     def _fail(self, slot: str, running: _Running, why: str, *, passing: bool) -> None:
         """Marks a job as failed; where its machine is to blame it is tried again, after a rest."""
         if not passing:
-            self._queue.fail(running.job, why)
+            self._kept(partial(self._queue.fail, running.job, why))
             self._told("failed", running, why=why)
             return
-        state, rest = self._queue.died(running.job, why, MOST_FAULTS), self._rests[slot]
-        rest_s = min(MOST_REST_S, REST_S * 2**rest.faults)
+        state = self._kept(partial(self._queue.died, running.job, why, MOST_FAULTS))
+        rest = self._rests[slot]
+        rest_s = _rest_s(rest.faults)
         self._rests[slot] = _Rest(rest.faults + 1, time.monotonic() + rest_s)
         self._told("fault", running, slot=slot, why=why, state=state, rest_s=rest_s)
 
@@ -193,7 +203,7 @@ class Drive:
             self._free.remove(slot)
         if running is not None:
             del self._running[slot]
-            state = self._queue.died(running.job, event.why)
+            state = self._kept(partial(self._queue.died, running.job, event.why))
             self._told("died", running, why=event.why, state=state)
             self._clean(running, keep_work=True)
         if event.for_good:
@@ -211,14 +221,30 @@ class Drive:
         by_claim = {running.job.claim: slot for slot, running in self._running.items()}
         steps = {r.job.claim: (r.step, r.steps) for r in self._running.values()}
         to_stop = set(steps) if stop.asked else set()
-        for claim in to_stop | self._queue.beat(steps):
+        for claim in to_stop | self._kept(partial(self._queue.beat, steps)):
             self._engine.stop(by_claim[claim])
         self._recover()
 
     def _recover(self) -> None:
-        for job in self._queue.recover():
+        for job in self._kept(self._queue.recover):
             self._sweep(f"{_PART}{job}-")
             self._tell({"event": "recovered", "job": job})
+
+    def _kept(self, change: Callable[[], _Given]) -> _Given:
+        """What a change of the queue gives; tried again while its disk is full or fails."""
+        faults, began = 0, time.monotonic()
+        while True:
+            try:
+                return change()
+            except (HGCVideoError, sqlite3.OperationalError) as error:
+                waited_s = time.monotonic() - began
+                if self._stop.asked or waited_s >= self._wait_s or not may_pass(error):
+                    raise
+                rest_s, faults = _rest_s(faults), faults + 1
+                self._tell({"event": "queue waits", "why": str(error), "rest_s": rest_s})
+            until = time.monotonic() + rest_s
+            while time.monotonic() < until and not self._stop.asked:
+                time.sleep(_TICK_S)
 
     def _told(self, event: str, running: _Running, **more: Any) -> None:
         self._tell({"event": event, "job": running.job.id, "name": running.job.name, **more})
@@ -234,6 +260,11 @@ class Drive:
         for path in self._queue.folder.glob(f".*{stem.lstrip('.')}*"):
             if path.name.lstrip(".").startswith(stem.lstrip(".")):
                 remove(path)
+
+
+def _rest_s(faults: int) -> float:
+    """How long to rest after a fault that follows so many others."""
+    return float(min(MOST_REST_S, REST_S * 2 ** min(faults, 10)))
 
 
 _PART = ".part-"  # what the names of files begin with that are being written

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import sha256_of
 from .owner import is_gone, is_here, this_owner
 from .queue_table import (
     CANCELLED,
@@ -127,9 +128,12 @@ class Queue:
             if not self._holds(job):
                 return False
             target = self.folder / job.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _sync(part)
-            part.replace(target)
+            if part.exists() or not _is_result(
+                target, result
+            ):  # put there by a try that failed then
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _sync(part)
+                part.replace(target)
             _sync(target.parent)
             self.set_state(
                 job.id, DONE, claim=None, digest=result.digest, seconds=result.seconds, why=None,
@@ -285,6 +289,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _is_result(path: Path, result: Result) -> bool:
+    """Whether a file is the clip of this result."""
+    return path.is_file() and sha256_of(path) == result.digest
 
 
 def _sync(path: Path) -> None:

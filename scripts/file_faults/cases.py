@@ -107,7 +107,8 @@ def _run_shot(folder: Path) -> list[str]:
 
 
 def _batch(folder: Path) -> list[str]:
-    place = ["--folder", str(folder / "made/batch"), "--workers", "1"]
+    # Where the disk stays full or away the batch ends; it would wait for an hour.
+    place = ["--folder", str(folder / "made/batch"), "--workers", "1", "--wait-s", "0"]
     return ["batch", str(folder / "shot.json"), "--seeds", "2", *place]
 
 

@@ -20,6 +20,7 @@ EVENTS = [
     {"event": "started", "job": 3, "name": "c.mp4", "slot": "0-cpu"},
     {"event": "fault", "job": 3, "name": "c.mp4", "slot": "0-cpu", "why": "the disk is full",
      "state": "queued", "rest_s": 20.0},
+    {"event": "queue waits", "why": "the queue cannot be written", "rest_s": 10.0},
     {"event": "recovered", "job": 3},
     {"event": "worker lost", "slot": "0-cpu", "why": "its worker ended with code 1"},
 ]  # fmt: skip
@@ -33,6 +34,7 @@ started      2  [b].mp4
 failed       2  [b].mp4: the prompt is empty
 started      3  c.mp4
 fault        3  c.mp4: the disk is full; queued; 0-cpu rests for 20 s
+waiting         the queue cannot be written; tried again in 10 s
 again        3  the process that ran it is gone
 worker 0-cpu is not started again: its worker ended with code 1
 """

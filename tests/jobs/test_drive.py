@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +13,12 @@ import pytest
 from hgc_video.errors import HGCVideoError, InputError
 from hgc_video.jobs import drive as drive_module
 from hgc_video.jobs.add_jobs import NewJob, add_jobs
+from hgc_video.jobs.batch import EngineChoice
 from hgc_video.jobs.drive import Drive, Stop
 from hgc_video.jobs.owner import this_owner
 from hgc_video.jobs.passing_faults import may_pass
 from hgc_video.jobs.queue import Queue, Result
+from hgc_video.jobs.queue_table import FILE
 from hgc_video.jobs.task import Died, Ended, Outcome, Ready, Step
 
 
@@ -148,9 +151,79 @@ def test_a_clip_that_a_failing_disk_keeps_from_its_place_is_made_again(batch, mo
     assert len(removed) == 1, "the run goes on from what it kept"
 
 
+def test_a_batch_waits_while_its_queue_cannot_be_written(batch, monkeypatch):
+    """Another process holds the queue as each job begins and ends, until the batch says that it waits."""
+    monkeypatch.setattr(drive_module, "REST_S", 0.0)
+    queue = batch.queue
+    queue.table.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(queue.folder / FILE, isolation_level=None)
+    told = []
+
+    def hold(event):
+        told.append(event)
+        if event["event"] == "queue waits":
+            other.execute("ROLLBACK")
+        elif event["event"] in ("started", "ready") and not other.in_transaction:
+            other.execute("BEGIN IMMEDIATE")
+
+    _, states = batch(HandEngine(DONE, DONE), "a", "b", seen=hold)
+    other.close()
+    assert states == {"a.mp4": "done", "b.mp4": "done"}
+    waits = [event for event in told if event["event"] == "queue waits"]
+    assert len(waits) >= 2 and "database is locked" in waits[0]["why"]
+
+
+def test_a_batch_waits_as_long_as_it_is_told(batch, monkeypatch):
+    """Rests of 10, 20 and 40 s by a clock that moves half a second a look; then the 60 s are up."""
+    now, told, queue = 0.0, [], batch.queue
+
+    def monotonic():
+        nonlocal now
+        now += 0.5
+        return now
+
+    clock = SimpleNamespace(monotonic=monotonic, sleep=lambda seconds: None)
+    monkeypatch.setattr(drive_module, "time", clock)
+    queue.table.execute("PRAGMA busy_timeout = 1")
+    add_jobs(queue, [NewJob("a.mp4", {}, "a", "m")])
+    other = sqlite3.connect(queue.folder / FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(InputError, match="database is locked"):
+        Drive(queue, HandEngine(), told.append, wait_s=60).run(Stop())
+    other.close()
+    assert [event["rest_s"] for event in told] == [10, 20, 40]
+    told.clear()
+    other = sqlite3.connect(queue.folder / FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(InputError, match="database is locked"):
+        Drive(queue, HandEngine(), told.append, wait_s=0).run(Stop())
+    other.close()
+    assert told == []
+    with pytest.raises(InputError, match="wait_s=-1 is not possible; give 0 or more"):
+        EngineChoice(wait_s=-1)
+
+
+def test_a_batch_that_is_to_stop_waits_no_longer(batch, monkeypatch):
+    stop, queue = Stop(), batch.queue
+    queue.table.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(queue.folder / FILE, isolation_level=None)
+
+    def hold(event):
+        if event["event"] == "ready":
+            other.execute("BEGIN IMMEDIATE")
+        stop.asked = event["event"] == "queue waits"
+
+    with pytest.raises(InputError, match="the queue cannot be written: database is locked"):
+        batch(HandEngine(DONE), "a", stop=stop, seen=hold)
+    other.close()
+
+
 @pytest.mark.parametrize(
     ("error", "passes"),
     [
+        (sqlite3.OperationalError("database or disk is full"), True),
+        (sqlite3.OperationalError("disk I/O error"), True),
+        (sqlite3.OperationalError("no such table: jobs"), False),
         (OSError(errno.EIO, "a"), True),
         (OSError(errno.ENOSPC, "a"), True),
         (OSError(errno.ESTALE, "a"), True),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hgc_video.errors import InputError
+from hgc_video.files import sha256_of
 from hgc_video.jobs import queue as queue_module
 from hgc_video.jobs.add_jobs import NewJob, add_jobs
 from hgc_video.jobs.owner import is_gone, this_owner
@@ -306,6 +307,30 @@ def test_a_folder_that_cannot_hold_a_queue(tmp_path, queue):
         with pytest.raises(InputError, match=says):
             Queue(folder)
         assert open_files() == before, "what is refused is closed"
+
+
+def test_a_clip_that_is_in_its_place_already_is_done_at_the_next_try(queue, monkeypatch):
+    """The disk was full when its state was to be written, after the clip had been put there."""
+    add_jobs(queue, [job("a"), job("b")])
+    first, second = queue.claim("w"), queue.claim("w")
+    clip = part(queue)
+    result = Result(sha256_of(clip), 1.5, 0.5)
+
+    def full(*given, **columns):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "set_state", full)
+        with pytest.raises(
+            InputError, match="the queue cannot be written: database or disk is full"
+        ):
+            queue.finish(first, clip, result)
+    assert not clip.exists() and states(queue)["a.mp4"] == "running"
+    assert queue.finish(first, clip, result) and states(queue)["a.mp4"] == "done"
+    (queue.folder / second.name).write_text("another clip")
+    with pytest.raises(FileNotFoundError):
+        queue.finish(second, clip, result)
+    assert states(queue)["b.mp4"] == "running"
 
 
 def test_a_folder_that_is_moved_away_ends_the_batch(queue, tmp_path):
