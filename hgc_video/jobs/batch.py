@@ -23,6 +23,9 @@ class EngineChoice:
 
     `devices` are for `local`; `address` and `storage` for `ray`: the cluster, and a folder or an fsspec URL
     that all its machines reach, where runs leave what resumes them. `wait_s`: see `Drive`.
+
+    Raises:
+        InputError: an unknown engine, a number of workers or seconds that is not possible.
     """
 
     name: str = "local"
@@ -34,18 +37,20 @@ class EngineChoice:
 
     def __post_init__(self) -> None:
         at_least("wait_s", self.wait_s, 0)
+        if self.workers is not None:
+            at_least("workers", self.workers, 1)
+        if self.name not in ENGINES:
+            raise InputError(f'unknown engine "{self.name}"; take {" or ".join(ENGINES)}')
 
     def make(self, folder: Path) -> Engine:
-        """The engine; InputError for one that is not possible, MissingExtraError without its extra."""
+        """The engine; MissingExtraError without its extra."""
         if self.name == "local":
             from .engines.local import LocalEngine, local_devices  # loads torch
 
             return LocalEngine(local_devices(self.workers, self.devices), folder / "logs")
-        if self.name == "ray":
-            from .engines.ray_cluster import RayEngine
+        from .engines.ray_cluster import RayEngine
 
-            return RayEngine(self.address, self.workers)
-        raise InputError(f'unknown engine "{self.name}"; take {" or ".join(ENGINES)}')
+        return RayEngine(self.address, self.workers)
 
     def work(self, folder: Path) -> str:
         """Where runs leave what resumes them: as told; on one machine the batch folder."""

@@ -114,6 +114,14 @@ def test_a_batch_whose_worker_is_killed_and_that_is_stopped(listed, tmp_path):
     assert {event["digest"] for event in done.values()} == {digest}
 
 
+@pytest.mark.parametrize("wrong", ["--workers=0", "--engine=slurm", "--wait-s=-1"])
+def test_how_a_batch_works_is_looked_at_before_its_jobs_are_put_down(listed, wrong):
+    source = listed(jobs=[{"name": "a"}])
+    refused = invoke("batch", source, wrong)
+    assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
+    assert not source.with_suffix(".batch").exists()
+
+
 def test_what_is_asked_of_a_queue_is_answered_without_a_run(listed):
     source = listed(jobs=[{"name": "a"}, {"name": "b"}])
     missing = invoke("batch", source, "--status")
