@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..jobs.passing_faults import WAIT_S
 from .shell import app, errors_in_one_line, quiet_libraries
 from .shot import OUTSIDE
 
@@ -64,7 +65,7 @@ def batch(
         typer.Option(
             help="Seconds to wait, at a time, for a disk that is full or away; 0 ends the batch."
         ),
-    ] = 3600,
+    ] = WAIT_S,
     status: Annotated[bool, typer.Option("--status", help="Show the queue; make nothing.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try jobs again that failed or were set aside.")

@@ -9,9 +9,10 @@ from typing import Any
 from ..errors import InputError, at_least, warn
 from ..files import user_path
 from .add_jobs import Added, add_jobs
-from .drive import WAIT_S, Drive, Observer, Stop
+from .drive import Drive, Observer, Stop
 from .engines.base import Engine
 from .job_list import JobList, read_jobs
+from .passing_faults import WAIT_S
 from .queue import Queue
 
 ENGINES = ("local", "ray")

@@ -19,24 +19,36 @@ from ..files import remove
 from ..sampling.configuration import names_of
 from .engines.base import Engine
 from .engines.work_sync import remove_work
-from .passing_faults import may_pass
+from .passing_faults import WAIT_S, may_pass
 from .queue import MOST_FAULTS, Job, Queue, Result
 from .task import Died, Ended, Event, Outcome, Ready, Step, Task
 
 BEAT_S = 2.0
 REST_S = 10.0  # after a fault of the machine; twice as long after the next
 MOST_REST_S = 300.0
-WAIT_S = 3600
 _TICK_S = 0.5
 Observer = Callable[[dict[str, Any]], None]
 _Given = TypeVar("_Given")
 
 
 class Stop:
-    """Whether a batch is to stop: `asked` finishes the steps that run, puts their jobs back and ends."""
+    """Whether a batch is to stop: `asked` finishes the steps that run, puts their jobs back and ends.
 
-    def __init__(self) -> None:
-        self.asked = False
+    Args:
+        also: looked at as often as the batch asks, for who cannot set `asked`.
+    """
+
+    def __init__(self, also: Callable[[], bool] = lambda: False) -> None:
+        self._asked, self._also = False, also
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is asked for."""
+        return self._asked or self._also()
+
+    @asked.setter
+    def asked(self, value: bool) -> None:
+        self._asked = value
 
 
 @dataclass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import sqlite3
 
+WAIT_S = 3600  # that a batch waits, at a time, for a queue that cannot be written
+
 _PASSING = {
     getattr(errno, name)
     for name in (

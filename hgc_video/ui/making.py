@@ -181,13 +181,9 @@ def _batch(task: Task) -> None:
     from ..jobs.batch import EngineChoice, work_off
     from ..jobs.drive import Stop
 
-    stop = Stop()
-
-    def tell(event: Mapping[str, Any]) -> None:
-        stop.asked = task.cancelled
-
     task.stage = "working the batch off"
-    work_off(Path(task.options["folder"]), EngineChoice(), tell, stop)
+    stop = Stop(lambda: task.cancelled)
+    work_off(Path(task.options["folder"]), EngineChoice(), lambda event: None, stop)
 
 
 def shot_text(options: Mapping[str, Any], names: Mapping[str, str]) -> str:

@@ -287,14 +287,29 @@ def test_a_batch_that_is_stopped_leaves_its_jobs_queued(batch):
     assert set(states.values()) == {"done"} and len(again) == 4
 
 
-def test_an_interrupt_gives_the_jobs_back(batch):
-    def interrupt(event):
-        if event["event"] == "step":
+def test_a_batch_that_rests_stops_when_somebody_else_asks(batch, monkeypatch):
+    """No event tells of that: the page's task is cancelled while a worker rests."""
+    cancelled = iter([False] * 4)
+    stop = Stop(lambda: next(cancelled, True))
+    told, states = batch(HandEngine(FAULT), "a", stop=stop)
+    assert told == [("started", "a"), ("fault", "a")] and states == {"a.mp4": "queued"}
+    assert Stop().asked is False
+
+
+def interrupt_at(name):
+    """An observer that gets Ctrl-C when it is told this event."""
+
+    def seen(event):
+        if event["event"] == name:
             raise KeyboardInterrupt
 
+    return seen
+
+
+def test_an_interrupt_gives_the_jobs_back(batch):
     engine = HandEngine(DONE)
     with pytest.raises(KeyboardInterrupt):
-        batch(engine, "a", seen=interrupt)
+        batch(engine, "a", seen=interrupt_at("step"))
     (row,) = batch.queue.table.execute("SELECT state, deaths FROM jobs").fetchall()
     assert engine.closed and tuple(row) == ("queued", 0)
 
@@ -400,13 +415,9 @@ def test_how_every_other_end_is_told_and_what_is_left_to_go_on_with(batch):
 
 
 def test_an_interrupt_leaves_what_a_run_can_go_on_with(batch):
-    def interrupt(event):
-        if event["event"] == "started":
-            raise KeyboardInterrupt
-
     engine = WorkingEngine(DONE)
     with pytest.raises(KeyboardInterrupt):
-        batch(engine, "a", seen=interrupt)
+        batch(engine, "a", seen=interrupt_at("started"))
     assert engine.left() == {"a"} and not list(batch.queue.folder.glob(".*part-*"))
 
 
