@@ -222,8 +222,8 @@ def _preset_scene(
     """Of a model that is downloaded at its first use, by the configuration that its parts are known by."""
     if not preset.configuration:
         raise ModelError(
-            f"what {preset.name} costs is told by its files alone, which are downloaded at its first use; "
-            f"plan one of {', '.join(known_models())} in its place"
+            f"the configuration of {preset.name} is not known before its files are downloaded, at its first "
+            f"use; plan one of {', '.join(known_models())} instead"
         )
     scene = _known_scene(
         preset.configuration, height or preset.height, width or preset.width, num_controlnets

@@ -72,7 +72,11 @@ def test_a_model_that_is_downloaded_is_planned_by_the_configuration_of_its_parts
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"model": "animatelcm"}, ModelError, "by its files alone.*plan one of animatediff-sd15"),
+        (
+            {"model": "animatelcm"},
+            ModelError,
+            "configuration of animatelcm is not known before.*plan one of animatediff-sd15",
+        ),
         ({"preset": "fasst"}, PresetError, "fast"),
         ({"control": "pse"}, InputError, "pose"),
         ({"num_inference_steps": 0}, InputError, "num_inference_steps=0"),

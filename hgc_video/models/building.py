@@ -4,6 +4,7 @@ torch (how modules keep parameters, how weights begin) and set its default dtype
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
@@ -27,10 +28,13 @@ def garbage_waits() -> Iterator[None]:
 @contextmanager
 def importing() -> Iterator[None]:
     """What is imported within this block counts as old at once. Garbage waits, and afterwards the younger
-    generations, which are looked through often, do not hold the objects that the imports made."""
+    generations, which are looked through often, do not hold the objects that the imports made. Where nothing
+    was new, nothing is moved: a run's own garbage would be found late among the old."""
+    before = len(sys.modules)
     with garbage_waits():
         yield
-        if not gc.get_freeze_count():  # or what somebody else froze would be let go
+        is_new = len(sys.modules) > before
+        if is_new and not gc.get_freeze_count():  # or what somebody else froze would be let go
             gc.freeze()
             gc.unfreeze()  # into the oldest generation
 

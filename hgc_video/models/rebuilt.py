@@ -15,9 +15,8 @@ from .windowed import is_split
 
 _MAX_SHAPES = 64  # models; of a large one a few hundred KiB
 
-_Shapes = dict[
-    str, list[tuple[str, torch.Size]]
-]  # by a module's path: its weights' names and shapes
+# By a module's path: the names and shapes of its weights.
+_Shapes = dict[str, list[tuple[str, torch.Size]]]
 
 
 def probe_rebuilt(unet: Any, controlnet: Any = None) -> None:

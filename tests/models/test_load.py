@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import shutil
@@ -262,7 +263,9 @@ def test_loading_again_keeps_nothing():
     assert last - third < 1000, f"{first} objects became {last}"
 
 
-def test_what_is_imported_is_old_at_once_and_what_is_frozen_stays_so():
+def test_what_is_imported_is_old_at_once_and_what_is_frozen_stays_so(tmp_path, monkeypatch):
+    (tmp_path / "a_module_of_this_test.py").write_text("made = [[] for _ in range(100)]")
+    monkeypatch.syspath_prepend(tmp_path)
     frozen = gc.get_freeze_count()
     assert frozen > 0, "tests/conftest.py freezes what it imported"
     with importing():
@@ -271,11 +274,16 @@ def test_what_is_imported_is_old_at_once_and_what_is_frozen_stays_so():
     gc.unfreeze()
     try:
         with importing():
-            made = [[] for _ in range(100)]
+            made = importlib.import_module("a_module_of_this_test").made
         assert gc.get_freeze_count() == 0
         old = {id(one) for one in gc.get_objects(generation=2)}
         assert all(id(one) in old for one in made)
+        with importing():
+            own = [importlib.import_module("a_module_of_this_test")]
+        old = {id(one) for one in gc.get_objects(generation=2)}
+        assert id(own) not in old, "nothing was new"
     finally:
+        sys.modules.pop("a_module_of_this_test")
         gc.freeze()
 
 

@@ -225,7 +225,7 @@ def choose_memory_plan(
             smallest = min(smallest or peak.nbytes, peak.nbytes)
     budget = budget or denoise_budget
     assert budget is not None
-    needed = ceil(100 * smallest / (1 - _MARGIN) / GIB) / 100  # given as it is told, it is enough
+    needed = ceil(100 * smallest / (1 - _MARGIN) / GIB) / 100  # rounded up: this budget is enough
     raise InputError(
         f"memory={budget / GIB:.2f}GiB is too little: the smallest memory plan of this clip takes "
         f"{needed:.2f}GiB; give at least that, or a smaller size"

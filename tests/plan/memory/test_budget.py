@@ -84,7 +84,9 @@ def test_a_budget_that_nothing_fits_is_refused_with_the_smallest_that_would():
     assert chosen(needed).context == 8
     with pytest.raises(InputError, match=r"takes 1\.88GiB"):
         chosen(1.75, ByLength(), max_frames=6)  # by 4 frames, 1.875; 3 would fit and are not tried
-    assert chosen(1.88, ByLength(), max_frames=6).context == 4, "what is told is enough"
+    assert chosen(1.88, ByLength(), max_frames=6).context == 4, (
+        "the budget that the message names is enough"
+    )
 
 
 def test_the_plan_says_what_it_does():
