@@ -7,6 +7,8 @@ for what the user can mend, 1 for what we must, 130 for cancelled. Nobody import
 
 from __future__ import annotations
 
+import atexit
+import gc
 import signal
 
 from .shell import app
@@ -18,4 +20,7 @@ def main() -> None:
     """The entry point of the `hgc-video` command."""
     # A kill cleans up as Ctrl-C does; a run that is kept finishes its step first (jobs/checkpoint).
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # At exit Python looks for garbage among all objects, more than a second for those that torch and diffusers
+    # make; frozen ones are left to the system.
+    atexit.register(gc.freeze)
     app()
