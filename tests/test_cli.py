@@ -76,6 +76,17 @@ def test_help_loads_neither_torch_nor_diffusers(arguments):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_no_garbage_is_looked_for_at_exit():
+    """Which takes more than a second where torch and diffusers are loaded."""
+    code = (
+        "import sys\nfrom hgc_video.cli import main\n"
+        "class Loop:\n    def __init__(self): self.own = self\n    def __del__(self): print('found')\n"
+        "kept = Loop()\nsys.argv = ['hgc-video', '--version']\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"hgc-video {hgc_video.__version__}\n" and not done.stderr
+
+
 def test_help_explains_itself_with_an_example():
     shown = invoke("generate", "--help").stdout
     assert "--pose examples/dance_pose.mp4" in shown

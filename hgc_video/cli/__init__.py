@@ -20,7 +20,7 @@ def main() -> None:
     """The entry point of the `hgc-video` command."""
     # A kill cleans up as Ctrl-C does; a run that is kept finishes its step first (jobs/checkpoint).
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # At exit Python looks for garbage among all objects, more than a second for those that torch and diffusers
-    # make; frozen ones are left to the system.
+    # At exit Python looks for garbage among all objects, more than a second for those of torch and diffusers;
+    # frozen ones are left to the system.
     atexit.register(gc.freeze)
     app()
