@@ -21,8 +21,8 @@ from .cache.engine import Engine
 from .cache.finite import FiniteLatents
 from .cache.stock_loop import LoopListener, SchedulerListener
 from .errors import CacheStateError, InputError, PresetError
-from .models.graph_builder import build_graph
 from .models.layout import Layout, read_layout
+from .models.loaded_graph import loaded_graph
 from .models.rebuilt import probe_rebuilt
 from .models.schedulers import adds_noise
 from .models.state import ModelState
@@ -304,7 +304,7 @@ class CacheHandle:
 
     def _graph(self, shape: ClipShape) -> BlockGraph:
         if shape not in self._graphs:
-            self._graphs[shape] = build_graph(
+            self._graphs[shape] = loaded_graph(
                 *self._models, shape, dtype_nbytes=self.pipe.unet.dtype.itemsize
             )
         return self._graphs[shape]

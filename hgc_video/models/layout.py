@@ -56,6 +56,8 @@ def read_layout(unet: Any, controlnet: Any = None) -> Layout:
     for i, block in enumerate(unet.down_blocks):
         skips += _down(chain, block, f"down_blocks.{i}")
     _mid(chain, unet.mid_block)
+    for control in controls:
+        _fits(control, len(skips), unet)
     if controls:
         residuals = zip(*(control.down for control in controls), strict=True)
         skips = [
@@ -70,6 +72,15 @@ def read_layout(unet: Any, controlnet: Any = None) -> Layout:
     blocks = tuple(len(block.resnets) for block in reversed(unet.up_blocks))
     axis = 1 if is_a(unet, TEMPORAL_UNET) else 2
     return Layout(tuple(nodes), tuple(depths), blocks, axis)
+
+
+def _fits(control: _ControlChain, num_skips: int, unet: Any) -> None:
+    """AdapterError where a ControlNet gives more residuals or fewer than the UNet has skip connections."""
+    if len(control.down) != num_skips:
+        raise AdapterError(
+            f"a ControlNet with {len(control.down)} residuals cannot control a {type(unet).__name__} with "
+            f"{num_skips} skip connections; give one that was made for this UNet"
+        )
 
 
 def _with_inner_calls(node: Node, unet: Any) -> Node:

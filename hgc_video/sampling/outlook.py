@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 # Of what a large convolution reaches, a whole model does: its layers are smaller and of many kinds.
 _REACHED = 0.5
-_TIMED = 3  # convolutions; their mean tells of other work on the machine too
+_TIMED = 3  # convolutions at most; their mean tells of other work on the machine too
+_TIMED_S = (
+    0.1  # and no further one after so long: it would take longer than all of a short clip's plan
+)
 
 
 def outlook(run: Run) -> str:
@@ -70,14 +73,16 @@ def _macs_per_s(device: str, dtype: object) -> float:
     options = {"device": device, "dtype": dtype}
     given = torch.ones(num_frames, channels, side, side, **options)  # type: ignore[call-overload]
     kernel = torch.ones(channels, channels, 3, 3, **options)  # type: ignore[call-overload]
-    taken = []
-    for _ in range(1 + _TIMED):  # the first one prepares
+    taken: list[float] = []
+    while len(taken) < 2 or (
+        len(taken) <= _TIMED and sum(taken) < _TIMED_S
+    ):  # the first one prepares
         began = time.perf_counter()
         float(
             torch.nn.functional.conv2d(given, kernel, padding=1)[0, 0, 0, 0]
         )  # waits for the device
         taken.append(time.perf_counter() - began)
-    return float(num_frames * side**2 * channels**2 * 9 * _TIMED / sum(taken[1:]))
+    return num_frames * side**2 * channels**2 * 9 * (len(taken) - 1) / sum(taken[1:])
 
 
 def _span(seconds: float) -> str:

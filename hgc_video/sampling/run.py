@@ -26,7 +26,7 @@ from ..measure.device_speed import rates_of
 from ..measure.peak_memory import PeakMemory
 from ..media.control import ControlClip
 from ..media.frames import Frames
-from ..models.graph_builder import build_graph
+from ..models.loaded_graph import loaded_graph
 from ..options import GenerateOptions
 from ..plan.clip_shape import ClipShape
 from ..plan.devices import plan_devices
@@ -284,7 +284,9 @@ class Run:
             self.windows.plain[0].length, self.height // factor, self.width // factor,
             self.adapter.num_tokens, self.options.branches,
         )  # fmt: skip
-        return build_graph(pipe.unet, pipe.controlnet, shape, dtype_nbytes=pipe.unet.dtype.itemsize)
+        return loaded_graph(
+            pipe.unet, pipe.controlnet, shape, dtype_nbytes=pipe.unet.dtype.itemsize
+        )
 
     def _inactive(self) -> dict[int, tuple[str, ...]]:
         """The ControlNets that add nothing, by step; the stock pipeline runs them all the same."""

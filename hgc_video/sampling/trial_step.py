@@ -18,8 +18,8 @@ from ..cache.split import split
 from ..measure.live_bytes import FusedAttention, LiveBytes, cpu_scratch
 from ..measure.meta_results import MetaResults
 from ..models.dry_run import added_inputs, on_meta
-from ..models.graph_builder import build_graph
 from ..models.layout import controlnets
+from ..models.loaded_graph import loaded_graph
 from ..models.probe import TEMPORAL_UNET, is_a
 from ..plan.graph import BlockGraph
 from ..plan.memory.budget import Chunks
@@ -61,7 +61,7 @@ class TrialRuns:
         """The graph of so many frames."""
         if num_frames not in self._graphs:
             shape = replace(self.scale.clip, num_frames=num_frames)
-            self._graphs[num_frames] = build_graph(
+            self._graphs[num_frames] = loaded_graph(
                 self.unet, self.controlnet, shape, dtype_nbytes=self.dtype.itemsize
             )
         return self._graphs[num_frames]

@@ -102,3 +102,9 @@ def test_a_pipeline_without_a_part_is_refused(part):
     delattr(owner, part)
     with pytest.raises(AdapterError, match=f"AnimateDiffPipeline was expected to have .*{part}"):
         probe_pipeline(AnimateDiffPipeline())
+
+
+def test_a_controlnet_of_another_unet_is_refused():
+    unet, net = models.motion_unet(layers=2), models.controlnet(layers=1)
+    with pytest.raises(AdapterError, match=r"4 residuals cannot control .* 6 skip connections"):
+        read_layout(unet, net)
