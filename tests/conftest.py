@@ -48,8 +48,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folder_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What the package keeps of its own goes to a folder of this test run, never to the user's."""
-    os.environ["HGC_VIDEO_HOME"] = str(tmp_path_factory.mktemp("hgc_video"))
+    """What the package keeps of its own goes to a folder of this test run, never to the user's. The processes
+    of a run share it: a block graph is built once for all."""
+    own = tmp_path_factory.getbasetemp()
+    home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "hgc_video"
+    home.mkdir(exist_ok=True)
+    os.environ["HGC_VIDEO_HOME"] = str(home)
 
 
 @pytest.fixture(scope="session", autouse=True)
