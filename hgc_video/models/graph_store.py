@@ -76,11 +76,12 @@ def of_request(request: Mapping[str, Any]) -> tuple[Configurations, ClipShape, i
 def described(models: Configurations) -> dict[str, Any]:
     """UNet and ControlNets as plain data, without what diffusers notes of where a file comes from."""
     told: dict[str, Any] = {
-        "unet": _described(models.unet),
-        "controlnets": [_described(net) for net in models.controlnets],
+        "unet": plain_configuration(models.unet),
+        "controlnets": [plain_configuration(net) for net in models.controlnets],
     }
     return told if models.picture is None else {**told, "picture": list(models.picture)}
 
 
-def _described(config: Mapping[str, Any]) -> dict[str, Any]:
+def plain_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's configuration without what diffusers notes of where its file comes from."""
     return {k: v for k, v in config.items() if k == "_class_name" or not k.startswith("_")}

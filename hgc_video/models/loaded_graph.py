@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
-from ..errors import ModelError
 from ..plan.clip_shape import ClipShape
 from ..plan.graph import BlockGraph
-from .configurations import Configurations, model_class
-from .dry_run import Build
 from .graph_builder import build_graph
 from .graph_store import graph_request, keep_graph, kept_graph
-from .layout import controlnets, read_layout
+from .layout import read_layout
+from .loaded_configurations import configurations_of
 
 
 def loaded_graph(
@@ -28,7 +23,7 @@ def loaded_graph(
     Raises:
         AdapterError: an unknown layout.
     """
-    models = _described(unet, controlnet)
+    models = configurations_of(unet, controlnet)
     if models is None:
         return build_graph(unet, controlnet, shape, dtype_nbytes=dtype_nbytes)
     request = graph_request(models, shape, dtype_nbytes)
@@ -37,27 +32,6 @@ def loaded_graph(
         found = build_graph(unet, controlnet, shape, dtype_nbytes=dtype_nbytes)
         keep_graph(request, found)
     return found
-
-
-def _described(unet: Any, controlnet: Any) -> Configurations | None:
-    """The models' configurations; None where those do not say all that the graph depends on."""
-    models = [unet, *controlnets(controlnet).values()]
-    told = [_configuration(model) for model in models]
-    known = [one for one in told if one is not None]
-    return Configurations(known[0], tuple(known[1:]), {}) if len(known) == len(told) else None
-
-
-def _configuration(model: Any) -> Mapping[str, Any] | None:
-    """A model's configuration with its class; None where the model is more than that, another class of that
-    name, or has a configuration that is no plain data (quantised models note objects there)."""
-    build = Build.of(model)
-    name = build.kind.__name__
-    config = getattr(model, "_orig_mod", model).config
-    told = {k: v for k, v in config.items() if not k.startswith("_")} | {"_class_name": name}
-    with suppress(ModelError, TypeError):
-        json.dumps(told)
-        return told if model_class(name) is build.kind and not build.parts else None
-    return None
 
 
 def _is_of(graph: BlockGraph, unet: Any, controlnet: Any) -> bool:

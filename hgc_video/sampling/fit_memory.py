@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..errors import InputError
 from ..measure.device_speed import rates_of
 from ..measure.peak_memory import free_host_memory
+from ..models.loaded_configurations import configurations_of
 from ..plan.memory.budget import MemoryPlan, Peak, choose_memory_plan, parse_nbytes
 from ..plan.presets import Preset
-from .predict_peak import PeakModel, RunScale
+from .kept_numbers import KeptNumbers
+from .predict_peak import PeakModel, RunScale, Trials
 from .stock_pipeline import adapter_of
 from .trial_step import TrialRuns
 
@@ -55,9 +58,7 @@ class Fit:
         self._decoded = host.decoded_at_once(scale.clip.num_frames)
         weights = (p for encoder in host.encoders for p in encoder.parameters())
         others = sum(p.numel() * p.element_size() for p in weights)
-        parts = (pipe.unet, pipe.controlnet, pipe.vae)
-        trials = TrialRuns(*parts, scale, self._dtype, self._device)
-        self._predict = PeakModel(trials, others, scale, preset)
+        self._predict = PeakModel(self._trials(pipe), others, scale, preset)
 
     def plan(self, budget: int | None, *, denoise_budget: int | None = None) -> MemoryPlan:
         """The cheapest memory plan whose predicted peak fits; InputError names the budget that would do."""
@@ -66,6 +67,19 @@ class Fit:
             num_positions=self._scale.clip.num_positions, rates=rates_of(self._device, self._dtype),
             budget=budget, host_budget=_host_budget(self._device), context=self._context,
             decoded=self._decoded, denoise_budget=denoise_budget,
+        )  # fmt: skip
+
+    def _trials(self, pipe: Any) -> Trials:
+        """What tries steps of the models, or knows what was tried before where their configurations say all
+        that it depends on."""
+        parts = (pipe.unet, pipe.controlnet, pipe.vae)
+        run = partial(TrialRuns, *parts, self._scale, self._dtype, self._device)
+        models = configurations_of(*parts)
+        if models is None:
+            return run()
+        return KeptNumbers(
+            models, self._scale, dtype=str(self._dtype).removeprefix("torch."),
+            dtype_nbytes=self._dtype.itemsize, device=self._device, trials=run,
         )  # fmt: skip
 
     def smaller_denoise(self, failed: MemoryPlan) -> MemoryPlan:

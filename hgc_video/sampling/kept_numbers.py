@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..models.configurations import Configurations
-from ..models.graph_store import described, graph_of
+from ..models.graph_store import described, graph_of, plain_configuration
 from ..models.kept_data import keep, read_own, read_shipped
 from ..plan.graph import BlockGraph
 from ..plan.liveness import kept, live, reads
@@ -25,19 +25,31 @@ from .predict_peak import RunScale
 if TYPE_CHECKING:
     from .trial_step import TrialRuns
 
-DTYPE, DTYPE_NBYTES = "float16", 2  # of runs that are planned to fit a memory
+# Of runs that are planned to fit a memory without their models.
+DTYPE, DTYPE_NBYTES = "float16", 2
 
 
 class KeptNumbers:
-    """What models that are given by their configurations take in half precision on a GPU (see `Trials`):
-    as kept, or tried and then kept."""
+    """What models take (see `Trials`): as kept for their configurations, or tried and then kept.
 
-    def __init__(self, models: Configurations, scale: RunScale) -> None:
+    Args:
+        dtype, dtype_nbytes: of weights and latents; half precision where no model is loaded.
+        device: where the run is made, as "cuda:1"; the CPU takes scratch memory beside.
+        trials: makes what tries; without it copies are built from the configurations.
+    """
+
+    def __init__(
+        self, models: Configurations, scale: RunScale, *, dtype: str = DTYPE,
+        dtype_nbytes: int = DTYPE_NBYTES, device: str = "cuda", trials: Callable[[], TrialRuns] | None = None,
+    ) -> None:  # fmt: skip
         self._models, self._scale = models, scale
+        self._dtype, self._dtype_nbytes = dtype, dtype_nbytes
+        self._make_trials = trials or self._from_configurations
         self.request = {
-            "kind": "memory", **described(models), "vae": dict(models.vae), "height": scale.clip.height,
-            "width": scale.clip.width, "num_tokens": scale.clip.num_tokens, "branches": scale.clip.branches,
-            "factor": scale.factor, "dtype": DTYPE,
+            "kind": "memory", **described(models), "vae": plain_configuration(models.vae),
+            "height": scale.clip.height, "width": scale.clip.width, "num_tokens": scale.clip.num_tokens,
+            "branches": scale.clip.branches, "factor": scale.factor, "dtype": dtype,
+            **({"device": "cpu"} if device == "cpu" else {}),
         }  # fmt: skip
         self._numbers = _read(self.request)
         self._graphs: dict[int, BlockGraph] = {}
@@ -56,7 +68,7 @@ class KeptNumbers:
         """The graph of so many frames."""
         if num_frames not in self._graphs:
             shape = replace(self._scale.clip, num_frames=num_frames)
-            self._graphs[num_frames] = graph_of(self._models, shape, DTYPE_NBYTES)
+            self._graphs[num_frames] = graph_of(self._models, shape, self._dtype_nbytes)
         return self._graphs[num_frames]
 
     def step_nbytes(self, plan: Plan, graph: BlockGraph, windows: Windows, chunks: Chunks) -> int:
@@ -80,12 +92,15 @@ class KeptNumbers:
 
     @cached_property
     def _trials(self) -> TrialRuns:
+        return self._make_trials()
+
+    def _from_configurations(self) -> TrialRuns:
         import torch
 
         from .trial_step import TrialRuns
 
         vae = self._models.build_vae()
-        return TrialRuns(*self._models.build(), vae, self._scale, getattr(torch, DTYPE))
+        return TrialRuns(*self._models.build(), vae, self._scale, getattr(torch, self._dtype))
 
 
 def first_step(plan: Plan, graph: BlockGraph) -> str:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from hgc_video.models import kept_data
+from hgc_video.models.config_file import read_config
 from hgc_video.models.configurations import Configurations, known_model, known_models
+from hgc_video.models.image_prompt import add_image_prompt
+from hgc_video.models.load import load_pipeline, model_folder
+from hgc_video.models.loaded_configurations import configurations_of
 from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.memory.budget import Chunks
 from hgc_video.plan.memory.placement import RECOMPUTE, carried_out
 from hgc_video.plan.presets import resolve
+from hgc_video.sampling.fit_memory import Fit
 from hgc_video.sampling.kept_numbers import KeptNumbers, first_step
 from hgc_video.sampling.predict_peak import PeakModel, RunScale
 from hgc_video.sampling.trial_step import TrialRuns
@@ -81,6 +87,57 @@ def test_a_step_of_any_long_clip_is_tried_once(tries):
     again = peaks(KeptNumbers(TINY, longer), longer)
     assert len(tries) == count
     assert again == peaks(tried(TINY, longer), longer), "their latents count all the same"
+
+
+@pytest.fixture
+def puppet():
+    return load_pipeline("puppet", "pose")
+
+
+CLIP = RunScale(ClipShape(24, 8, 8, 40), 2, 8)
+
+
+def fitted(pipe, budget=2**30):
+    return Fit(pipe, resolve("lossless"), CLIP, max_frames=16).plan(budget)
+
+
+def test_what_one_run_tried_the_next_one_reads(tries, puppet):
+    first = fitted(puppet)
+    count = len(tries)
+    assert count and fitted(load_pipeline("puppet", "pose")) == first and len(tries) == count
+    tight = fitted(puppet, first.peak.nbytes - 1)
+    assert tight.peak.nbytes < first.peak.nbytes and len(tries) > count, "another cut is tried"
+
+
+def test_models_that_are_more_than_their_configuration_are_tried_each_time(tries, puppet):
+    add_image_prompt(puppet.unet, 2, 8)
+    first = fitted(puppet)
+    count = len(tries)
+    assert count and fitted(puppet) == first and len(tries) == 2 * count
+
+
+def test_numbers_are_of_a_precision_and_a_device(tries, puppet):
+    parts = puppet.unet, puppet.controlnet, puppet.vae
+    models, whole = configurations_of(*parts), torch.float32
+
+    def peak(dtype, device):
+        numbers = KeptNumbers(
+            models, CLIP, dtype=str(dtype).removeprefix("torch."), dtype_nbytes=dtype.itemsize, device=device,
+            trials=partial(TrialRuns, *parts, CLIP, dtype, device),
+        )  # fmt: skip
+        return numbers.decode_nbytes(4)
+
+    found = [peak(torch.float16, "cuda"), peak(whole, "cuda:1"), peak(whole, "cpu")]
+    assert found[0] < found[1] < found[2], "a CPU takes memory of its own for convolutions"
+    assert found == [peak(torch.float16, "cuda"), peak(whole, "cuda"), peak(whole, "cpu")]
+
+
+def test_a_plan_without_the_model_reads_what_a_run_of_it_kept(tries, puppet):
+    parts = puppet.unet, puppet.controlnet, puppet.vae
+    folder = model_folder("puppet")
+    told = [read_config(folder / name) for name in ("unet", "controlnet_pose", "vae")]
+    read = Configurations(told[0], (told[1],), told[2])
+    assert KeptNumbers(configurations_of(*parts), CLIP).request == KeptNumbers(read, CLIP).request
 
 
 def test_plans_that_begin_alike_share_a_number_and_others_do_not():
