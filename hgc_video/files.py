@@ -166,14 +166,19 @@ def _same_file(one: Path, other: Path) -> bool:
 
 def own_folder(given_folder: str | os.PathLike[str] | None = None) -> Path:
     """Where the package keeps what it measures: the folder given, or $HGC_VIDEO_HOME, or `hgc_video` in
-    $XDG_CACHE_HOME, which is ~/.cache unless it is set."""
+    $XDG_CACHE_HOME, which is ~/.cache unless it is set. InputError where the user has no home."""
     if given_folder is not None:
         return user_path(given_folder)
     if own := os.environ.get("HGC_VIDEO_HOME"):
         return user_path(own)
     caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The standard has relative paths ignored.
-    return (caches if caches.is_absolute() else user_path("~/.cache")) / "hgc_video"
+    caches = caches if caches.is_absolute() else user_path("~/.cache")
+    if not caches.is_absolute():
+        raise InputError(
+            "this user has no home folder to keep data in; name one in the variable HGC_VIDEO_HOME"
+        )
+    return caches / "hgc_video"
 
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2

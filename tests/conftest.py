@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import pwd
 import signal
 import threading
 from collections.abc import Iterator
@@ -89,6 +90,21 @@ def stock_signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A user without a home folder, as in a container with a user id of its own, in an empty folder."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "HGC_VIDEO_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    return here
 
 
 @pytest.fixture

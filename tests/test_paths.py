@@ -108,3 +108,10 @@ def test_our_own_folder_is_as_told_or_as_the_environment_says(monkeypatch, tmp_p
     monkeypatch.setenv("HGC_VIDEO_HOME", "~/mine")
     assert own_folder() == Path("/home/me/mine")
     assert own_folder("~/told") == Path("/home/me/told")
+
+
+def test_a_user_without_a_home_has_no_folder_of_ours_until_one_is_named(homeless, monkeypatch):
+    with pytest.raises(InputError, match=r"no home folder .* HGC_VIDEO_HOME"):
+        own_folder()
+    monkeypatch.setenv("HGC_VIDEO_HOME", str(homeless / "own"))
+    assert own_folder() == homeless / "own"

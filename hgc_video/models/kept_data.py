@@ -34,7 +34,9 @@ def read_shipped(request: Mapping[str, Any]) -> Any:
 
 def read_own(request: Mapping[str, Any]) -> Any:
     """What is kept for a request in the user's folder; None where that is nothing."""
-    return _read(_own(), request, _made_by())
+    with suppress(InputError):  # there is no such folder
+        return _read(_own(), request, _made_by())
+    return None
 
 
 def keep(request: Mapping[str, Any], data: Any) -> None:

@@ -91,12 +91,12 @@ class HeldEstimates:
 
 def kept(request: Mapping[str, Any]) -> KeptEstimates | None:
     """What is kept for a request of plain data; None where there is nothing."""
-    folder = kept_folder() / _key(request)
     try:
+        folder = kept_folder() / _key(request)
         told = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         (folder / _INDEX).touch()
         return KeptEstimates(folder, tuple(told["starts"]), int(told["num_frames"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -104,8 +104,8 @@ def keep(
     request: Mapping[str, Any], arrays: Iterable[NDArray[Any]], name: str
 ) -> KeptEstimates | HeldEstimates:
     """Keeps arrays as they come, under a request; `name` is the clip's, for whoever looks at the list."""
-    folder = kept_folder() / _key(request)
     try:
+        folder = kept_folder() / _key(request)
         folder.parent.mkdir(parents=True, exist_ok=True)
         require_writable(folder)
     except (OSError, InputError):  # nothing can be kept here

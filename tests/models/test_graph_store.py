@@ -125,6 +125,11 @@ def test_a_place_that_is_no_folder_keeps_nothing(builds, tmp_path):
     assert len(builds) == 2
 
 
+def test_a_user_without_a_home_keeps_nothing(builds, homeless):
+    assert graph_of(TINY, SHAPE) == graph_of(TINY, SHAPE)
+    assert len(builds) == 2 and not list(homeless.iterdir())
+
+
 def test_an_unknown_convention_is_told():
     with pytest.raises(PlanError, match="unknown convention"):
         graph_of(TINY, SHAPE, convention="thop")

@@ -160,6 +160,14 @@ def test_where_nothing_can_be_kept_it_still_goes(tmp_path, monkeypatch):
     assert kept.entries() == []
 
 
+def test_a_user_without_a_home_keeps_nothing(homeless):
+    Counted.seen.clear()
+    assert taken() == taken() == [10, 11, 12, 13, 14]
+    assert len(Counted.seen) == 10 and not list(homeless.iterdir())
+    with pytest.raises(InputError, match="HGC_VIDEO_HOME"):
+        kept.entries()
+
+
 def test_a_spoilt_entry_is_made_again_or_told(home):
     taken()
     (entry,) = kept.entries()
