@@ -38,6 +38,9 @@ _POLICIES, _SCHEDULE = f"{_PLAN}/policies/test_policies.py", f"{_PLAN}/test_sche
 _WHOLE, _DECIDERS, _GUARD = (
     f"{_PLAN}/policies/test_{name}.py" for name in ("whole_steps", "deciders", "guard")
 )
+_BLOCKS, _LOSSLESS, _REGISTRY = (
+    f"{_PLAN}/policies/test_{name}.py" for name in ("block_policies", "lossless", "registry")
+)
 _SEARCHED, _SEARCH = f"{_PLAN}/policies/test_searched.py", f"{_PLAN}/search/test_search.py"
 _MEMORY = (f"{_PLAN}/memory/test_budget.py", f"{_PLAN}/memory/test_placement.py")
 _STORED = (f"{_CACHE}/test_store.py", f"{_JOBS}/test_shards.py")
@@ -81,33 +84,33 @@ MODULES: dict[str, tuple[str, ...]] = {
     "plan/memory/placement.py": (f"{_PLAN}/memory/test_placement.py",),
     "plan/memory/throughput.py": _MEMORY,
     "plan/memory/windows.py": (f"{_PLAN}/memory/test_windows.py",),
-    "plan/policies/base.py": (_POLICIES,),
-    "plan/policies/block_caching.py": (_POLICIES, _SEARCHED),
+    "plan/policies/base.py": (_REGISTRY, _POLICIES),
+    "plan/policies/block_caching.py": (_BLOCKS, _POLICIES, _SEARCHED),
     "plan/policies/calibrated_spectrum.py": (_WHOLE, _POLICIES),
-    "plan/policies/clockwork.py": (_POLICIES,),
+    "plan/policies/clockwork.py": (_BLOCKS, _POLICIES),
     "plan/policies/deepcache.py": (f"{_PLAN}/policies/test_deepcache.py", _POLICIES),
-    "plan/policies/easycache.py": (_DECIDERS, _POLICIES),
-    "plan/policies/faster_diffusion.py": (_POLICIES,),
-    "plan/policies/fastercache.py": (_POLICIES,),
-    "plan/policies/fewer_steps.py": (_POLICIES, _WHOLE),
+    "plan/policies/easycache.py": (_BLOCKS, _DECIDERS, _POLICIES),
+    "plan/policies/faster_diffusion.py": (_BLOCKS, _POLICIES),
+    "plan/policies/fastercache.py": (_BLOCKS, _POLICIES),
+    "plan/policies/fewer_steps.py": (_BLOCKS, _POLICIES, _WHOLE),
     "plan/policies/fitted.py": (_WHOLE, _POLICIES),
     "plan/policies/guard.py": (_GUARD,),
-    "plan/policies/guidance_gate.py": (_POLICIES,),
+    "plan/policies/guidance_gate.py": (_BLOCKS, _POLICIES),
     "plan/policies/hgc.py": (f"{_PLAN}/policies/test_hgc.py", _POLICIES),
-    "plan/policies/hgc_online.py": (_DECIDERS, _POLICIES),
+    "plan/policies/hgc_online.py": (_BLOCKS, _DECIDERS, _POLICIES),
     "plan/policies/hicache.py": (_WHOLE, _POLICIES),
     "plan/policies/l2p.py": (_WHOLE, _POLICIES),
-    "plan/policies/lossless.py": (_SCHEDULE, _POLICIES),
+    "plan/policies/lossless.py": (_LOSSLESS, _SCHEDULE, _DECIDERS),
     "plan/policies/net.py": (f"{_PLAN}/policies/test_net.py",),
-    "plan/policies/pab.py": (_POLICIES,),
-    "plan/policies/registry.py": (_POLICIES, f"{_PLAN}/test_presets.py"),
+    "plan/policies/pab.py": (_BLOCKS, _POLICIES),
+    "plan/policies/registry.py": (_REGISTRY, _POLICIES),
     "plan/policies/resilphase.py": (_WHOLE, _POLICIES),
-    "plan/policies/sada.py": (_DECIDERS, f"{_CACHE}/test_sada.py"),
+    "plan/policies/sada.py": (_DECIDERS, _BLOCKS, f"{_CACHE}/test_sada.py"),
     "plan/policies/searched.py": (_SEARCHED,),
     "plan/policies/spectrum.py": (_WHOLE, _POLICIES),
     "plan/policies/taylorseer.py": (_WHOLE, _POLICIES),
     "plan/policies/tgate.py": (_POLICIES,),
-    "plan/policies/ucache.py": (f"{_PLAN}/policies/test_ucache.py", _POLICIES),
+    "plan/policies/ucache.py": (f"{_PLAN}/policies/test_ucache.py", _DECIDERS, _BLOCKS),
     "plan/policies/whole_steps.py": (_WHOLE, _POLICIES),
     "plan/search/fit_steps.py": (_SEARCH,),
     "plan/search/hill_climb.py": (_SEARCH,),

@@ -55,10 +55,10 @@ def add_lossless_to_choices(
     """The choices of an adaptive plan with the lossless savings: what is computed once is reused after
     step 0, which computes everything."""
     once = once_per_run(graph)
-    reason = _reason(graph, dict.fromkeys(once, 0), 1)
+    first, later = (_reason(graph, dict.fromkeys(once, 0), step) for step in (0, 1))
     return (
-        tuple(c.because(_reason(graph, {}, 0)) for c in choices[0]),
-        *(tuple(c.with_reuse(once, reason) for c in some) for some in choices[1:]),
+        tuple(c.because(first) for c in choices[0]),
+        *(tuple(c.with_reuse(once, later) for c in some) for some in choices[1:]),
     )
 
 

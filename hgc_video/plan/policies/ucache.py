@@ -82,7 +82,7 @@ class _Decider:
             return Decision(0, "")
         self.input_change = signals.input_change_since_computed() if self.computed else 0.0
         if not self.rate or not self.input_change:
-            return Decision(0, "" if choices > 1 else "ucache: no rate of change is known yet")
+            return Decision(0, "ucache: no rate of change is known yet")
         change = self.rate * self.input_change / self._scale(signals) * (1 + 0.5 * self.skipped)
         self.error += change
         threshold = self._threshold()

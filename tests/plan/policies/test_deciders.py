@@ -76,7 +76,10 @@ def test_easycaches_steps_are_computed_or_what_the_last_one_added_is_added():
     """A skipped step runs neither the UNet nor the ControlNet; the first ones and the last have no choice."""
     plan = EasyCache(warm_up=2)(tower(), 5)
     assert plan.choices == ((FULL,), (FULL,), (FULL, SKIPPED), (FULL, SKIPPED), (FULL,))
-    first, unknown = "easycache: one of the first 2 steps", "easycache: no rate of change is known yet"
+    first, unknown = (
+        "easycache: one of the first 2 steps",
+        "easycache: no rate of change is known yet",
+    )
     assert carried_out(plan) == [first, first, unknown, unknown, "easycache: the last step"]
     assert (plan.name, plan.lossless) == ("easycache", False)
 
@@ -125,7 +128,7 @@ def test_hgc_online_computes_a_key_step_when_the_outermost_block_has_drifted():
 
 
 def test_hgc_onlines_steps_are_key_or_partial_ones_with_one_branch_after_the_gate():
-    """depth=2 of six steps: the hint is encoded once, and the step before the gate keeps what is read after."""
+    """The hint is encoded once, and the step before the gate keeps what is read after it."""
     plan = HGCOnline(depth=2, dense=0.2, gate=0.5)(tower(), 6)
     cross, hint = tower().attention_names("cross"), frozenset({"controlnet.hint"})
     block = frozenset({tower().depths[1]})
@@ -139,12 +142,20 @@ def test_hgc_onlines_steps_are_key_or_partial_ones_with_one_branch_after_the_gat
     assert (plan.name, plan.lossless) == ("hgc-online", True)
     gate, once = "after the gate at step 3: one branch", "lossless: the hint was encoded at step 0"
     assert carried_out(plan) == [
-        "hgc-online: one of the first 1 steps; lossless: the text is projected once",
+        "hgc-online: one of the first 1 steps; lossless: the hint is encoded here",
         f"{once}; hgc-online: drift 0 <= 0.1",
         f"hgc-online: the gate; {once}",
         f"{gate}; hgc-online: the gate; {once}",
         *[f"{gate}; {once}; hgc-online: drift 0 <= 0.1"] * 2,
     ]
+
+
+def test_hgc_online_counts_partial_steps_anew_after_a_drift():
+    plan = HGCOnline(dense=0.1, gate=1, threshold=0.1, max_consecutive=2)(tower(), 8)
+    choices, reasons = decided(plan, *(Measured(drifted=0.2 if i == 2 else 0.0) for i in range(8)))
+    assert choices == [0, 1, 0, 1, 1, 0, 1, 1]
+    assert reasons[2] == "hgc-online: drift 0.2 > 0.1"
+    assert reasons[0] == "", "the plan says it already"
 
 
 def test_hgc_onlines_gate_leaves_guidance_to_one_step_or_more():
@@ -206,7 +217,10 @@ def test_sada_skips_no_more_in_a_row_than_is_asked_for():
     plan = SADA(start=0, fixed=0, end=1, interval=6, max_consecutive=2)(tower(), 14)
     choices, reasons = decided(plan)
     assert choices[7:14] == [0, 1, 1, 0, 1, 1, 0]
-    assert reasons[10] == "sada: computed after 2 skipped steps"
+    assert reasons[8:11] == [
+        *["sada: the polynomial through earlier steps"] * 2,
+        "sada: computed after 2 skipped steps",
+    ]
 
 
 def test_ucaches_steps_are_computed_or_what_the_last_one_added_is_added():
@@ -219,17 +233,17 @@ def test_ucaches_steps_are_computed_or_what_the_last_one_added_is_added():
         "ucache: no rate of change is known yet",
     )
     said = carried_out(plan)
-    assert said[:5] == [outside] * 3 + [unknown] * 2 and said[19] == outside
+    assert said == [outside] * 3 + [unknown] * 16 + [outside]
 
 
 def test_ucache_adds_up_errors_that_count_more_the_longer_nothing_was_computed():
-    """A rate of 0.25 / 0.5 = 1/2 and a scale of (1/4 * 1/4)^(1/2): twice the input's change since, times 1, 1.5
-    and 2, adds up to 2.5."""
+    """A rate of 0.25 / 0.5 = 1/2 and a scale of sqrt(1/4 * 1/4): twice the input's change since then, times
+    1, 1.5 and 2, adds up to 2.5."""
     plan = UCache(threshold=2.5, start=0.2, end=0.9, gain=1)(tower(), 10)
     before_the_range = Measured(change_of_output=9.0, size=0.25, since_computed=0.5)
     still = Measured(change_of_output=0.0, size=0.25, since_computed=0.125)
     steps = [Measured()] * 3 + [
-        before_the_range,  # what the first step of the range changed is not compared with one outside of it
+        before_the_range,  # the first step of the range is not compared with one outside of it
         *(Measured(change_of_output=0.25, size=0.25, since_computed=k / 8) for k in (1, 2, 3)),
         still,  # tells no other rate
         Measured(change_of_output=0.25, size=0.25, since_computed=0.25),

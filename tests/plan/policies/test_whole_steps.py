@@ -107,6 +107,31 @@ def test_spectrum_is_a_ridge_fit_of_chebyshev_polynomials_blended_with_a_line(m,
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
 
 
+def test_spectrum_by_hand():
+    """A constant is fitted to three steps and to a ridge of the weight of one more; a line is the last
+    change's, and nothing is known of the change where there is one step."""
+    assert Spectrum(m=0, lam=1).rule([0, 1, 4], 6, STEPS) == {0: 0.25, 1: 0.25, 4: 0.25}
+    assert Spectrum(w=0, m=0).rule([0, 1], 3, STEPS) == pytest.approx({1: 3, 0: -2})
+    assert Spectrum(w=0, m=0).rule([4], 6, STEPS) == pytest.approx({4: 1})
+
+
+@pytest.mark.parametrize(
+    ("keys", "index", "rule"),
+    [
+        # 2 F3 - F1, and half of what 2 F1 - F0, the forecast of step 2, is less than F3.
+        ([0, 1, 3], 4, {3: 2.5, 1: -2, 0: 0.5}),
+        # 2 F5 - F3, and half of what 2 F3 - F1, the forecast of step 4, is less than F5.
+        ([0, 1, 3, 5], 6, {5: 2.5, 3: -2, 1: 0.5}),
+        ([0, 1, 2], 3, {2: 2, 1: -1}),  # nothing was forecast yet
+    ],
+)
+def test_calibrated_spectrum_by_hand(keys, index, rule):
+    """With the line alone, one gap long wherever the step is."""
+    policy = CalibratedSpectrum(w=0, m=0, strength=0.5)
+    found = {key: value for key, value in policy.rule(keys, index, STEPS).items() if value}
+    assert found == pytest.approx(rule)
+
+
 def test_calibrated_spectrum_adds_a_share_of_the_last_forecasts_error():
     policy = CalibratedSpectrum(grow="computed", flex=0.5)
     plain = policy.model_copy(update={"strength": 0.0})
@@ -177,11 +202,13 @@ def test_equations_are_solved():
         solve([[1, 2], [2, 4]], [1, 1])
 
 
-def test_l2p_is_trained_as_released():
-    """On outputs, by torch's Adam; ours sees their inner products alone."""
+@pytest.mark.parametrize("size", [1.0, 1e-4])
+def test_l2p_is_trained_as_released(size):
+    """On outputs, by torch's Adam; ours sees their inner products alone. Of small outputs the slopes are no
+    larger than what Adam adds to their roots."""
     draw = torch.Generator().manual_seed(2)
     steps, width = 6, 40
-    x = torch.randn(steps, width, generator=draw, dtype=torch.float64).cumsum(0)
+    x = size * torch.randn(steps, width, generator=draw, dtype=torch.float64).cumsum(0)
     weight = torch.eye(steps, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([weight], lr=0.01)
     for _ in range(30):
@@ -247,6 +274,8 @@ def test_fitted_coefficients_continue_what_was_measured(tmp_path):
     pulled = fit.model_copy(update={"ridge": 1e9})
     rule = pulled.rule([0, 1, 2, 4], 6, 12)
     assert rule == pytest.approx({4: 1.5, 2: -0.5, 1: 0.0}, abs=1e-6)
+    whole = fit.model_copy(update={"ridge": 1e9, "slope": 1.0, "terms": 2})
+    assert whole.rule([0, 1, 2, 4], 6, 12) == pytest.approx({4: 2.0, 2: -1.0}, abs=1e-6)
     with pytest.raises(PlanError, match="made for 12 steps and the run has 25"):
         fit(tower(), 25)
 
