@@ -54,6 +54,7 @@ _KEPT = tuple(f"{_JOBS}/test_{name}.py" for name in ("shards", "checkpoint", "ch
 # Modules, and the tests that are to notice.
 MODULES: dict[str, tuple[str, ...]] = {
     "plan/adaptive.py": (
+        f"{_PLAN}/test_adaptive.py",
         _DECIDERS,
         _GUARD,
         f"{_PLAN}/test_compose.py",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hgc_video.cache.engine import attach
-from hgc_video.cache.latent_progress import own_latents, per_row, way
+from hgc_video.cache.latent_progress import most_progress, own_latents, per_row, way
 from hgc_video.plan.cost import cost
 from hgc_video.plan.policies.searched import CodedSchedule
 from tests.tiny_models import CLIPS, graph_of
@@ -34,6 +34,24 @@ def test_every_row_gets_its_clips_slope():
     slopes = per_row(torch.tensor([1.0, 2.0]), like, branches=2)
     assert slopes.shape == (12, 1, 1, 1)
     assert slopes.flatten().tolist() == [1, 1, 1, 2, 2, 2] * 2
+
+
+def test_the_way_is_no_farther_than_the_most_that_is_told_of_a_step():
+    older, newer, far = (torch.full((1, 3), number) for number in (0.0, 1.0, 100.0))
+    # Step 6, by steps 1 and 4: two steps ahead, of three, and at most three times as far.
+    assert float(way(far, newer, older, 2 / 3)) == most_progress((1, 4), 6) == 2
+    assert most_progress((0, 1), 2) == 3
+
+
+def test_slopes_are_of_the_features_dtype():
+    like = torch.zeros(2, 4, dtype=torch.bfloat16)
+    assert per_row(torch.tensor([1.5]), like, branches=2).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("branches", [1, 3])
+def test_the_latents_are_of_the_last_branch_however_many_there_are(branches):
+    sample = torch.arange(branches * 16.0).reshape(branches, 4, 2, 2)
+    assert torch.equal(own_latents(sample, 3, branches, 2), sample[-1:, :3])
 
 
 @pytest.mark.parametrize("frames_axis", [1, 2])

@@ -14,7 +14,7 @@ from hgc_video.cli import app
 from hgc_video.errors import InputError
 from hgc_video.forecast import forecast
 from hgc_video.plan.cost import full_cost
-from hgc_video.plan.devices import DeviceSplit, plan_devices
+from hgc_video.plan.devices import DevicePlan, DeviceSplit, plan_devices
 from hgc_video.plan.memory.throughput import Throughput
 from hgc_video.plan.memory.windows import Windows
 from hgc_video.plan.presets import resolve
@@ -99,6 +99,57 @@ def test_the_plan_of_two_devices_by_hand():
     assert sum(over_two.macs_by_part.values()) == sum(plan.macs_by_part.values()) + told.again_macs
 
 
+def uncached(windows, moves):
+    """The plan of an uncached run of so many steps on the tower, of which a frame's prediction has 100 bytes."""
+    graph = tower()
+    last = replace(graph.layers[-1], nbytes=100 * windows.plain[0].length)
+    graph = replace(graph, layers=(*graph.layers[:-1], last))
+    plan = plan_run(resolve("off"), graph, windows, evaluations=len(moves), asked=len(moves))
+    return replace(plan, moves=moves)
+
+
+def test_windows_that_move_are_costed_as_they_stand_at_each_step():
+    """Windows from 0, 4, 8, 12, and moved from 0, 2, 6, 10, 12, over three processes: 0-5 4-9 8-17, and moved
+    0-5 2-11 10-17. The middle one holds 2-11, and its neighbours read of what it predicts."""
+    moves = (False, True, False)
+    split = DeviceSplit(Windows(18, 6, 2), 3, moves)
+    assert [split.held(rank) for rank in range(3)] == [range(6), range(2, 12), range(8, 18)]
+    assert [split.frames_moved(rank, False) for rank in range(3)] == [(4, 2), (4, 8), (4, 2)]
+    assert [split.frames_moved(rank, True) for rank in range(3)] == [(4, 4), (8, 6), (2, 4)]
+    assert (split.frames_again(False), split.frames_again(True)) == (4, 6)
+    plan = uncached(split.windows, moves)
+    one, told = full_cost(plan.graph, 1).macs[0], plan_devices(plan, 3, RATES)
+    assert told.windows == (1, 1, 2)
+    assert told.exchanged_nbytes == (1200, 1400, 1200) and told.gathered_nbytes == 1400
+    assert told.exchange_s == (3800 + 1400) / 100, "of the middle one, and what is gathered"
+    assert told.again_macs == sum(one["controlnet"] * n // 6 for n in (4, 6, 4))
+    busiest = 6 * one["unet"] + sum(one["controlnet"] * n // 6 for n in (10, 8, 10))
+    assert told.busiest_s == pytest.approx(busiest / 1000 + told.exchange_s)
+    assert told.one_device_s == sum(plan.macs_by_part.values()) / 1000
+    assert told.rates == str(RATES)
+    whole = plan_devices(plan, 3, RATES, whole=True)
+    assert whole.exchanged_nbytes == (2600, 2800, 2600) and whole.gathered_nbytes == 0
+
+
+def test_one_device_exchanges_nothing_and_is_as_fast_as_itself():
+    told = plan_devices(uncached(Windows(6, 6), (False, False)), 1, RATES)
+    assert (told.windows, told.nbytes, told.again_macs, told.speedup) == ((1,), 0, 0, 1.0)
+
+
+def test_a_plan_of_devices_in_words_and_as_data():
+    nbytes = (2**20, 3 * 2**20)
+    told = DevicePlan(3, (1, 1, 2), nbytes, 2**19, 7, 0.25, 2.5, 5.0, "4 TMACs/s")
+    assert str(told) == (
+        "3, with 1, 1, 2 windows: at most 3 MiB exchanged a step, 4.5 MiB in all, 0.25 s of 2.5 s; one "
+        "device takes 5 s (2.00 times as long), at 4 TMACs/s"
+    )
+    assert told.to_dict() == {
+        "size": 3, "windows": (1, 1, 2), "exchanged_nbytes": nbytes, "gathered_nbytes": 2**19,
+        "again_macs": 7, "exchange_s": 0.25, "busiest_s": 2.5, "one_device_s": 5.0, "rates": "4 TMACs/s",
+        "nbytes": 9 * 2**19, "speedup": 2.0,
+    }  # fmt: skip
+
+
 def test_windows_that_move_take_more_exchange_and_no_more_owners():
     still, moving = (
         forecast(model="animatediff-sd15", num_frames=64, preset=preset, devices=2).devices
@@ -122,3 +173,18 @@ def test_plan_shows_the_exchange():
 def test_more_devices_than_windows_are_refused(frames, says):
     with pytest.raises(InputError, match=says):
         forecast(model="animatediff-sd15", num_frames=frames, devices=6)
+
+
+@pytest.mark.parametrize(
+    ("frames", "size", "says"),
+    [
+        (10, 3, "2 windows; give 1 to 2"),
+        (6, 2, "one window; give 1,"),
+        (18, 0, "4 windows; give 1 to 4"),
+    ],
+)
+def test_a_split_has_a_window_for_every_process(frames, size, says):
+    with pytest.raises(InputError) as told:
+        DeviceSplit(Windows(frames, 6, 2), size)
+    assert f"devices={size} is not possible" in str(told.value) and says in str(told.value)
+    assert "shorter windows (context_length)" in str(told.value)

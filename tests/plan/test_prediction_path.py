@@ -12,6 +12,7 @@ import yaml
 from hgc_video.errors import PlanError
 from hgc_video.files import package_data
 from hgc_video.plan.calibration import load_calibration
+from hgc_video.plan.linear_fit import fitted
 from hgc_video.plan.prediction_path import (
     PredictionPath,
     RunPath,
@@ -80,6 +81,82 @@ def test_a_step_costs_by_how_far_the_latents_turn_at_it():
     between = (ANGLES[4] + ANGLES[5]) / 2
     assert path.path.price(between) == pytest.approx(2 + between)
     assert path.path.price(3.0) == path.path.prices[0]
+
+
+def test_a_prediction_is_interpolated_from_the_two_measured_ones_on_either_side():
+    path = along(cubic, ()).path
+    between = [(a + b) / 2 for a, b in zip(ANGLES, ANGLES[1:], strict=False)]
+    near = [list(path.weights(angle)) for angle in (3.0, *between, 0.01)]
+    assert (
+        near
+        == [[0, 1, 2, 3]] * 3 + [[k, k + 1, k + 2, k + 3] for k in range(1, 6)] + [[6, 7, 8, 9]] * 3
+    )
+    middle = path.weights(between[4])  # of equal distances those of the cubic in the middle
+    assert list(middle.values()) == pytest.approx([-1 / 16, 9 / 16, 9 / 16, -1 / 16])
+    short = PredictionPath((1.0, 0.5), ((1.0, 1.0), (1.0, 1.0)), (1.0, 1.0))
+    assert short.weights(0.75) == {0: pytest.approx(0.5), 1: pytest.approx(0.5)}
+
+
+def test_the_first_step_turns_from_pure_noise_and_the_last_one_all_the_way():
+    path = along(cubic, (1.5, 1.4, 1.2, 0.1))
+    prices = [path.path.price(angle) for angle in path.angles]
+    turns = [pi / 2 - 1.5, 0.1, 0.2, 0.1]  # at the last one no further than there is to turn
+    assert [path.price(i, last=False) for i in range(4)] == pytest.approx(
+        [turn * price for turn, price in zip(turns, prices, strict=True)]
+    )
+    assert path.price(1, last=True) == pytest.approx(1.4 * prices[1])
+    assert path.path.price(0.01) == path.path.prices[-1], "below the last measured one as there"
+
+
+def test_noise_walks_from_the_oldest_step():
+    path = along(cubic, ANGLES)
+    assert path.walked({5: 1.0, 3: 1.0}) == 2 and path.walked({4: 3.0}) == 0
+    path.noise = 0.25
+    smooth = cubic(ANGLES[5]) * cubic(ANGLES[3])
+    assert path.product(5, 3) == pytest.approx(smooth + 0.25 * 3)
+    assert path.product(5, 3, 2) == pytest.approx(smooth + 0.25)
+
+
+@pytest.mark.parametrize("terms", [2, 3, 4])
+def test_coefficients_are_the_best_ones_under_a_walk_from_the_oldest_value(terms):
+    path, keys, step = along(cubic, ANGLES), [1, 2, 3, 5], 7
+    path.noise = 0.25
+    oldest = keys[-terms]
+    known = {
+        i: {
+            j: cubic(ANGLES[i]) * cubic(ANGLES[j]) + 0.25 * (min(i, j) - oldest)
+            for j in [*keys, step]
+        }
+        for i in [*keys, step]
+    }
+    best = fitted(known, keys, step, terms=terms).coefficients
+    assert path.coefficients(keys, step, terms) == pytest.approx(best, rel=1e-6)
+    assert len(best) == terms
+
+
+def test_an_error_of_every_type_has_its_price():
+    """The deviation that an error leaves for every unit turned; as much more as its type has less of v, but
+    at most twenty times."""
+    angles, sensitivity = (1.56, 0.8, 0.01), (0.04, 0.0, 0.09)
+    products = ((4.0,), (3.0, 2.0), (1.0, 1.5, 1.0))
+    v = [0.2 / (1.56 - 0.8), 0.0, 0.3 / 0.01]
+    kinds = dict.fromkeys(("v_prediction", "epsilon", "sample"), products)
+    made = paths_of(angles, sensitivity, kinds)
+    assert made["v_prediction"].prices == pytest.approx(v)
+    assert made["epsilon"].prices == pytest.approx((20 * v[0], 0.0, v[2] / cos(0.01)))
+    assert made["sample"].prices == pytest.approx((v[0] / sin(1.56), 0.0, 20 * v[2]))
+    for path in made.values():
+        assert path.angles == angles
+        assert path.products == ((4.0, 3.0, 1.0), (3.0, 2.0, 1.5), (1.0, 1.5, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("rows", "sensitivity"),
+    [(((1.0,), (1.0, 1.0), (1.0, 1.0)), (1.0,) * 3), (((1.0,) * 3,) * 3, (1.0, -0.1, 1.0))],
+)
+def test_rows_that_are_too_short_and_errors_below_nothing_are_no_path(rows, sensitivity):
+    with pytest.raises(PlanError, match=r"products or sensitivity are none; .*hgc-video calibrate"):
+        paths_of((1.5, 1.0, 0.5), sensitivity, {"epsilon": rows})
 
 
 @pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "sample"])
