@@ -13,7 +13,19 @@ from hgc_video.cli import app
 from hgc_video.errors import InputError
 from hgc_video.forecast import forecast
 from hgc_video.plan.chart import chart
-from hgc_video.plan.step_grid import COMPUTED, PARTLY, REUSED, SKIPPED, step_grid
+from hgc_video.plan.graph import PREDICTION
+from hgc_video.plan.liveness import CFG_DELTA
+from hgc_video.plan.schedule import Schedule, StepPlan
+from hgc_video.plan.step_grid import (
+    COMPUTED,
+    PARTLY,
+    REUSED,
+    SKIPPED,
+    StepGrid,
+    in_words,
+    step_grid,
+)
+from tests.plan.test_graph import ladder
 
 pytest.importorskip("matplotlib", reason="the chart needs matplotlib, which is not installed")
 
@@ -40,6 +52,32 @@ def test_the_grid_is_what_each_step_explains(preset):
         read = {name.removesuffix("+") for name in told.reused}
         assert {n for n, row in rows.items() if row[step] == REUSED} == read & set(rows)
         assert sum(grid.count(step).values()) == len(grid.layers)
+
+
+def test_a_grid_by_hand_has_rows_for_the_whole_prediction_and_the_guidance_difference():
+    """Computed; the prediction reused as a delta, and made of clean latents; the guidance difference added
+    again, and dropped."""
+    steps = (
+        StepPlan(), StepPlan(deltas=frozenset({PREDICTION})), StepPlan(clean=((0, 1.0),)),
+        StepPlan(branches=1, cfg_delta=(1.0, 1.0)), StepPlan(branches=1),
+    )  # fmt: skip
+    layers = ("controlnet.hint", "controlnet.zero", "unet.in", "unet.deep", "unet.up")
+    own = (COMPUTED, SKIPPED, SKIPPED, COMPUTED, COMPUTED)
+    whole = (COMPUTED, REUSED, REUSED, COMPUTED, COMPUTED)
+    guidance = (COMPUTED, COMPUTED, COMPUTED, REUSED, SKIPPED)
+    grid = step_grid(ladder(), Schedule("x", steps))
+    assert grid == StepGrid((PREDICTION, CFG_DELTA, *layers), (whole, guidance, *[own] * 5))
+    assert grid.count(1) == {COMPUTED: 1, PARTLY: 0, REUSED: 1, SKIPPED: 5}
+    assert in_words(grid.count(1)) == "1 computed, 1 reused, 5 skipped"
+    assert step_grid(ladder(), Schedule("x", (StepPlan(),))).layers == layers
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_what_nobody_reads_is_skipped_where_savings_are_made(lossless):
+    reused = StepPlan(frozenset({"unet.up"}))
+    grid = step_grid(ladder(), Schedule("x", (StepPlan(), reused), lossless=lossless))
+    net = SKIPPED if lossless else COMPUTED
+    assert [row[1] for row in grid.states] == [net, net, SKIPPED, SKIPPED, REUSED]
 
 
 def test_attention_that_is_reused_inside_a_layer_is_seen():

@@ -100,7 +100,7 @@ def test_the_plan_of_two_devices_by_hand():
 
 
 def uncached(windows, moves):
-    """The plan of an uncached run of so many steps on the tower, of which a frame's prediction has 100 bytes."""
+    """The plan of an uncached run on the tower, of which a frame of a prediction has 100 bytes."""
     graph = tower()
     last = replace(graph.layers[-1], nbytes=100 * windows.plain[0].length)
     graph = replace(graph, layers=(*graph.layers[:-1], last))
@@ -188,3 +188,7 @@ def test_a_split_has_a_window_for_every_process(frames, size, says):
         DeviceSplit(Windows(frames, 6, 2), size)
     assert f"devices={size} is not possible" in str(told.value) and says in str(told.value)
     assert "shorter windows (context_length)" in str(told.value)
+
+
+def test_a_throughput_is_told_with_its_source():
+    assert str(Throughput(4.5e13, 2e10, "measured")) == "45 TMACs/s and 20 GB/s, measured"

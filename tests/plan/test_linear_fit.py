@@ -84,9 +84,7 @@ def test_a_ridge_by_hand(slope, ridge, coefficients, error):
 def test_as_it_comes_three_values_are_fitted_with_a_small_ridge():
     _, products = path(noise=0.3)
     plain = fitted(products, KEYS, STEP)
-    assert plain == fitted(
-        products, KEYS, STEP, terms=3, ridge=1e-3, slope=0.5, free_sum=True
-    )
+    assert plain == fitted(products, KEYS, STEP, terms=3, ridge=1e-3, slope=0.5, free_sum=True)
     assert sum(plain.coefficients) != pytest.approx(1, abs=1e-3)
 
 

@@ -234,6 +234,14 @@ def wrong(graph, steps):
     return CodedSchedule("FH", 2, (0.0, 0.0))
 
 
+def test_a_function_is_a_policy_for_every_sampler():
+    preset = Preset("mine", (lambda graph, steps: Schedule("mine", (StepPlan(),) * steps),))
+    assert preset.caches and preset.num_steps(7) == 7
+    for net, policies in ((None, preset.policies), (True, (*preset.policies, Net()))):
+        assert preset.for_sampler(net, adds_noise=False).policies == policies
+    assert preset.schedule(ladder(), 3).name == "mine"
+
+
 def test_policies_of_a_users_own_are_named_where_they_do_not_fit():
     for policy, says in (
         (Wrong(), "the policy Wrong gave int for"),

@@ -11,10 +11,12 @@ import pytest
 
 from hgc_video.errors import PlanError
 from hgc_video.plan.calibration import Calibration, Setting, load_calibration, mean
+from hgc_video.plan.linear_fit import fitted
 from hgc_video.plan.policies.searched import CodedSchedule
 from hgc_video.plan.search.fit_steps import StepFitter
 from hgc_video.plan.search.hill_climb import Space, climb, repaired
 from hgc_video.plan.search.segments import Prices, search_keys, share
+from hgc_video.plan.search.transfer import transferred
 from hgc_video.plan.validate import check
 from tests.plan.policies.test_policies import tower
 
@@ -40,7 +42,7 @@ def measured(seed=0, steps=7):
     return Calibration(SETTING, 1, 4, sensitivity, gate, reused, {"unet.conv_in": flat})
 
 
-def brute(calibration, graph, budget, gate, buckets=240):
+def brute(calibration, graph, budget, gate, buckets=240, coherent=False):
     """The least error over all words whose segments each have one letter, by trying them all."""
     steps = len(calibration.sensitivity)
     prices, bucket = Prices.of(graph, "H1"), budget * steps / buckets
@@ -69,7 +71,12 @@ def brute(calibration, graph, budget, gate, buckets=240):
                     )
                     damp = min(max(-b / q, 0), 1.2) if q else 0.0
                     error = max(a + 2 * b * damp + q * damp**2, 0.0)
-                    error += sum(gains_gate(calibration, s, gate) for s in range(key, after))
+                    if coherent:
+                        error = math.sqrt(error * len(inner))
+                    error += sum(
+                        math.sqrt(dropped) if coherent else dropped
+                        for dropped in (gains_gate(calibration, s, gate) for s in range(key, after))
+                    )
                     # The scheduler counts a segment with the key that ends it.
                     cost = sum(price(letter, s) for s in inner)
                     cost += price("F", after) if after < steps else 0.0
@@ -349,3 +356,156 @@ def test_a_climb_by_slopes_leaves_no_coefficients_of_other_steps():
 def test_a_calibration_without_products_fits_nothing():
     with pytest.raises(PlanError, match="holds no products"):
         StepFitter(measured(), 3)
+
+
+def keys(plan):
+    """A price: one for every key step."""
+    return sum(action in "FT" for action in plan.actions)
+
+
+@pytest.mark.parametrize(
+    ("word", "budget", "made"),
+    [
+        # The keys whose stretch is shortest without them go, of equal ones the last: 7, 5, 3.
+        ("FFFFFFFF", 5, "FFF1F1F1"),
+        ("FF11F11F", 3, "FF11F111"),
+        ("F2T2F2FF", 4, "F2T2F2F2"),
+        ("FFF1", 2, "F1F1"),
+        # The longest stretch gets one in its middle, of equal ones the first.
+        ("F1111111", 4, "F1F1F1F1"),
+        ("F11HH", 2, "F1FHH"),
+        ("FF1", 9, "FFF"),
+        # What costs as much as is allowed stays, and so does a last key behind the first step.
+        ("F1F1F1F1", 4, "F1F1F1F1"),
+        ("FFF", 0, "FF1"),
+    ],
+)
+def test_a_plan_is_repaired_by_its_stretches_without_a_key(word, budget, made):
+    plan = CodedSchedule(word, 99, (0.5,) * len(word))
+    assert repaired(plan, keys, budget, Space()) == dataclasses.replace(plan, actions=made)
+
+
+def test_a_plan_without_partial_steps_is_repaired_with_those_of_its_space():
+    plan = CodedSchedule("FFF", 99, (0.5,) * 3)
+    assert repaired(plan, keys, 2, Space("FTH")).actions == "FFH"
+    assert repaired(plan, keys, 2, Space("F1H")).actions == "FF1"
+
+
+@pytest.mark.parametrize("letters", ["TH12", "FX", "", "F3", "H"])
+def test_a_space_has_letters_that_are_there_and_the_first_steps(letters):
+    with pytest.raises(PlanError) as told:
+        Space(letters)
+    assert f'letters="{letters}" is not possible; give F, ' in str(told.value)
+    assert "and of T, H, 1, 2 those that" in str(told.value)
+
+
+def test_a_space_takes_from_a_plan_what_it_does_not_allow():
+    plan = CodedSchedule("FFHH", 3, (0.5,) * 4, coefficients=((), (), (1.5, -0.5), (2.0, -1.0)))
+    held = dataclasses.replace(plan, extrapolation=(0.0,) * 4, coefficients=())
+    assert Space().clipped(plan) == plan
+    assert Space(gated=False).clipped(plan) == dataclasses.replace(plan, gate=4)
+    assert Space(damped=False).clipped(plan) == held
+    online = dataclasses.replace(plan, online=True, coefficients=())
+    assert Space(online=True).clipped(plan) == online
+    assert Space(online=True, damped=False).clipped(plan) == dataclasses.replace(held, online=True)
+    assert Space("FH").holds(plan) and not Space("F1").holds(plan)
+
+
+def test_a_climb_tells_how_many_plans_were_judged_and_judges_no_more():
+    start = CodedSchedule("F1111F11F1F1", 12, (0.5,) * 12)
+    how = {"price": price, "budget": price(start), "objective": distance_to("F" * 12)}
+    told = [s.judged for s in climb([start], **how, judgements=8, at_once=3)]
+    assert told == [1, 4, 7, 8]
+    plain = list(climb([start], **how, judgements=4))
+    assert [step.judged for step in plain] == [1, 2, 3, 4]
+    assert plain == list(climb([start], **how, judgements=4, at_once=1, seed=0))
+    assert not list(
+        climb([CodedSchedule("FFFF", 4, (0.5,) * 4)], lambda plan: 2.0, 1.0, None, judgements=4)
+    )
+
+
+def test_a_climb_finds_slopes_and_judges_nothing_twice():
+    judged = []
+
+    def judge(plans):
+        judged.extend(plans)
+        return [sum(abs(1.1 - d) for d in plan.extrapolation) for plan in plans]
+
+    start = CodedSchedule("FFHHFHH", 7, (0.5,) * 7)
+    steps = list(climb([start], keys, 3, judge, judgements=60, space=Space("FH", gated=False)))
+    assert steps[-1].error < 0.3 * steps[0].error
+    assert len({plan(tower(), 7).steps for plan in judged}) == len(judged) == 60
+
+
+def test_a_climb_begins_with_the_seeds_and_fits_those_with_coefficients_alone():
+    fit = StepFitter(curved()[0], 3)
+    sloped = CodedSchedule("FFFHFHH", 7, (0.5,) * 7)
+    judged = []
+
+    def judge(plans):
+        judged.extend(plans)
+        return [float(not any(p.coefficients)) for p in plans]
+
+    how = {"price": price, "budget": price(sloped), "objective": judge, "space": Space("FH")}
+    list(climb([sloped, fit(sloped)], **how, judgements=40, fit=fit))
+    assert judged[:2] == [sloped, fit(sloped)]
+    held = [[bool(c) for c, a in zip(p.coefficients, p.actions, strict=True) if a == "H"]
+            for p in judged[2:] if p.coefficients]  # fmt: skip
+    assert any(all(has) for has in held), "most have them where they reuse"
+    assert any(any(has) and not all(has) for has in held), "some in one segment and not in another"
+
+
+@pytest.mark.parametrize(("action", "ridge"), [("H", 0.001), ("H", 10.0), ("1", 0.001), ("1", 2.0)])
+def test_a_fit_is_the_closed_form_with_five_digits(action, ridge):
+    """Of whole predictions from their products; inside, where coefficients add up to 1, from those of the
+    errors that holding makes. A slope counts to three digits."""
+    calibration, _ = curved(noise=0.3)
+    fit, nodes, step = StepFitter(calibration, 3, ridge), (0, 1, 2), 4
+    whole, products = action == "H", calibration.products
+    if not whole:
+        rows = calibration.held_products[1][step]
+        products = [[rows[max(i, j)][min(i, j)] for j in range(4)] + [0.0] for i in range(4)]
+        products.append([0.0] * 5)
+    two, three = (
+        fitted(products, nodes, step, terms=n, ridge=ridge, slope=0.5, free_sum=whole)
+        for n in (2, 3)
+    )
+    best = three if three.error < 0.97 * two.error else two
+    found = fit.of(action, nodes, step, 0.5)
+    assert found.coefficients == tuple(round(value, 5) for value in best.coefficients)
+    assert found.error == pytest.approx(best.error)
+    assert fit.of(action, nodes, step, 0.5004) == found != fit.of(action, nodes, step, 0.6)
+    if not whole:
+        past = nodes[::-1][: len(best.coefficients)]
+        terms = list(zip(best.coefficients, past, strict=True))
+        error = sum(a * b * products[i][j] for a, i in terms for b, j in terms)
+        assert found.error == pytest.approx(error, rel=1e-6)
+
+
+def test_a_fit_covers_what_was_measured_and_no_key():
+    fit = StepFitter(curved()[0], 3)
+    assert [fit.covers(action) for action in "FTH12"] == [False, False, True, True, False]
+
+
+def test_a_schedule_that_is_carried_over_says_where_it_comes_from():
+    """Of what it was found with the setting and the budget; nothing of how close it came there."""
+    kept = {
+        "scheduler": "DDIMScheduler", "guidance_scale": 2.5, "num_inference_steps": 25, "budget": 0.4,
+        "share": 0.39,
+    }  # fmt: skip
+    found = CodedSchedule(
+        "F" + "H1F" * 8,
+        20,
+        (0.5,) * 25,
+        1.2,
+        metadata=kept | {"closeness_db": 50.0, "model": "puppet"},
+    )
+    made = transferred(found, model="sd", source="puppet", num_inference_steps=50)
+    assert made == dataclasses.replace(found.resampled(60), step_ratio=1.2)
+    assert made.metadata == {
+        "model": "sd", "transferred_from": "puppet", "measured": "not on pretrained weights",
+        "num_inference_steps": 50, "found_with": kept,
+    }  # fmt: skip
+    bare = dataclasses.replace(found, metadata={"share": 0.5})
+    other = transferred(bare, model="sd", source="puppet", num_inference_steps=10)
+    assert other.metadata["found_with"] == {"share": 0.5} and other.step_ratio == 1.0
