@@ -28,13 +28,15 @@ class ExecutionLog:
     def state(self) -> dict[str, Any]:
         """What was executed so far, as plain data."""
         steps = Schedule("", tuple(self._steps)).to_dict()["steps"]
-        told = {"executed": self.executed, "owed": self._owed, "steps": steps}
+        executed = [dict(step) for step in self.executed]
+        told = {"executed": executed, "owed": dict(self._owed), "steps": steps}
         return {**told, "controlnet_branches": self.controlnet_branches}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `state` told."""
         self._steps = list(Schedule.from_dict({"name": "", "steps": state["steps"]}).steps)
-        self.executed, self._owed = state["executed"], state["owed"]
+        self.executed = [dict(step) for step in state["executed"]]
+        self._owed = dict(state["owed"])
         self.controlnet_branches = state["controlnet_branches"]
 
     def at(self, index: int, step: StepPlan) -> None:
@@ -65,10 +67,6 @@ class ExecutionLog:
     def add(self, name: str, macs: int) -> None:
         """Adds MACs as they are."""
         self.executed[-1][name.partition(".")[0]] += macs
-
-    def text_rows(self, step: StepPlan, rows: int) -> int:
-        """How many rows of text a plan projects for so many frames: one for each branch of a clip."""
-        return step.branches * rows // self._graph.num_frames
 
     def macs_by_part(self) -> dict[str, int]:
         """MACs executed since the run began."""

@@ -78,10 +78,7 @@ class ModelSites:
                 step.put(attention.name, attention.made, 1 if attention.average_branches else None)
             attention.forget()
         for text in self.texts:
-            if rows := text.collect():
-                # A plan takes all frames of a branch to have the same text; FreeNoise mixes prompts.
-                planned = log.text_rows(work.step, frames)
-                log.add(text.name, (rows - planned) * text.macs)
+            log.add(text.name, text.collect() * text.macs)
         for hint in self.hints:
             if hint.ran:
                 log.count(hint.name, hint.executed, frames)

@@ -27,6 +27,7 @@ class PreparedStep:
 
     keep: what is put into the store when it is made; after: what stays there when the step is done. Both are
     names, with how many of the last values.
+    macs: of what runs, for all of the graph's frames; where text is shared, without projecting it.
     mixed: some dead layer is handed a live tensor together with a stand-in, which must then have the
     full number of rows; otherwise stand-ins have none, and what the model does with them costs nothing.
     fullest: of the steps that could be chosen, it computes most.
@@ -60,7 +61,8 @@ class PreparedSchedule:
             self._reads = tuple(
                 reads(step, live(graph, step, lossless=plan.lossless)) for (step,) in plan.choices
             )
-        self._projected: set[str] = set()
+        # Projected text is counted where it is projected: that is once for each text, which no plan knows.
+        self._texts_apart = frozenset(graph.attentions) if self._bound.lossless else frozenset()
         self._deciders: dict[int, Decide] = {}
 
     def __len__(self) -> int:
@@ -78,17 +80,15 @@ class PreparedSchedule:
 
     def begin(self) -> None:
         """Starts a run."""
-        self._projected.clear()
         self._deciders.clear()
 
     def state(self) -> dict[str, Any]:
         """What later steps are decided by, as plain data."""
         deciders = [[window, decider_state(d)] for window, d in self._deciders.items()]
-        return {"projected": sorted(self._projected), "deciders": deciders}
+        return {"deciders": deciders}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `state` told."""
-        self._projected = set(state["projected"])
         if isinstance(self.plan, AdaptivePlan):
             for window, told in state["deciders"]:
                 self._deciders[window] = restored_decider(self.plan.start(), told)
@@ -117,8 +117,7 @@ class PreparedSchedule:
     def _work(self, index: int, step: StepPlan, fullest: bool) -> PreparedStep:
         keep = self._keep[index]
         alive = live(self.graph, step, lossless=self._bound.lossless)
-        macs = site_macs(self.graph, step, alive, self._bound, self._projected)
-        self._projected |= alive.attended
+        macs = site_macs(self.graph, step, alive, self._bound, self._texts_apart)
         mixed = _mixed(self.graph, alive)
         return PreparedStep(index, step, alive, keep, keep, macs, mixed, fullest)
 

@@ -74,6 +74,7 @@ class TextProjectionCache(Site):
         super().__init__(name)
         self.macs = macs
         self.branches, self.same, self.number = 1, False, 0
+        self.rows = 0  # that the call projected
         self._kept: dict[
             int, tuple[Tensor, int]
         ] = {}  # by the prompt's number, for so many branches
@@ -83,9 +84,11 @@ class TextProjectionCache(Site):
         if self.mode == GIVE:
             return self._spread(self.value, len(states))
         if not self.keep:
+            self.rows += len(states)
             return forward(states)  # type: ignore[no-any-return]
         self.ran = True
         rows = states.unflatten(0, (self.branches, -1))[:, 0].contiguous() if self.same else states
+        self.rows += len(rows)
         self.made = made = forward(rows)
         return self._spread(made, len(states))
 
@@ -96,7 +99,7 @@ class TextProjectionCache(Site):
 
     def read(self, prompt: Prompt | None, branches: int) -> None:
         """The coming call brings this text, for so many branches."""
-        self.mode, self.keep, self.ran = RUN, prompt is not None, False
+        self.mode, self.keep, self.ran, self.rows = RUN, prompt is not None, False, 0
         if prompt is None:
             return
         self.branches, self.same, self.number = branches, prompt.same, prompt.number
@@ -106,11 +109,10 @@ class TextProjectionCache(Site):
 
     def collect(self) -> int:
         """Keeps what the call made; how many rows it projected."""
-        rows = 0 if self.made is None else len(self.made)
         if self.made is not None:
             self._kept[self.number] = (self.made, self.branches)
         super().forget()
-        return rows
+        return self.rows
 
     def forget(self) -> None:
         """Frees all tensors."""

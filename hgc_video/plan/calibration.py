@@ -169,7 +169,8 @@ def calibration_of(data: dict[str, Any], path: Path) -> Calibration:
     data = {name: value for name, value in data.items() if name not in setting}
     named = {f.name: data[f.name] for f in fields(Calibration) if f.name in data}
     named["reused"] = _segments(path, data.get("reused"))
-    found: Calibration = _validated(path, Calibration, {**named, "setting": setting})
+    named["setting"] = _validated(path, Setting, setting)
+    found: Calibration = _validated(path, Calibration, named)
     return found
 
 

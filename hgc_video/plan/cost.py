@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from .graph import Attention, BlockGraph, Layer
@@ -84,7 +84,7 @@ def by_part(spent: Mapping[str, int]) -> dict[str, int]:
 
 
 def site_macs(
-    graph: BlockGraph, step: StepPlan, alive: Live, schedule: Schedule, projected: set[str]
+    graph: BlockGraph, step: StepPlan, alive: Live, schedule: Schedule, projected: Collection[str]
 ) -> dict[str, int]:
     """MACs of everything that runs at a step: layers without their attentions, and attentions.
 

@@ -85,7 +85,7 @@ def block_of(name: str) -> str:
 
 def tera(macs: int) -> str:
     """MACs in units of 10^12, three digits."""
-    return f"{macs / 1e12:.3g}" if macs < 1e15 else f"{macs / 1e12:.0f}"
+    return f"{macs / 1e12:.3g}" if macs < 999.5e12 else f"{macs / 1e12:.0f}"
 
 
 def summaries(graph: BlockGraph, plan: Plan) -> tuple[StepSummary, ...]:

@@ -115,8 +115,6 @@ class Preset:
             return check(
                 self._adaptive(adaptive, fixed, graph).with_inactive(inactive or {}), graph
             )
-        if len(fixed) != len(caching):
-            raise PresetError(f"{self.name}: a plan of a kind of its own stands alone")
         made = compose(fixed).with_inactive(inactive or {})
         made = add_lossless(made, graph) if made.lossless else made
         return check(nets[0].under(made, graph) if nets else made, graph)
@@ -135,7 +133,7 @@ class Preset:
 
 
 def _check_kind(policy: MakesPlan, plan: object) -> None:
-    if not isinstance(plan, Plan):
+    if not isinstance(plan, Schedule | AdaptivePlan):
         name = getattr(policy, "__name__", type(policy).__name__)
         raise PresetError(
             f"the policy {name} gave {type(plan).__name__} for a graph and a number of steps; a policy "
@@ -143,12 +141,12 @@ def _check_kind(policy: MakesPlan, plan: object) -> None:
         )
 
 
-_QUALITY = re.compile(r"quality=([0-9.]+) ?dB", re.IGNORECASE)
+_QUALITY = re.compile(r"quality=([0-9]+\.?[0-9]*|\.[0-9]+) ?dB", re.IGNORECASE)
 
 
 def asks_quality(text: str) -> bool:
     """Whether a word asks for a PSNR to the uncached clip, as "quality=45dB"."""
-    return text.replace(" ", "").startswith("quality=")
+    return text.replace(" ", "").lower().startswith("quality=")
 
 
 def _of_quality(text: str) -> Guard:

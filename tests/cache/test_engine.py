@@ -287,3 +287,19 @@ def test_without_guidance_and_without_controlnet():
     outputs, engine = accelerated(clip, HGC(interval=2)(graph, STEPS), graph)
     assert same(outputs[:1], clip.run()[:1])
     assert engine.log.macs_by_part()["controlnet"] == 0
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_text_is_counted_for_each_window_that_has_another_one(same, motion_clip):
+    """As prompts that travel over a long clip give it."""
+    texts = [motion_clip.text, motion_clip.text + (0 if same else 1)]
+    plan = Schedule("test", (StepPlan(),) * 2)
+    models = {"unet": motion_clip.unet, "controlnet": motion_clip.controlnet}
+    with attach(plan, graph=graph_of(motion_clip), **models) as engine, MacCounter() as counter:
+        for i, t in enumerate(motion_clip.timesteps[:2]):
+            engine.only_windows({0, 1}, 0)
+            for window in (0, 1):
+                motion_clip.text = texts[window]
+                engine.at(i, window)
+                motion_clip.step(t)
+    assert sum(engine.log.macs_by_part().values()) == counter.macs

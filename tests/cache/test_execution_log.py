@@ -75,13 +75,6 @@ def test_what_was_executed_in_vain_is_the_next_steps_and_no_later_ones(log):
     assert wasted == {"unet": 3, "controlnet": 5}, "what was given is not counted on"
 
 
-def test_a_text_is_a_row_for_each_branch_of_a_clip(log):
-    assert log.text_rows(StepPlan(), 4) == 2
-    assert log.text_rows(StepPlan(branches=1), 4) == 1
-    assert log.text_rows(StepPlan(), 12) == 6  # three clips
-    assert log.text_rows(StepPlan(branches=1), 6) == 1  # a whole one
-
-
 def test_a_new_run_has_executed_nothing(log):
     log.owe({"unet": 3, "controlnet": 5})
     log.at(0, HELD)
@@ -108,3 +101,15 @@ def test_a_run_that_goes_on_counts_from_there(log):
     assert len(other.executed) == 2, "that step was begun before"
     other.at(2, StepPlan())
     assert other.executed == [NOTHING, {"unet": 11, "controlnet": 0}, {"unet": 0, "controlnet": 2}]
+
+
+def test_what_is_told_to_go_on_from_stays_as_it_was_told(log):
+    log.at(0, StepPlan())
+    state = log.state()
+    for other in (ExecutionLog(PLAN, ladder()) for _ in range(2)):
+        other.restore(state)
+        other.at(1, HELD)
+        other.add("unet.up", 1)
+        assert len(other.executed) == 2
+    log.add("unet.up", 5)
+    assert state["executed"] == [NOTHING]

@@ -263,16 +263,16 @@ def test_what_did_not_run_is_not_counted():
     assert told.executed == [{"unet": 0, "controlnet": 0}] and run.store.nbytes == 0
 
 
-@pytest.mark.parametrize(("states", "more"), [(text(1, 2), 0), (torch.randn(8, 1, 1), 6)])
-def test_texts_of_more_rows_than_planned_are_counted_beside_the_plan(states, more):
-    """A plan takes all frames of a branch to have one text."""
+@pytest.mark.parametrize(("states", "rows"), [(text(1, 2), 2), (torch.randn(8, 1, 1), 8)])
+def test_rows_of_text_are_counted_as_they_are_projected(states, rows):
+    """One for each branch where all its frames have one text, else all of them."""
     run, sites, told = Run(StepPlan()), Sites(), log()
     sites.hints.clear()
     step = at(run, 0, sites)
     sites.prepare_shared(step, {"encoder_hidden_states": states})
     sites.texts[0](lambda rows: rows, states)
     sites.collect(step, told, lambda *_: None)
-    assert told.executed == [{"unet": 3 * more, "controlnet": 0}]
+    assert told.executed == [{"unet": 3 * rows, "controlnet": 0}]
 
 
 def test_everything_can_be_run_as_the_stock_model_does():

@@ -11,7 +11,9 @@ from hgc_video.cache.engine import attach
 from hgc_video.cache.late_numbers import LateNumbers, largest
 from hgc_video.cache.overflow import OverflowGuard
 from hgc_video.errors import HGCVideoWarning
+from hgc_video.measure.macs import MacCounter
 from hgc_video.plan.coefficients import linear
+from hgc_video.plan.cost import cost
 from hgc_video.plan.policies.full import Full
 from hgc_video.plan.schedule import Schedule, StepPlan
 from tests.tiny_models import Clip, controlnet, graph_of, motion_unet
@@ -168,3 +170,16 @@ def test_magnitudes_of_numbers():
     numbers = torch.stack([largest(values), largest(values[1]), largest(torch.tensor([torch.nan]))])
     first, second, third = LateNumbers(numbers.half()).read()
     assert (first, second) == (7.0, 6.0) and third != third
+
+
+def test_what_a_step_computes_in_place_of_extrapolating_is_counted_in_full(clip):
+    """Also the ControlNet's text, whose share begins at that step."""
+    in_dtype(clip, torch.float16)
+    graph, off = graph_of(clip), StepPlan(inactive_controlnets=frozenset({"controlnet"}))
+    cut = frozenset({graph.depths[1]})
+    far = StepPlan(cut, extrapolate=cut, coefficients=linear(6e4))
+    clip.timesteps = clip.timesteps[:3]
+    with pytest.warns(HGCVideoWarning, match="could exceed float16"), MacCounter() as counter:
+        _, record, engine = run(clip, Schedule("test", (off, off, far)))
+    executed = sum(engine.log.macs_by_part().values())
+    assert executed == counter.macs == cost(graph, record).total

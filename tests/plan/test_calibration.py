@@ -114,6 +114,24 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(data, reason, tmp_p
     assert str(told.value).endswith("; write one with hgc-video calibrate")
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "reason"),
+    [
+        (None, "a calibration needs scheduler=VALUE"),
+        (3, "a calibration: scheduler=3 is not possible"),
+    ],
+)
+def test_what_is_wrong_with_the_setting_is_named_as_in_the_file(scheduler, reason, tmp_path):
+    path = tmp_path / "c.yaml"
+    measured().save(path)
+    told = yaml.safe_load(path.read_text())
+    del told["scheduler"]
+    write(path, {**told, "scheduler": scheduler} if scheduler else told)
+    with pytest.raises(PlanError) as error:
+        load_calibration(path)
+    assert f"cannot be used: {reason}" in str(error.value)
+
+
 def test_a_mean_is_of_every_number_and_weighs_clips():
     """One clip of 1 and three of 2: 1.75 of everything."""
     assert mean([measured(1.0, 1), measured(2.0, 3)]) == measured(1.75, 4)
@@ -123,7 +141,8 @@ def test_a_mean_is_of_every_number_and_weighs_clips():
 @pytest.mark.parametrize(
     "short",
     [
-        {"sensitivity": (1.0,)}, {"products": ((1.0,),)}, {"held_products": {**measured().held_products, 1: ((),)}},
+        {"sensitivity": (1.0,)}, {"products": ((1.0,),)},
+        {"held_products": {**measured().held_products, 1: ((),)}},
         {"products_as": {"epsilon": ((1.0,),), "sample": ((1.0,),)}},
     ],
 )  # fmt: skip

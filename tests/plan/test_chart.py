@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -12,9 +13,12 @@ from typer.testing import CliRunner
 from hgc_video.cli import app
 from hgc_video.errors import InputError
 from hgc_video.forecast import forecast
-from hgc_video.plan.chart import chart
+from hgc_video.plan.chart import chart, check_chart, save_chart, step_line
 from hgc_video.plan.graph import PREDICTION
 from hgc_video.plan.liveness import CFG_DELTA
+from hgc_video.plan.memory.windows import Windows
+from hgc_video.plan.presets import resolve
+from hgc_video.plan.run_plan import plan_run
 from hgc_video.plan.schedule import Schedule, StepPlan
 from hgc_video.plan.step_grid import (
     COMPUTED,
@@ -25,6 +29,7 @@ from hgc_video.plan.step_grid import (
     in_words,
     step_grid,
 )
+from tests.plan.policies.test_policies import tower
 from tests.plan.test_graph import ladder
 
 pytest.importorskip("matplotlib", reason="the chart needs matplotlib, which is not installed")
@@ -101,6 +106,67 @@ def test_every_step_of_the_svg_gives_its_reason(planned):
         assert one == other and row.reason in one and "GMACs" in one
     assert chart(planned, "svg") == chart(planned, "svg")
     assert planned._repr_svg_().encode() == chart(planned, "svg")
+
+
+def small(text, steps):
+    """A plan on the tower, whose chart is drawn in no time."""
+    return plan_run(resolve(text), tower(), Windows(4, 4), evaluations=steps, asked=steps)
+
+
+def words(planned):
+    """The texts of a chart, as they stand in it."""
+    tree = ElementTree.fromstring(chart(planned, "svg"))
+    return [e.text for e in tree.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_a_chart_in_words_names_blocks_steps_shares_and_the_states_that_occur():
+    planned = small("hgc:interval=3,depth=1,gate=0.6", 6)
+    blocks = ["controlnet", "unet", *(f"unet.{part}" for part in (
+        "down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1")), "unet"]  # fmt: skip
+    spent = f"{100 * (1 - planned.macs_saved):.1f} % of the MACs of the uncached run"
+    assert words(planned) == [
+        *blocks, *"012345", "step", "0", "50", "100", "MACs, %",
+        f"hgc:interval=3,depth=1,gate=0.6: 6 steps, {spent}", COMPUTED, PARTLY, REUSED, SKIPPED,
+    ]  # fmt: skip
+
+
+def test_a_long_chart_numbers_every_second_step_and_an_adaptive_one_says_at_most():
+    long, adaptive = words(small("off", 52)), words(small("guard", 4))
+    assert long[8:36] == [*map(str, range(0, 52, 2)), "step", "0"]
+    assert long[-2:] == ["off: 52 steps, 100.0 % of the MACs of the uncached run", COMPUTED]
+    (title,) = [text for text in adaptive if text.startswith("guard: ")]
+    assert title.startswith("guard: 4 steps, at most ")
+
+
+def test_a_step_says_its_reason_its_layers_and_its_macs(planned):
+    grid = step_grid(planned.graph, planned.plan)
+    row = planned.steps[1]
+    assert step_line(planned, grid, 1).splitlines() == [
+        f"step 1: {row.reason}",
+        in_words(grid.count(1)),
+        f"{row.macs / 1e9:.1f} GMACs, {100 * row.macs / row.macs_stock:.0f} % of a step without the cache",
+    ]
+    stock = replace(small("off", 2), plan=Schedule("x", (StepPlan(),) * 2, stock=True))
+    first = step_line(stock, step_grid(stock.graph, stock.plan), 0).splitlines()
+    assert first == [
+        "step 0: nothing is reused here",
+        "30 computed",
+        "0.0 GMACs, 100 % of a step without the cache",
+    ]
+
+
+def test_a_chart_is_saved_under_its_name_whatever_the_letters(tmp_path):
+    planned = small("off", 2)
+    assert save_chart(planned, tmp_path / "a.SVG") == tmp_path / "a.SVG"
+    assert (tmp_path / "a.SVG").read_bytes() == chart(planned) == chart(planned, "svg")
+    picture = Image.open(save_chart(planned, str(tmp_path / "b.png")))
+    # 3.2 + 5 by 2.2 + 30 * 0.075 inches of 110 dots, of few steps and thirty layers.
+    assert picture.format == "PNG" and picture.size == (902, 489)
+    for name in ("a.pdf", "a", "png"):
+        with pytest.raises(
+            InputError, match=r"is no chart; name a file that ends in \.png or \.svg"
+        ):
+            check_chart(tmp_path / name)
 
 
 def test_the_png_shows_computed_and_skipped_cells(planned):

@@ -11,7 +11,7 @@ import yaml
 from hgc_video.errors import InputError
 from hgc_video.plan.plain_yaml import parse_plain, read_plain
 
-# A value that is nested 1500 deep by aliases, in a text that is flat: of keys that are the same the last counts.
+# A value that is nested 1500 deep by aliases, in a flat text: of keys that are the same the last counts.
 DEEP_BY_ALIASES = "k: &v0 [1]\n" + "".join(f"k: &v{i + 1} [*v{i}]\n" for i in range(1500))
 
 
@@ -54,7 +54,7 @@ def test_a_file_is_text_in_utf_8(tmp_path):
     (tmp_path / "a.yaml").write_bytes("[größer, 東京]".encode())
     assert read_plain(tmp_path / "a.yaml") == ["größer", "東京"]
     (tmp_path / "a.yaml").write_bytes("[größer]".encode("latin-1"))
-    with pytest.raises(InputError, match="^it is no text in UTF-8$"):
+    with pytest.raises(InputError, match=r"^it is no text in UTF-8$"):
         read_plain(tmp_path / "a.yaml")
 
 
@@ -67,7 +67,7 @@ def test_a_file_may_be_as_large_as_the_limit_and_is_not_read_beyond_it(tmp_path)
     path.write_bytes(bytes(2**24))
     tracemalloc.start()
     try:
-        with pytest.raises(InputError, match="^it is larger than 3 MiB$"):
+        with pytest.raises(InputError, match=r"^it is larger than 3 MiB$"):
             read_plain(path, most_nbytes=3 * 2**20)
         assert tracemalloc.get_traced_memory()[1] < 2**23
     finally:
@@ -75,10 +75,12 @@ def test_a_file_may_be_as_large_as_the_limit_and_is_not_read_beyond_it(tmp_path)
 
 
 def test_values_are_counted_wherever_they_stand_in_lists_and_mappings(monkeypatch):
-    """A mapping or a list is one value, and each of what it holds one more: 1 + (1 + 2) + (1 + 1 + (1 + 1))."""
+    """A mapping or a list is one value beside what it holds: 1 + (1 + 2) + (1 + 1 + (1 + 1))."""
     monkeypatch.setenv("HGC_VIDEO_MAX_YAML", "8")
     assert parse_plain("a: [1, 2]\nb: {c: 3, d: [4]}") == {"a": [1, 2], "b": {"c": 3, "d": [4]}}
-    with pytest.raises(InputError, match="stands for 9 values, more than 8; .* HGC_VIDEO_MAX_YAML"):
+    with pytest.raises(
+        InputError, match=r"stands for 9 values, more than 8; .* HGC_VIDEO_MAX_YAML"
+    ):
         parse_plain("a: [1, 2]\nb: {c: 3, d: [4, 5]}")
 
 

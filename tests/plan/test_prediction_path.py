@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from math import cos, pi, sin
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def test_a_step_costs_by_how_far_the_latents_turn_at_it():
 
 def test_a_prediction_is_interpolated_from_the_two_measured_ones_on_either_side():
     path = along(cubic, ()).path
-    between = [(a + b) / 2 for a, b in zip(ANGLES, ANGLES[1:], strict=False)]
+    between = [(a + b) / 2 for a, b in pairwise(ANGLES)]
     near = [list(path.weights(angle)) for angle in (3.0, *between, 0.01)]
     assert (
         near

@@ -246,7 +246,7 @@ def test_policies_of_a_users_own_are_named_where_they_do_not_fit():
     for policy, says in (
         (Wrong(), "the policy Wrong gave int for"),
         (wrong, "the policy wrong gave CodedSchedule for"),
-        (lambda graph, steps: OwnPlan(), "a plan of a kind of its own"),
+        (lambda graph, steps: OwnPlan(), "gave OwnPlan for .* gives a Schedule or an AdaptivePlan"),
     ):
         preset = Preset("mine", (resolve("deepcache").policies[0], policy))
         with pytest.raises(PresetError, match=says):

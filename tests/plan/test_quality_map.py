@@ -95,11 +95,22 @@ def test_the_shipped_maps_are_monotone_and_what_quality_means(adds_noise):
     assert list(known.psnr_db) == told["noisy" if adds_noise else "deterministic"]["psnr_db"]
     assert list(known.psnr_db) == sorted(set(known.psnr_db))
     assert list(known.tolerance) == sorted(set(known.tolerance), reverse=True)
-    assert resolve("quality=45dB").policies == (Guard(psnr_db=45),)
+    for text in ("quality=45dB", "quality=45.dB", "Quality=45 DB"):
+        assert resolve(text).policies == (Guard(psnr_db=45),)
     assert resolve("Quality=42.5 db".lower()).policies == (Guard(psnr_db=42.5),)
 
 
-@pytest.mark.parametrize("text", ["quality=45", "quality=dB", "quality=1000dB", "quality=-3dB"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "quality=45",
+        "quality=dB",
+        "quality=1000dB",
+        "quality=-3dB",
+        "quality=4.5.5dB",
+        "quality=.dB",
+    ],
+)
 def test_another_quality_says_what_to_write(text):
     with pytest.raises(PresetError, match=r"write quality=45dB|ask for .* dB"):
         resolve(text)

@@ -413,12 +413,12 @@ def test_a_space_takes_from_a_plan_what_it_does_not_allow():
 
 def test_a_climb_tells_how_many_plans_were_judged_and_judges_no_more():
     start = CodedSchedule("F1111F11F1F1", 12, (0.5,) * 12)
-    how = {"price": price, "budget": price(start), "objective": distance_to("F" * 12)}
+    how = {"price": keys, "budget": keys(start), "objective": distance_to("FF1F11111F11")}
     told = [s.judged for s in climb([start], **how, judgements=8, at_once=3)]
     assert told == [1, 4, 7, 8]
-    plain = list(climb([start], **how, judgements=4))
-    assert [step.judged for step in plain] == [1, 2, 3, 4]
-    assert plain == list(climb([start], **how, judgements=4, at_once=1, seed=0))
+    plain = list(climb([start], **how, judgements=60))
+    assert [step.judged for step in plain] == list(range(1, 61))
+    assert plain == list(climb([start], **how, judgements=60, at_once=1, seed=0))
     assert not list(
         climb([CodedSchedule("FFFF", 4, (0.5,) * 4)], lambda plan: 2.0, 1.0, None, judgements=4)
     )

@@ -16,7 +16,7 @@ from tests.plan.test_graph import ladder
 
 
 def test_prices_are_those_of_steps_after_the_first_by_hand():
-    """On the ladder, with hint and text computed before; of 246 MACs for both branches, half of that for one."""
+    """On the ladder, with hint and text computed before; of 246 MACs for both branches, for one half."""
     macs = {"F": 2 * (1 + 88 + 10 + 7), "T": 2 * (1 + 88 + 10), "1": 2 * (1 + 10 + 7), "H": 0}
     prices = Prices.of(ladder(), "H1T")
     assert prices.before == pytest.approx({letter: n / 246 for letter, n in macs.items()})
