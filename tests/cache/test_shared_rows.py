@@ -197,3 +197,15 @@ def test_rows_of_a_hint():
     assert hint_rows(value, 6).flatten().tolist() == [0, 1, 2, 0, 1, 2]
     assert torch.equal(hint_rows(value, 3), value)
     assert hint_rows(value, 2).flatten().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_text_that_a_call_reads_in_parts_is_counted_for_each(known):
+    """As split inference hands rows on, a few at a time."""
+    site, states = TextProjectionCache("to_k", 10), text(NEGATIVE, POSITIVE)
+    site.read(Prompts().at(0, states, 2) if known else None, 2)
+    for _ in range(2):
+        site(Counted(), states)
+    assert site.collect() == (4 if known else 8)
+    site.read(None, 2)
+    assert site.collect() == 0, "the next call begins anew"
