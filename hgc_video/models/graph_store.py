@@ -27,25 +27,13 @@ def graph_of(
         PlanError: an unknown convention.
     """
     request = graph_request(models, shape, dtype_nbytes, convention)
-    graph = kept_graph(request)
-    if graph is None:
-        graph = build(models, shape, dtype_nbytes, convention)
-        keep_graph(request, graph)
-    return graph
-
-
-def kept_graph(request: Mapping[str, Any]) -> BlockGraph | None:
-    """The graph that is shipped or kept for a request; None where there is none, or a spoilt one."""
     for read in (read_shipped, read_own):
         if (kept := read(request)) is not None:
-            with suppress(PlanError):
+            with suppress(PlanError):  # spoilt: it is built anew
                 return BlockGraph.from_dict(kept)
-    return None
-
-
-def keep_graph(request: Mapping[str, Any], graph: BlockGraph) -> None:
-    """Keeps a graph in the user's folder, where that can be written."""
+    graph = build(models, shape, dtype_nbytes, convention)
     keep(request, graph.to_dict())
+    return graph
 
 
 def build(

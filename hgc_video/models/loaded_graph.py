@@ -7,7 +7,7 @@ from typing import Any
 from ..plan.clip_shape import ClipShape
 from ..plan.graph import BlockGraph
 from .graph_builder import build_graph
-from .graph_store import graph_request, keep_graph, kept_graph
+from .graph_store import graph_of
 from .layout import read_layout
 from .loaded_configurations import configurations_of
 
@@ -24,14 +24,12 @@ def loaded_graph(
         AdapterError: an unknown layout.
     """
     models = configurations_of(unet, controlnet)
-    if models is None:
-        return build_graph(unet, controlnet, shape, dtype_nbytes=dtype_nbytes)
-    request = graph_request(models, shape, dtype_nbytes)
-    found = kept_graph(request)
-    if found is None or not _is_of(found, unet, controlnet):
-        found = build_graph(unet, controlnet, shape, dtype_nbytes=dtype_nbytes)
-        keep_graph(request, found)
-    return found
+    if models is not None:
+        # Built from the configurations alone: what is kept for them is never that of a changed model.
+        graph = graph_of(models, shape, dtype_nbytes)
+        if _is_of(graph, unet, controlnet):
+            return graph
+    return build_graph(unet, controlnet, shape, dtype_nbytes=dtype_nbytes)
 
 
 def _is_of(graph: BlockGraph, unet: Any, controlnet: Any) -> bool:

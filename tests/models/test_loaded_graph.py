@@ -9,6 +9,7 @@ from diffusers import UNet2DConditionModel
 from hgc_video.errors import AdapterError
 from hgc_video.files import own_folder
 from hgc_video.models.graph_builder import build_graph
+from hgc_video.models.graph_store import build
 from hgc_video.models.image_prompt import add_image_prompt
 from hgc_video.models.load import load_pipeline
 from hgc_video.models.loaded_graph import loaded_graph
@@ -23,12 +24,13 @@ def builds(monkeypatch, tmp_path):
     """The graphs that are built, not read; the user's folder is empty."""
     monkeypatch.setenv("HGC_VIDEO_HOME", str(tmp_path))
     made = []
+    for place, plain in (("loaded_graph.build_graph", build_graph), ("graph_store.build", build)):
 
-    def counted(*asked, **more):
-        made.append(asked)
-        return build_graph(*asked, **more)
+        def counted(*asked, plain=plain, **more):
+            made.append(asked)
+            return plain(*asked, **more)
 
-    monkeypatch.setattr("hgc_video.models.loaded_graph.build_graph", counted)
+        monkeypatch.setattr(f"hgc_video.models.{place}", counted)
     return made
 
 
@@ -92,6 +94,16 @@ def test_a_model_that_its_configuration_does_not_describe_is_built_each_time(bui
     loaded_graph(unet, None, SHAPE)
     assert len(builds) == 2 and not kept()
     assert isinstance(unet, UNet2DConditionModel)
+
+
+def test_a_model_that_was_changed_since_has_its_own_graph_and_leaves_what_is_kept(builds):
+    """One block has lost its attention; the configuration does not say so."""
+    changed, whole = image_unet(), build_graph(image_unet(), None, SHAPE)
+    del changed.down_blocks[0].attentions[0]
+    for _ in range(2):
+        assert len(loaded_graph(changed, None, SHAPE).layers) == len(whole.layers) - 1
+        assert loaded_graph(image_unet(), None, SHAPE) == whole
+    assert len(kept()) == 1
 
 
 def test_a_layer_that_was_added_since_is_seen(builds):
