@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ModelError
 from .configurations import Configurations, model_class
 from .dry_run import Build
+from .graph_store import plain_configuration
 from .layout import controlnets
 
 
@@ -31,7 +32,7 @@ def _configuration(model: Any) -> Mapping[str, Any] | None:
     build = Build.of(model)
     name = build.kind.__name__
     config = getattr(model, "_orig_mod", model).config
-    told = {k: v for k, v in config.items() if not k.startswith("_")} | {"_class_name": name}
+    told = plain_configuration({**config, "_class_name": name})
     with suppress(ModelError, TypeError):
         json.dumps(told)
         return told if model_class(name) is build.kind and not build.parts else None

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 # Of what a large convolution reaches, a whole model does: its layers are smaller and of many kinds.
 _REACHED = 0.5
 _TIMED = 3  # convolutions at most; their mean tells of other work on the machine too
-_TIMED_S = (
-    0.1  # and no further one after so long: it would take longer than all of a short clip's plan
-)
+_TIMED_S = 0.1  # after so long no further one: timing would take longer than planning a short clip
 
 
 def outlook(run: Run) -> str:
@@ -74,9 +72,8 @@ def _macs_per_s(device: str, dtype: object) -> float:
     given = torch.ones(num_frames, channels, side, side, **options)  # type: ignore[call-overload]
     kernel = torch.ones(channels, channels, 3, 3, **options)  # type: ignore[call-overload]
     taken: list[float] = []
-    while len(taken) < 2 or (
-        len(taken) <= _TIMED and sum(taken) < _TIMED_S
-    ):  # the first one prepares
+    # The first one prepares, and one more is always timed.
+    while len(taken) < 2 or (len(taken) <= _TIMED and sum(taken) < _TIMED_S):
         began = time.perf_counter()
         float(
             torch.nn.functional.conv2d(given, kernel, padding=1)[0, 0, 0, 0]

@@ -83,7 +83,7 @@ def test_a_batch_that_is_stopped_leaves_its_jobs_queued(batch):
 
 
 def interrupt_at(name):
-    """An observer that gets Ctrl-C when it is told this event."""
+    """An observer that raises KeyboardInterrupt at an event of this name, as Ctrl-C does."""
 
     def seen(event):
         if event["event"] == name:
