@@ -245,7 +245,7 @@ def make_folder(folder: Path) -> None:
         raise unwritable(folder, error, InputError) from error
 
 
-_NEVER_OURS = (*_FULL, errno.EROFS, errno.EIO)
+_NEVER_OURS = (*_FULL, errno.EROFS)
 _NOT_TO_BE_USED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -261,6 +261,11 @@ def fault_of_machine(error: Exception) -> InputError | None:
     if isinstance(error, OSError) and error.errno in _NEVER_OURS:
         told = unwritable(Path(str(error.filename or "a file")), error, InputError)
         return InputError(str(told))
+    if isinstance(error, OSError) and error.errno == errno.EIO:  # of reading or of writing
+        name = str(error.filename or "a file")[:300]
+        return InputError(
+            f'"{name}" is on a disk or a mount that fails ({os.strerror(errno.EIO).lower()})'
+        )
     if isinstance(error, OSError) and error.errno in _NOT_TO_BE_USED and error.filename:
         reason = os.strerror(error.errno).lower()
         return InputError(f'"{error.filename!s:.300}" cannot be used: {reason}; name another')

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, HGCVideoError, collected_warnings, internal_error, text_of
-from ..files import fault_of_machine, make_folder, sha256_of
+from ..errors import Cancelled, collected_warnings
+from ..files import make_folder, sha256_of
 from .engines.work_sync import work_at
+from .failures import failed_by
 from .loaded_model import LoadedModel
-from .passing_faults import may_pass
 from .queue import Result
 from .task import Outcome, Task
 
@@ -52,13 +50,8 @@ class Worker:
             except Cancelled:
                 self._stopped.discard(task.part)
                 return Outcome("stopped")
-            except HGCVideoError as error:
-                return Outcome("failed", why=text_of(error), passing=may_pass(error))
             except Exception as error:
-                if (fault := fault_of_machine(error)) is not None:
-                    return Outcome("failed", why=str(fault), passing=may_pass(error))
-                traceback.print_exc(file=sys.stderr)
-                return Outcome("failed", why=internal_error(error))
+                return failed_by(error)
         result = Result(made.digest, made.seconds, made.macs_saved, tuple(said))
         return Outcome("done", result, loaded=self._model.loads > loads)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +17,10 @@ from hgc_video.errors import HGCVideoError, InputError
 from hgc_video.files import sha256_of
 from hgc_video.jobs.batch import EngineChoice, add_to, listed_jobs, work_off
 from hgc_video.jobs.drive import Stop
+from hgc_video.jobs.engines import ray_cluster
+from hgc_video.jobs.engines.inputs import read_carried
+from hgc_video.jobs.engines.ray_actor import RayActor
+from hgc_video.jobs.task import Step, Task
 from hgc_video.sampling.configuration import read_configuration
 from tests.local_ray import local_cluster
 
@@ -67,6 +73,88 @@ def test_a_batch_on_a_cluster_whose_actor_is_killed(cluster, tiny, tmp_path):
     assert sum(event["loaded"] for event in done.values()) <= 2
     assert not list(folder.glob(".*part-*")) and not ray.is_initialized()
     assert not [path for path in (tmp_path / "storage").rglob("*") if path.is_file()]
+
+
+def told_by(engine):
+    """The next thing that an engine tells, but for steps."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if found := [event for event in engine.events(0.2) if not isinstance(event, Step)]:
+            return found
+    raise AssertionError("nothing was told")
+
+
+@pytest.mark.slow
+def test_a_disk_that_fails_ends_a_task_and_neither_an_actor_nor_the_batch(
+    cluster, tiny, tmp_path, monkeypatch
+):
+    """The batch's own, which it reads inputs from and writes clips to, and that of an actor."""
+    out = tmp_path / "out" / "a.mp4"
+    engine = EngineChoice("ray", 1, address=cluster).make(tmp_path)
+    engine.start()
+    try:
+        (ready,) = told_by(engine)
+        path = str(tmp_path / "pose.mp4")
+        task = Task("a", {**tiny, "control": {"pose": path}}, str(out), "")
+
+        def fails(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ray_cluster, "read_carried", fails)
+            engine.give(ready.slot, task)
+        (ended,) = told_by(engine)
+        assert (ended.slot, ended.outcome.passing) == (ready.slot, True)
+        assert "pose.mp4" in ended.outcome.why and "input/output error" in ended.outcome.why
+
+        engine.give(ready.slot, task)
+        (ended,) = told_by(engine)
+        assert ended.outcome.state == "failed" and "FileNotFoundError" in ended.outcome.why
+        out.parent.mkdir()
+        engine.give(ready.slot, task)
+        (ended,) = told_by(engine)
+        assert ended.outcome.state == "done" and not ended.outcome.loaded, "it is the same actor"
+        assert sha256_of(out) == ended.outcome.result.digest
+
+        carried = {path: ray.put(read_carried(Path(path)))}
+        Path(path).unlink()
+        actor = RayActor()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", lambda self, data: fails(self))
+            outcome, clip = actor.make(task, carried)
+        assert (outcome.state, outcome.passing, clip) == ("failed", True, b"")
+        assert "cannot write" in outcome.why
+
+        engine.give(ready.slot, task)  # an input that is gone is no fault of a disk
+        (ended,) = told_by(engine)
+        assert ended.outcome.state == "failed" and not ended.outcome.passing
+        assert "pose.mp4" in ended.outcome.why
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
+def test_inputs_are_carried_once_and_anew_when_they_change(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_cluster, "_MOST_CARRIED", 2)
+    engine = EngineChoice("ray", 1, address=cluster).make(tmp_path)
+    (frames := tmp_path / "frames").mkdir()
+    (frames / "0.png").write_text("one")
+    ray.init(address=cluster, log_to_driver=False, logging_level="WARNING")
+    try:
+        first = engine._carry(frames)
+        assert engine._carry(frames) == first
+        (frames / "0.png").write_text("two")  # the folder's own time of change stays
+        second = engine._carry(frames)
+        assert second != first and ray.get(second).files == {"0.png": b"two"}
+        for name in ("a", "b"):
+            (tmp_path / name).write_text(name)
+            engine._carry(tmp_path / name)
+        assert len(engine._carried) == 2 and engine._carry(frames) != second
+        assert engine._carry_all([str(tmp_path / "gone"), str(tmp_path / "b")]).keys() == {
+            str(tmp_path / "b")
+        }
+    finally:
+        ray.shutdown()
 
 
 def test_what_cannot_be_is_told_in_one_line(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -112,7 +113,135 @@ def test_a_password_in_an_address_is_not_told(tmp_path):
     copied = work_sync._Copied(f"file://{tmp_path / 'work' / 'a'}", tmp_path)
     with pytest.warns(HGCVideoWarning) as told:
         work_sync._push_at_the_end(copied, "sftp://ann:secret@host/work")
-    assert "secret" not in str(told[0].message) and "sftp://host/work" in str(told[0].message)
+    assert str(told[0].message).startswith(
+        "what resumes this run cannot be copied to sftp://host/work: NotADirectoryError: "
+    )
+
+
+def copies(monkeypatch):
+    """The names of files as they are copied to the URL."""
+    told, copy = [], work_sync._Copied._copy
+
+    def note(self, path, inner):
+        told.append(inner)
+        return copy(self, path, inner)
+
+    monkeypatch.setattr(work_sync._Copied, "_copy", note)
+    return told
+
+
+def test_what_lies_there_already_is_not_copied_again(tmp_path, monkeypatch):
+    url = f"file://{tmp_path / 'work'}"
+    with work_at(url, every_s=60) as here:
+        (here / "a" / "b").mkdir(parents=True)
+        (here / "a" / "b" / "c.json").write_text("{}")
+        copied = work_sync._Copied(url, here)
+        told = copies(monkeypatch)
+        copied.push()
+        copied.push()
+        assert told == ["a/b/c.json"], "once, as it stayed as it was"
+        (here / "a" / "b" / "c.json").write_text("{1}")
+        copied.push()
+        assert told == ["a/b/c.json"] * 2
+    told.clear()
+    with work_at(url, every_s=60) as again:
+        assert (again / "a" / "b" / "c.json").read_text() == "{1}"
+    assert told == []
+
+
+def test_the_oldest_is_copied_first_whatever_its_name(tmp_path, monkeypatch):
+    told = copies(monkeypatch)
+    with work_at(f"file://{tmp_path / 'work'}", every_s=60) as here:
+        for at, name in enumerate(("b", "c", "a")):
+            (here / name).write_text(name)
+            os.utime(here / name, ns=(at // 2, at // 2))
+    assert sorted(told[:2]) == ["b", "c"] and told[2] == "a"
+
+
+def test_a_folder_goes_when_the_last_of_its_files_has_gone(tmp_path):
+    place = tmp_path / "work"
+    with work_at(f"file://{place}", every_s=60) as here:
+        for name in ("a/x/1", "a/x/2", "a/y/3", "b/4"):
+            (here / name).parent.mkdir(parents=True, exist_ok=True)
+            (here / name).write_text(name)
+        copied = work_sync._Copied(f"file://{place}", here)
+        copied.push()
+        shutil.rmtree(here / "a" / "x")
+        (here / "b" / "4").unlink()
+        copied.push()
+        assert sorted(p.relative_to(place).as_posix() for p in place.rglob("*")) == [
+            "a", "a/y", "a/y/3", "b",
+        ], "a folder that is there here stays there"  # fmt: skip
+
+
+def test_what_somebody_else_has_removed_or_put_there_hinders_nothing(tmp_path):
+    place = tmp_path / "work"
+    with work_at(f"file://{place}", every_s=60) as here:
+        for name in ("a/1", "b/2"):
+            (here / name).parent.mkdir(exist_ok=True)
+            (here / name).write_text(name)
+        copied = work_sync._Copied(f"file://{place}", here)
+        copied.push()
+        (place / "a" / "1").unlink()
+        (place / "b" / "of somebody else").write_text("x")
+        shutil.rmtree(here / "a")
+        shutil.rmtree(here / "b")
+        (here / "c").write_text("c")
+        copied.push()
+        assert sorted(p.name for p in place.rglob("*") if p.is_file()) == ["c", "of somebody else"]
+        copied.push()
+
+
+def test_a_thread_that_copies_goes_on_after_a_fault(tmp_path, monkeypatch):
+    push, calls = work_sync._Copied.push, []
+
+    def failing(self):
+        calls.append(threading.current_thread() is threading.main_thread())
+        if len(calls) == 1:
+            raise RuntimeError("the connection is gone")
+        push(self)
+
+    monkeypatch.setattr(work_sync._Copied, "push", failing)
+    place = tmp_path / "work"
+    with work_at(f"file://{place}", every_s=0.01) as here:
+        (here / "a").write_text("1")
+        deadline = time.monotonic() + 30
+        while not (place / "a").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (place / "a").exists() and calls[:2] == [False, False]
+
+
+def test_a_place_that_cannot_be_read_is_told_without_a_password(tmp_path):
+    for url, why in (
+        (f"zip://ann:secret@a::file://{tmp_path / 'gone.zip'}", "FileNotFoundError"),
+        ("nosuch://ann:secret@host/work", "ValueError: Protocol not known: nosuch"),
+    ):
+        cannot = "what resumes this run cannot be read from"
+        with pytest.raises(InputError, match=cannot) as told, work_at(url):
+            raise AssertionError("a run began")
+        assert why in str(told.value) and "secret" not in str(told.value)
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, monkeypatch):
+    """Names at a URL are whatever somebody has written there."""
+    files = work_sync._Copied("memory://shared/work", tmp_path)._files
+    files.pipe("/shared/work/a", b"1")
+    found = files.find("/shared/work")
+    folder = tmp_path / "one" / "two"
+    folder.mkdir(parents=True)
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="leads out of") as told:
+        patch.setattr(type(files), "find", lambda *_: [*found, "/shared/work/../../taken"])
+        work_sync._fetched("memory://shared/work", folder)
+    assert str(told.value).startswith('"../../taken" leads out of the folder of the run')
+    assert not (tmp_path / "taken").exists()
+    files.rm("/shared", recursive=True)
+
+
+def test_what_cannot_be_removed_is_warned_of(tmp_path):
+    remove_work(str(tmp_path / "gone"))
+    with pytest.warns(HGCVideoWarning, match="cannot be removed from nosuch://host/work") as told:
+        remove_work("nosuch://ann:secret@host/work")
+    assert len(told) == 1 and told[0].filename == __file__
 
 
 DIES = """

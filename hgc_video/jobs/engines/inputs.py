@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...files import sha256_of
+from ...files import complete_or_gone, make_folder
 from ..shot import map_inputs
 
 
@@ -17,18 +17,28 @@ class Carried:
     """A file, or a folder's files, by name; `path` is where it lies on the machine that sends it."""
 
     path: str
+    is_folder: bool
     files: Mapping[str, bytes]
     digest: str
 
 
 def read_carried(path: Path) -> Carried:
     """Reads a file or a folder of files."""
-    inner = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    files = {p.name: p.read_bytes() for p in inner}
+    files = {p.name: p.read_bytes() for p in _files_of(path)}
     told = hashlib.sha256()
     for name, data in files.items():
         told.update(f"{name} {hashlib.sha256(data).hexdigest()}\n".encode())
-    return Carried(str(path), files, told.hexdigest())
+    return Carried(str(path), path.is_dir(), files, told.hexdigest())
+
+
+def state_of(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a file, or one in a folder, is written to: names, times of change and sizes."""
+    stats = [(file.name, file.stat()) for file in _files_of(path)]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+def _files_of(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
 
 
 def input_paths(options: Mapping[str, Any]) -> list[str]:
@@ -52,6 +62,9 @@ def with_files_here(
 
     Args:
         carried: what came of a path; None where nothing did.
+
+    Raises:
+        InputError: a copy cannot be written.
     """
 
     def place(name: str, value: Any) -> Any:
@@ -88,19 +101,19 @@ def _inputs(options: Mapping[str, Any]) -> list[str]:
 def _is_here(came: Carried) -> bool:
     """Whether the same file lies at the same place on this machine."""
     path = Path(came.path)
-    if path.is_file() and len(came.files) == 1:
-        (data,) = came.files.values()
-        return sha256_of(path) == hashlib.sha256(data).hexdigest()
-    return path.is_dir() and read_carried(path).digest == came.digest
+    there = path.is_dir() if came.is_folder else path.is_file()
+    return there and read_carried(path).digest == came.digest
 
 
 def _written(came: Carried, folder: Path) -> Path:
-    """A copy of what came, made once for each content."""
-    name = Path(came.path).name
-    target = folder / came.digest[:16] / name
-    is_folder = set(came.files) != {name}
+    """A copy of what came, made once for each content and whole where it is there."""
+    kind = "folder" if came.is_folder else "file"
+    target = folder / f"{kind}-{came.digest[:16]}" / Path(came.path).name
     if not target.exists():
-        (target if is_folder else target.parent).mkdir(parents=True)
-        for inner, data in came.files.items():
-            (target / inner if is_folder else target).write_bytes(data)
+        make_folder(target.parent)
+        with complete_or_gone(target) as part:
+            if came.is_folder:
+                part.mkdir()
+            for inner, data in came.files.items():
+                (part / inner if came.is_folder else part).write_bytes(data)
     return target

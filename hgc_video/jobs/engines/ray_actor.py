@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ...errors import HGCVideoError
+from ..failures import failed_by
 from ..task import Outcome, Task
 from ..worker import Worker
 from .inputs import renamed, with_files_here
@@ -31,14 +33,21 @@ class RayActor:
         return f"{platform.node()}:{os.getpid()}"
 
     def make(self, task: Task, carried: Mapping[str, Any]) -> tuple[Outcome, bytes]:
-        """Makes a clip; gives back how that ended, and the clip's bytes where there is one.
+        """Makes a clip; gives back how that ended, and the clip's bytes where there is one. A disk that is
+        full or fails here is an outcome, not an error.
 
         Args:
             carried: references of what the task reads, by path.
         """
+        self._step = (0, 0)
+        try:
+            return self._make(task, carried)
+        except (OSError, HGCVideoError) as error:
+            return failed_by(error), b""
+
+    def _make(self, task: Task, carried: Mapping[str, Any]) -> tuple[Outcome, bytes]:
         import ray
 
-        self._step = (0, 0)
         folder = Path(self._folder.name)
         options = with_files_here(
             task.options, folder, lambda path: ray.get(carried[path]) if path in carried else None

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, MissingExtraError, at_least, text_of
+from ..failures import failed_by
 from ..task import Died, Ended, Event, Ready, Step, Task
 from .base import MOST_DEATHS_IN_A_ROW
-from .inputs import input_paths, read_carried
+from .inputs import input_paths, read_carried, state_of
 from .ray_actor import RayActor
 
 _REACH_S = 10.0  # for the cluster to answer
 _GROW_S = 20.0  # how often the cluster is asked whether machines have joined
 _STEPS_S = 1.0  # how often actors are asked at which step they are
+_MOST_CARRIED = 64  # inputs that stay in the cluster for the tasks to come
 _THREADS = 3  # of an actor: one makes clips, the others answer meanwhile
 
 
@@ -50,7 +53,8 @@ class RayEngine:
         self._tasks: dict[str, Task] = {}
         self._pending: dict[Any, tuple[str, Callable[[str, Any], Event | None]]] = {}
         self._deaths: dict[str, int] = {}
-        self._carried: dict[tuple[str, int], Any] = {}
+        self._carried: dict[Hashable, Any] = {}  # the one that was asked for last is the last
+        self._failed: list[Event] = []  # of tasks that no actor was given
         self._grown = self._asked = -_GROW_S
 
     def start(self) -> None:
@@ -71,9 +75,14 @@ class RayEngine:
         self._grow()
 
     def give(self, slot: str, task: Task) -> None:
-        """Gives a task to an actor that is ready, with what it reads."""
+        """Gives a task to an actor that is ready, with what it reads; where that cannot be read, the task
+        has failed."""
+        try:
+            carried = self._carry_all(input_paths(task.options))
+        except OSError as error:
+            self._failed.append(Ended(slot, failed_by(error)))
+            return
         self._tasks[slot] = task
-        carried = {path: self._carry(Path(path)) for path in input_paths(task.options)}
         self._ask(slot, self._actors[slot].make.remote(task, carried), self._made)
 
     def stop(self, slot: str) -> None:
@@ -84,6 +93,9 @@ class RayEngine:
     def events(self, timeout_s: float) -> list[Event]:
         """What the actors told, and which are gone."""
         self._grow()
+        if self._failed:
+            failed, self._failed = self._failed, []
+            return failed
         if not self._pending:
             time.sleep(timeout_s)
             return []
@@ -154,8 +166,10 @@ class RayEngine:
         outcome, clip = told
         part = Path(self._tasks.pop(slot).part)
         if outcome.state == "done":
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(clip)
+            try:
+                part.write_bytes(clip)
+            except OSError as error:
+                outcome = failed_by(error)
         self._deaths[slot] = 0
         return Ended(slot, outcome)
 
@@ -173,12 +187,23 @@ class RayEngine:
             self._start(slot)
         return Died(slot, _how(error), for_good)
 
+    def _carry_all(self, paths: list[str]) -> dict[str, Any]:
+        """What lies at these paths; but for one that is gone meanwhile, which the worker finds missing."""
+        carried = {}
+        for path in paths:
+            with suppress(FileNotFoundError):
+                carried[path] = self._carry(Path(path))
+        return carried
+
     def _carry(self, path: Path) -> Any:
-        """What lies at a path, put into the cluster once."""
-        at = (str(path), path.stat().st_mtime_ns)
-        if at not in self._carried:
-            self._carried[at] = self._ray.put(read_carried(path))
-        return self._carried[at]
+        """What lies at a path, put into the cluster once as long as it stays as it is; what nobody asked for
+        since many others is let go of."""
+        at = str(path), state_of(path)
+        found = self._carried.pop(at, None) or self._ray.put(read_carried(path))
+        self._carried[at] = found
+        for oldest in list(self._carried)[:-_MOST_CARRIED]:
+            del self._carried[oldest]
+        return found
 
 
 def _require_reachable(address: str) -> None:

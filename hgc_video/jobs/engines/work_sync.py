@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ...errors import warn
+from ...errors import HGCVideoError, InputError, text_of, warn
 from ...files import make_folder
 
 EVERY_S = 2.0
@@ -24,6 +24,9 @@ def work_at(place: str, every_s: float = EVERY_S) -> Iterator[Path]:
     Of a URL it begins with what lies there, and what the run writes is copied there as it goes and when it
     ends; what is marked as complete last arrives last. Where it cannot be copied, the run goes on and what
     lies there stays; warns of it at the end.
+
+    Raises:
+        InputError: what lies at the URL cannot be read.
     """
     if place and "://" not in place:
         make_folder(Path(place))
@@ -33,8 +36,7 @@ def work_at(place: str, every_s: float = EVERY_S) -> Iterator[Path]:
         if not place:
             yield Path(folder)
             return
-        copied = _Copied(place, Path(folder))
-        copied.fetch()
+        copied = _fetched(place, Path(folder))
         ended = threading.Event()
         thread = threading.Thread(target=_keep_copying, args=(copied, ended, every_s), daemon=True)
         thread.start()
@@ -47,15 +49,32 @@ def work_at(place: str, every_s: float = EVERY_S) -> Iterator[Path]:
 
 
 def remove_work(place: str) -> None:
-    """Removes what a finished run left."""
+    """Removes what a finished run left; warns where that cannot be done."""
     if "://" not in place:
         shutil.rmtree(place, ignore_errors=True)
         return
     import fsspec
 
-    files, path = fsspec.url_to_fs(place)
-    if files.exists(path):
-        files.rm(path, recursive=True)
+    try:
+        files, path = fsspec.url_to_fs(place)
+        if files.exists(path):
+            files.rm(path, recursive=True)
+    except Exception as error:  # of whatever file system
+        warn(_told("what a finished run left cannot be removed from", place, error), stacklevel=2)
+
+
+def _fetched(place: str, folder: Path) -> _Copied:
+    """The folder, with what lies at the URL."""
+    try:
+        copied = _Copied(place, folder)
+        copied.fetch()
+    except HGCVideoError:
+        raise
+    except Exception as error:  # of whatever file system
+        raise InputError(
+            _told("what resumes this run cannot be read from", place, error)
+        ) from error
+    return copied
 
 
 def _keep_copying(copied: _Copied, ended: threading.Event, every_s: float) -> None:
@@ -68,13 +87,13 @@ def _push_at_the_end(copied: _Copied, place: str) -> None:
     try:
         copied.push()
     except Exception as error:
-        told = f"what resumes this run cannot be copied to {place}: {type(error).__name__}: {error}"
-        warn(_without_secrets(told), stacklevel=3)
+        warn(_told("what resumes this run cannot be copied to", place, error), stacklevel=3)
 
 
-def _without_secrets(text: str) -> str:
-    """The text without names and passwords in its URLs: warnings are kept in the queue and in logs."""
-    return re.sub(r"://[^/\s@]*@", "://", text)
+def _told(what: str, place: str, error: Exception) -> str:
+    """A fault in a line, without names and passwords in its URLs: it is kept in the queue and in logs."""
+    told = f"{what} {place}: {type(error).__name__}: {text_of(error)[:300]}"
+    return re.sub(r"://[^/\s@]*@", "://", told)
 
 
 class _Copied:
@@ -94,6 +113,8 @@ class _Copied:
         for path in self._files.find(self._place):
             inner = path[len(self._place) :].lstrip("/")
             target = self._folder / inner
+            if not target.resolve().is_relative_to(self._folder.resolve()):
+                raise InputError(f'"{inner}" leads out of the folder of the run; remove it there')
             target.parent.mkdir(parents=True, exist_ok=True)
             self._files.get_file(path, str(target))
             self._pushed[inner] = _state(target)
@@ -106,7 +127,8 @@ class _Copied:
             if inner and self._pushed.get(inner) != state and self._copy(path, inner):
                 self._pushed[inner] = state
         for inner in set(self._pushed) - there:
-            self._files.rm(f"{self._place}/{inner}")
+            with suppress(FileNotFoundError):  # somebody else has removed it
+                self._files.rm(f"{self._place}/{inner}")
             del self._pushed[inner]
             folder = inner.rpartition("/")[0]
             if folder and not (self._folder / folder).exists() and not self._holds(folder):
