@@ -15,6 +15,7 @@ from hgc_video.jobs.batch import EngineChoice
 from hgc_video.jobs.drive import Drive, Stop
 from hgc_video.jobs.passing_faults import may_pass
 from hgc_video.jobs.queue import Queue
+from hgc_video.jobs.queue_status import status_of
 from hgc_video.jobs.queue_table import FILE
 
 from .hand_engine import DONE, FAULT, HandEngine
@@ -50,6 +51,14 @@ def test_a_worker_rests_longer_after_each_fault_until_it_makes_a_clip(batch, mon
     for (at, event), start in zip(faults[:8], starts[1:9], strict=True):
         assert event["rest_s"] <= start - at < event["rest_s"] + 5
     assert all(event["slot"] == "0" and event["why"] == "no disk" for _, event in faults)
+
+
+def test_a_job_that_faults_set_aside_says_why(batch, monkeypatch, tmp_path):
+    monkeypatch.setattr(drive_module, "REST_S", 0.0)
+    _, states = batch(HandEngine(*[FAULT] * 4), "a")
+    assert states == {"a.mp4": "set aside"}
+    (lost,) = status_of(Queue(tmp_path / "b"), 0).lost
+    assert lost.why == "no disk"
 
 
 def test_a_clip_that_a_failing_disk_keeps_from_its_place_is_made_again(batch, monkeypatch):

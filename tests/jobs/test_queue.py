@@ -158,6 +158,43 @@ def test_a_process_that_is_gone_is_known_at_once(queue):
     assert queue.recover() == [lost.id]
 
 
+@pytest.mark.parametrize("after_s", [0, 1])
+def test_a_heartbeat_may_be_as_old_as_it_may_be(queue, clock, after_s):
+    """By the clock of the wall, and by that of whoever watches the job."""
+    add_jobs(queue, [job("a"), job("b")])
+    mine = queue.claim("w")
+    queue.owner = "another-machine:1:2"
+    theirs = queue.claim("w")
+    assert queue.recover() == []
+    clock.now += STALE_S + after_s
+    assert queue.recover() == ([mine.id, theirs.id] if after_s else [])
+
+
+def test_a_job_whose_process_is_gone_says_so(queue, clock):
+    add_jobs(queue, [job("a")])
+    for _ in range(2):
+        queue.claim("w"), queue.recover()
+        clock.now += STALE_S + 1
+        queue.recover()
+    (lost,) = status_of(queue, 0).lost
+    assert (lost.state, lost.why) == ("set aside", "the process that ran it is gone")
+
+
+def test_what_cannot_be_tried_again_is_told(queue):
+    add_jobs(queue, [job("a"), job("b")])
+    with pytest.raises(
+        InputError, match=r"there is no job 7 in .*; hgc-video batch --status lists"
+    ):
+        queue.retry([7])
+    with pytest.raises(InputError, match="job 1 is queued; those that failed, were set aside or"):
+        queue.retry([1])
+    running = queue.claim("w")
+    queue.cancel(running.id), queue.fail(running, "why")
+    queue.retry([running.id])
+    again = queue.claim("w")
+    assert queue.beat({again.claim: (1, 2)}) == set(), "it is not cancelled any more"
+
+
 def test_cancel(queue):
     add_jobs(queue, [job("a"), job("b"), job("c")])
     running = queue.claim("w")
