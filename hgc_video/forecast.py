@@ -16,7 +16,7 @@ from .media.limits import check_num_frames
 from .models.base_configs import base_configurations, picture_size
 from .models.catalog import ModelPreset, model_preset, model_presets
 from .models.config_file import read_config
-from .models.configurations import Configurations, known_model, known_models
+from .models.configurations import Configurations, KnownModel, known_model, known_models
 from .models.graph_store import graph_of
 from .models.load import read_facts
 from .models.parts import ModelParts, controlnet_folders, find_base, model_of
@@ -32,6 +32,8 @@ from .plan.presets import Preset, resolve
 from .plan.run_plan import RunPlan, plan_run
 from .sampling.kept_numbers import DTYPE_NBYTES, KeptNumbers
 from .sampling.predict_peak import PeakModel, RunScale
+
+_MOST_PARTS = 1000  # of a prompt: as many times 77 tokens
 
 
 def forecast(
@@ -70,7 +72,7 @@ def forecast(
         net, scheduler: as of `generate`; of a scheduler it only counts whether it adds noise at its steps.
         base, base_config, motion_adapter: as of `generate`, and on this machine.
         ip_adapter: with a picture, of `ip_adapter_model` or of the usual IP-Adapter for the base.
-        prompt_parts: of a long prompt, how often the text encoder reads; each part adds its tokens.
+        prompt_parts: of a long prompt, how often the text encoder reads, at most 1000; each part adds its tokens.
         strength: of video to video: the share of the steps that run.
         convention: "all", or "no-attention-products" as older tables count.
         memory: also choose the memory plan of a run in half precision that fits this much.
@@ -102,6 +104,8 @@ def forecast(
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"{name}={count} is not possible; give at least 1")
+    if prompt_parts > _MOST_PARTS:
+        raise InputError(f"prompt_parts={prompt_parts} is not possible; give at most {_MOST_PARTS}")
     if num_frames is not None:
         check_num_frames(num_frames, f"num_frames={num_frames}")
     parts = ModelParts(base, base_config, motion_adapter, ip_adapter_model=ip_adapter_model)
@@ -207,13 +211,20 @@ def _known_scene(
     known = known_model(model)
     default = 1 if known.controlnet else 0
     models = known.configurations(default if num_controlnets is None else num_controlnets)
-    rows, columns = height or known.height, width or known.width
-    for name, pixels in (("height", rows), ("width", columns)):
-        if pixels < 64 or pixels % 64:
-            raise InputError(f"{name}={pixels} is not possible; give a multiple of 64")
+    rows, columns = plan_size(1, 1, *_filled(height, width, known), multiple=64)
     factor = known.latent_factor
     clip = ClipShape(known.num_frames, rows // factor, columns // factor, known.num_tokens)
     return _Scene(models, clip, known.num_frames, factor, known.text_encoder_params)
+
+
+def _filled(
+    height: int | None, width: int | None, model: KnownModel | ModelPreset
+) -> tuple[int, int]:
+    """The size, where it is not given that which a model is made for."""
+    return (
+        model.height if height is None else height,
+        model.width if width is None else width,
+    )
 
 
 def _preset_scene(
@@ -225,9 +236,7 @@ def _preset_scene(
             f"the configuration of {preset.name} is not known before its files are downloaded, at its first "
             f"use; plan one of {', '.join(known_models())} instead"
         )
-    scene = _known_scene(
-        preset.configuration, height or preset.height, width or preset.width, num_controlnets
-    )
+    scene = _known_scene(preset.configuration, *_filled(height, width, preset), num_controlnets)
     return replace(scene, max_frames=preset.max_frames)
 
 

@@ -384,6 +384,11 @@ def test_policies_are_listed_with_fields_and_sources():
         (["--model", "svd", "--controlnet", "2"], "one control at a time"),
         (["--model", "sd15", "--height", "500"], "multiple of 64"), (["--num-frames", "0"], "at least 1"),
         (["--policy", "block-caching"], "needs calibration=VALUE"),
+        (["--model", "sd15", "--height", "0"], "height=0 is no multiple of 64"),
+        (["--model", "animatediff", "--width", "0"], "width=0 is no multiple of 64"),
+        (["--model", "animatediff", "--height", "65536", "--width", "65536"], "HGC_VIDEO_MAX_PIXELS"),
+        (["--model", "svd", "--height", "1048576"], "HGC_VIDEO_MAX_PIXELS"),
+        (["--prompt-parts", "1001"], "at most 1000"), (["--prompt-parts", "0"], "at least 1"),
     ],
 )  # fmt: skip
 def test_plan_refuses_in_one_line(arguments, says):
