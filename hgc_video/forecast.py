@@ -72,7 +72,7 @@ def forecast(
         net, scheduler: as of `generate`; of a scheduler it only counts whether it adds noise at its steps.
         base, base_config, motion_adapter: as of `generate`, and on this machine.
         ip_adapter: with a picture, of `ip_adapter_model` or of the usual IP-Adapter for the base.
-        prompt_parts: of a long prompt, how often the text encoder reads, at most 1000; each part adds its tokens.
+        prompt_parts: of a long prompt, how often the text encoder reads, at most 1000; each adds its tokens.
         strength: of video to video: the share of the steps that run.
         convention: "all", or "no-attention-products" as older tables count.
         memory: also choose the memory plan of a run in half precision that fits this much.

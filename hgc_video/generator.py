@@ -21,6 +21,7 @@ from .media.control import ControlClip
 from .media.frames import Frames, LazyFrames
 from .media.video import VideoLike
 from .models.device import choose_device, choose_dtype
+from .models.identity import local_state
 from .models.load import ModelFacts, load_pipeline, local_model, read_facts
 from .models.parts import ModelParts, model_of
 from .models.schedulers import adds_noise, scheduler_of
@@ -245,12 +246,14 @@ class Generator:
         )  # fmt: skip
 
     def _pipeline(self, options: GenerateOptions) -> Any:
-        """The pipeline that the options need: the one before, or a newly loaded one in its place."""
+        """The pipeline that the options need: the one before, or a newly loaded one in its place, also where
+        a file of it was written to since."""
         told = {name: getattr(options, name) for name in LOADING}
         told |= {"kinds": options.control_kinds, "ip_adapter": options.ip_adapter is not None}
+        parts = ModelParts.of(options)
+        told |= {"files": local_state(options.model, parts)}
         if self._loaded is None or self._loaded[0] != told:
             self._loaded = None  # freed before the next one is loaded
-            parts = ModelParts.of(options)
             pipe = load_pipeline(
                 options.model, *options.control_kinds, parts=parts, **_loading(options)
             )

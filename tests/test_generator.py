@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import hgc_video
 from hgc_video import generator as module
 from hgc_video.errors import Cancelled, InputError, PromptError
-from hgc_video.models.load import load_pipeline
+from hgc_video.models.load import load_pipeline, model_folder
 from hgc_video.puppet.evaluation import held_out
 
 PROMPT = "a dancer in a red shirt and blue trousers on a beach"
@@ -39,6 +42,22 @@ def loads(monkeypatch):
 
     monkeypatch.setattr(module, "load_pipeline", load)
     return seen
+
+
+def test_a_model_whose_file_was_written_to_is_loaded_again(pose, loads, tmp_path):
+    """Under the same name lies another model now."""
+    folder = shutil.copytree(model_folder("puppet"), tmp_path / "model")
+    generator = hgc_video.Generator(**{**SHORT, "model": str(folder)})
+    first = generator.generate(pose, PROMPT, seed=3)
+    assert np.array_equal(generator.generate(pose, PROMPT, seed=3).frames, first.frames)
+    assert len(loads) == 1
+    (weights,) = (folder / "vae").glob("*.safetensors")
+    tensors = load_file(weights)
+    weights.unlink()  # not the memory that the loaded model may still read from
+    save_file({name: tensor * 0.5 for name, tensor in tensors.items()}, weights)
+    other = generator.generate(pose, PROMPT, seed=3)
+    assert len(loads) == 2 == generator.num_loads
+    assert not np.array_equal(other.frames, first.frames)
 
 
 def test_a_second_call_does_not_load_again_and_gives_what_a_first_one_does(pose, loads):

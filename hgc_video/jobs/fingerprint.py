@@ -7,7 +7,10 @@ import json
 from typing import Any
 
 from ..media.content import content_of
+from ..models.identity import local_parts
+from ..models.parts import ModelParts
 from ..options import LOADING, GenerateOptions
+from ..plan.presets import policy_files_here
 
 # What does not change a result, or says where it goes.
 _NOT_OF_THE_RESULT = (
@@ -20,8 +23,13 @@ def fingerprint_of(options: GenerateOptions) -> str:
     told: dict[str, Any] = options.to_dict()
     for name in _NOT_OF_THE_RESULT:
         del told[name]
-    files = {name: content_of(given) for name, given in options.inputs.items()}
-    text = json.dumps([told, files], sort_keys=True, ensure_ascii=False)
+    read = options.inputs | policy_files_here(options.preset)
+    known: list[Any] = [told, {name: content_of(given) for name, given in read.items()}]
+    if parts := local_parts(options.model, ModelParts.of(options)):
+        known.append({"parts": parts})
+    if len(options.control_kinds) > 1:
+        known.append({"order": options.control_kinds})
+    text = json.dumps(known, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

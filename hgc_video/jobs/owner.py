@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 
 
 def this_owner() -> str:
@@ -26,12 +27,14 @@ def is_here(owner: str) -> bool:
 
 
 def _start(pid: int) -> str:
-    """When a process began, as text; nothing where it is not there or is dead and not yet reaped."""
+    """When a process began, as text; nothing where it is not there or is dead and not yet reaped. On Linux it
+    is counted from the system's start: there the time of day of both moves when the clock is set."""
     import psutil
 
     try:
         process = psutil.Process(pid)
         dead = process.status() == psutil.STATUS_ZOMBIE
-        return "" if dead else f"{process.create_time():.2f}"
+        booted = psutil.boot_time() if sys.platform == "linux" else 0.0
+        return "" if dead else f"{process.create_time() - booted:.2f}"
     except psutil.Error:
         return ""

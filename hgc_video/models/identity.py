@@ -48,6 +48,19 @@ def fingerprint(model: str, controls: Iterable[str], parts: ModelParts) -> dict[
     return own | {name: _of_named(named) for name, named in _named(parts)}
 
 
+def local_parts(model: str, parts: ModelParts) -> dict[str, str]:
+    """Checksums of the model's folder and of the parts that are named by a file or folder which is here, by
+    the part's name."""
+    return {name: _of_named(str(path)) for name, path in _local(model, parts)}
+
+
+def local_state(model: str, parts: ModelParts) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a file of them is written to: paths, sizes, and times of change."""
+    files = [file for _, path in _local(model, parts) for file in _files_of(path)]
+    stats = [(str(file), file.stat()) for file in files]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
 def weight_hashes(pipe: Any) -> dict[str, str]:
     """SHA-256 of the weights of each model of a loaded pipeline, by the name of the model.
 
@@ -63,9 +76,21 @@ def _of_file(path: Path) -> str:
     return named[0] if named else kept_sha256_of(path)
 
 
+def _local(model: str, parts: ModelParts) -> Iterator[tuple[str, Path]]:
+    known = model == EMBEDDED or model in model_presets()
+    own = [] if parts.base or known else [("model", model)]
+    named = [(name, user_path(told)) for name, told in (*own, *_named(parts))]
+    yield from ((name, path) for name, path in named if path.exists())
+
+
+def _files_of(path: Path) -> list[Path]:
+    """A file, or what is read of a folder."""
+    return sorted(p for p in path.rglob("*") if p.suffix in _READ) if path.is_dir() else [path]
+
+
 def _of_folder(folder: Path) -> str:
     found = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in _READ):
+    for path in _files_of(folder):
         found.update(f"{path.relative_to(folder)}\0{_of_file(path)}\n".encode())
     return found.hexdigest()
 

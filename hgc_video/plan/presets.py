@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from ..errors import PresetError, nearest
-from ..files import shipped_schedule
+from ..files import shipped_schedule, user_path
 from .adaptive import AdaptivePlan
 from .compose import compose, compose_choices
 from .graph import BlockGraph
@@ -33,6 +35,18 @@ SEARCHED = ("quality", "balanced", "fast", "turbo")  # whose schedules are data 
 PRESETS = ("off", "lossless", *SEARCHED)
 # Files that policies read, in a text: searched:file=schedule.yaml, fitted:calibration=puppet.yaml.
 POLICY_FILE = re.compile(r"(?:(?<=\bfile=)|(?<=\bcalibration=))[^,+]+")
+
+
+def policy_files(preset: Any) -> dict[str, str]:
+    """The files that a policy string names, as "preset.0", "preset.1" ...; of another preset none."""
+    found = POLICY_FILE.findall(preset) if isinstance(preset, str) else []
+    return {f"preset.{number}": path for number, path in enumerate(found)}
+
+
+def policy_files_here(preset: Any) -> dict[str, Path]:
+    """Those of `policy_files` that are there."""
+    found = {name: user_path(path) for name, path in policy_files(preset).items()}
+    return {name: path for name, path in found.items() if path.is_file()}
 
 
 # A policy, or any function of a user's own that makes a plan for a graph and a number of steps.

@@ -19,7 +19,7 @@ from ..files import kept_sha256_of, user_path
 from ..media.metadata import read_text
 from ..media.sources import images_in
 from ..options import GenerateOptions
-from ..plan.presets import POLICY_FILE
+from ..plan.presets import POLICY_FILE, policy_files
 
 FORMAT = 1  # of what is written; a greater number is of a later version
 # Where things lie on this machine and how a run was kept: the same clip is made without them.
@@ -61,11 +61,10 @@ def configuration(
 
             files[name] = {"name": _IN_MEMORY, "sha256": content_of(value)}
             _put(plain, name, _IN_MEMORY)
-    if isinstance(options.preset, str):
-        for number, path in enumerate(POLICY_FILE.findall(options.preset)):
-            told_file = _file("preset", path, name_of)
-            files[f"preset.{number}"] = {**told_file, "within": True}
-            plain["preset"] = _with_file(plain["preset"], path, told_file["name"])
+    for name, path in policy_files(options.preset).items():
+        told_file = _file("preset", path, name_of)
+        files[name] = {**told_file, "within": True}
+        plain["preset"] = _with_file(plain["preset"], path, told_file["name"])
     for name, value in given.items():
         if isinstance(value, Mapping):
             files |= _file_keys(name, value, plain, name_of)
@@ -99,8 +98,7 @@ def names_of(options: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[st
         for key in value
     ]
     files = [os.fspath(value) for value in (*leaves, *keys) if _is_path(value)]
-    if isinstance(preset := options.get("preset"), str):
-        files += POLICY_FILE.findall(preset)
+    files += policy_files(options.get("preset")).values()
     return {path: name_of(path) for path in files}
 
 

@@ -19,6 +19,7 @@ from ...files import kept_sha256_of, unwritable, user_path, without_home
 from ...models.identity import fingerprint
 from ...models.parts import ModelParts
 from ...options import LOADING, GenerateOptions
+from ...plan.presets import policy_files_here
 
 # Options that do not change what is made, and clips, which are compared by what is in them.
 _IMAGES = ("image", "ip_adapter")
@@ -45,18 +46,22 @@ class Description:
     def of(cls, options: GenerateOptions) -> Description:
         """The description of a run whose options are decided. InputError where a clip in memory cannot be
         written to a work folder."""
-        inputs = {kind: _input_checksum(kind, given) for kind, given in _inputs(options)}
+        read = [*_inputs(options), *policy_files_here(options.preset).items()]
+        inputs = {kind: _input_checksum(kind, given) for kind, given in read}
         versions = {name: metadata.version(name) for name in _MADE_BY}
         made_of = fingerprint(options.model, options.control_kinds, ModelParts.of(options))
         return cls(_told(options), inputs, made_of, versions)
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Description:
-        """The description that `to_dict` told, maybe beside other data; StateError where some of it lacks."""
+        """The description that `to_dict` told, maybe beside other data; StateError where some of it lacks,
+        or it is something else."""
         try:
             return cls(**{field.name: told[field.name] for field in fields(cls)})
         except KeyError as error:
             raise StateError(f"job.json lacks {error}; begin the run anew") from error
+        except TypeError as error:
+            raise StateError("job.json is none of a run; begin the run anew") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -70,7 +75,10 @@ class Description:
 
     @property
     def _compared(self) -> dict[str, Any]:
-        return {name: value for name, value in self.options.items() if name not in _ASIDE}
+        compared = {name: value for name, value in self.options.items() if name not in _ASIDE}
+        if loras := self.options.get("lora"):  # its files are compared as parts of the model
+            compared["LoRA scales"] = list(loras.values())
+        return compared
 
     def changes_to(self, other: Description) -> list[str]:
         """What is another in `other`, each in half a sentence."""

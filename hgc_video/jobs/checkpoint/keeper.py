@@ -44,10 +44,15 @@ class FolderKeeper:
         self._plan: MemoryPlan | None = None
         self._nbytes: list[int] = []
         self._macs: list[int] = []
-        self._first: float | None = None  # MACs that were made when this process began
-        self._began = self._last = self._step_began = time.monotonic()
+        self._start_clock()
         self._waiting: list[tuple[int, NDArray[np.uint8]]] = []
         self._schedule = ""
+
+    def _start_clock(self) -> None:
+        """The run begins or goes on now: nothing of it was made or kept since."""
+        self._began = self._last = self._step_began = time.monotonic()
+        self._waited_s = self.write_s  # before it began
+        self._first: float | None = None  # MACs that were made before
 
     def memory_plan(self, choose: Callable[[], MemoryPlan], *, again: bool = False) -> MemoryPlan:
         """The memory plan that the run was begun with; the one that is chosen now where there is none, or
@@ -77,12 +82,12 @@ class FolderKeeper:
                 f"the schedule of {plan.preset} changed since the run in {self.folder.path} was begun; "
                 "begin it anew in another folder"
             )
-        self._began = self._last = self._step_began = time.monotonic()
+        self._start_clock()
 
     def newest(self, device: torch.device) -> Mapping[str, Any] | None:
         """The newest state that is whole, its tensors on the device."""
         state = None if self.folder is None else self.folder.newest(device)
-        self._began = self._last = self._step_began = time.monotonic()
+        self._start_clock()
         return None if state is None else dict(state)
 
     def offer(self, position: Position, state: State) -> None:
@@ -152,9 +157,10 @@ class FolderKeeper:
         return now - self._began + left / self._macs_per_s(position, now) > self._long_s
 
     def _macs_per_s(self, position: Position, now: float) -> float:
-        """As measured since this process began."""
+        """As measured since the run began, or goes on, in this process."""
         made = self._made(position.place) - (self._first or 0)
-        return max(made, 1.0) / max(now - self._began - self.write_s, 1e-9)
+        waited_s = self.write_s - self._waited_s
+        return max(made, 1.0) / max(now - self._began - waited_s, 1e-9)
 
     def _made(self, place: float) -> float:
         """MACs up to a place, in steps."""

@@ -34,7 +34,8 @@ class Work:
             return
         self._folder = WorkFolder(place)
         begun = self._folder.read("job")
-        self._asked = begun["asked"] if begun else options.work is not None
+        told = begun.get("asked") if isinstance(begun, dict) else None
+        self._asked = options.work is not None if told is None else bool(told)
         at_once = begun is not None or self._asked
         self.keeper = FolderKeeper(self._begin, options.checkpoint_every_s, at_once=at_once)
 
@@ -63,7 +64,8 @@ class Work:
             return None
         if not self.folder.is_finished(self._out, self._description.digest):
             return None
-        return Report.from_json((self.folder.path / "report.json").read_text(encoding="utf-8"))
+        told = self.folder.read("report")
+        return None if told is None else Report.from_json(json.dumps(told))
 
     @property
     def write_s(self) -> float:
@@ -113,9 +115,15 @@ class Work:
 
 
 def begun_seed(work: str | os.PathLike[str] | None) -> int | None:
-    """The seed of the run that was begun in a folder; None where there is none."""
+    """The seed of the run that was begun in a folder; None where there is none. StateError where job.json is
+    damaged."""
     told: Any = None if work is None else WorkFolder(user_path(work)).read("job")
-    return None if told is None else int(told["options"]["seed"])
+    if told is None:
+        return None
+    seed = Description.from_dict(told).options.get("seed")
+    if not isinstance(seed, int):
+        raise StateError("job.json lacks the seed; begin the run anew")
+    return seed
 
 
 def _place(options: GenerateOptions) -> Path | None:

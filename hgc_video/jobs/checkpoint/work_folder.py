@@ -80,6 +80,7 @@ class WorkFolder:
             for path in [*self._checkpoints(), *self.path.glob("frames-*")]:
                 shutil.rmtree(path)
             self._shards.keep_only(())
+            self._spoilt.clear()  # the names are given anew
         except OSError as error:
             raise unwritable(self.path, error, StateError) from error
 
