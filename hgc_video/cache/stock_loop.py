@@ -7,10 +7,12 @@ never counted, nor are timesteps searched.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
 
@@ -146,14 +148,15 @@ class LoopListener:
         """CacheStateError while another thread is in a call of this pipeline."""
         if self._thread == threading.get_ident():
             return
-        frame = sys._current_frames().get(self._thread)
-        while frame is not None:  # a call that has ended, by an error too, is on no stack
-            if frame.f_code in self._calls and frame.f_locals.get("self") is self.pipe:
-                raise CacheStateError(
-                    f"this {type(self.pipe).__name__} is at work in another thread; give each thread a "
-                    "pipeline of its own, or wait until that call is done"
-                )
-            frame = frame.f_back
+        with _nothing_collected():
+            frame = sys._current_frames().get(self._thread)
+            while frame is not None:  # a call that has ended, by an error too, is on no stack
+                if frame.f_code in self._calls and frame.f_locals.get("self") is self.pipe:
+                    raise CacheStateError(
+                        f"this {type(self.pipe).__name__} is at work in another thread; give each thread a "
+                        "pipeline of its own, or wait until that call is done"
+                    )
+                frame = frame.f_back
 
     def _is_another(self, code: CodeType) -> bool:
         """Whether this is a `__call__` that was put on the class since, with a loop of its own."""
@@ -175,6 +178,19 @@ class LoopListener:
             self.ends(whole)
 
 
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """For a walk up the stack of a running thread. Each step of it makes a frame object, which may begin a
+    garbage collection; code that runs in that lets the other thread go on and free them (Python 3.11)."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 class _Bar:
     """A progress bar that tells when the block that it is opened for begins and ends."""
 
@@ -184,7 +200,12 @@ class _Bar:
 
     def __enter__(self) -> Any:
         self._began = self._loop.enter(self._call)
-        return self._bar.__enter__()
+        try:
+            return self._bar.__enter__()
+        except BaseException:
+            if self._began:
+                self._loop.leave(self._call, False)
+            raise
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:

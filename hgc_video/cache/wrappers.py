@@ -114,8 +114,8 @@ class LayerSite(Site):
 class AttentionSite(Site):
     """An attention; its output is kept before the residual is added.
 
-    merge: the mean over both branches is kept, T-GATE eq. 6 (2404.02747). anchors: rows of the frames
-    that are computed, and for every row the two of them it is mixed from, with the second's weight.
+    average_branches: the mean over both branches is kept, T-GATE eq. 6 (2404.02747). anchors: rows of the
+    frames that are computed, and for every row the two of them it is mixed from, with the second's weight.
     """
 
     def __init__(self, attention: Attention) -> None:
@@ -134,7 +134,11 @@ class AttentionSite(Site):
         self.ran = True
         if self.keep:
             made: Tensor = out.unflatten(0, (2, -1)).mean(0) if self.average_branches else out
-            self.made = made[:, :1].contiguous() if self.attention.constant else made
+            # A copy, as a slice of one row is contiguous and would hold all positions.
+            constant = self.attention.constant
+            self.made = (
+                made[:, :1].clone(memory_format=torch.contiguous_format) if constant else made
+            )
         return out
 
     def run(self) -> None:

@@ -111,6 +111,17 @@ def site_macs(
     return spent
 
 
+def text_macs(graph: BlockGraph, schedule: Schedule) -> dict[str, int]:
+    """MACs by part of projecting the text where that is done once, at the first step that runs each
+    attention; none where every step projects it."""
+    spent: dict[str, int] = {}
+    for step in schedule.steps if schedule.lossless else ():
+        for name in live(graph, step, lossless=True).attended:
+            text = graph.attentions[name].text_macs // graph.num_frames
+            spent.setdefault(name, text * step.branches)
+    return by_part(spent)
+
+
 def _share(layer: Layer, attention: Attention, anchors: Anchors | None, num_frames: int) -> float:
     """The share of the frames for which an attention is computed."""
     if anchors is None or not attention.per_frame or layer.part != "unet":

@@ -17,7 +17,7 @@ from .devices import DevicePlan
 from .explain import StepExplanation, StepSummary, explain, summaries, tera
 from .graph import BlockGraph
 from .memory.budget import MemoryPlan
-from .memory.placement import DEVICE, carried_out, moves_of
+from .memory.placement import DEVICE, carried_out, macs_of, moves_of
 from .memory.windows import Windows, padded, windowed
 from .presets import Preset
 from .schedule import Plan
@@ -75,7 +75,7 @@ class RunPlan:
     @property
     def macs_by_part(self) -> dict[str, int]:
         """MACs of UNet and ControlNet over all windows, on all devices."""
-        macs = windowed(self.spent, self.windows, self.moves)
+        macs = macs_of(self.plan, self.spent, self.graph, self.windows, self.moves)
         if self.devices is not None:
             macs["controlnet"] += self.devices.again_macs
         return macs
@@ -90,8 +90,9 @@ class RunPlan:
         """MACs over all windows of the run that costs least; of a fixed plan, of the only one there is."""
         if not isinstance(self.plan, AdaptivePlan):
             return sum(self.macs_by_part.values())
-        least = cost(self.graph, self.plan.lower_bound())
-        return sum(windowed(least, self.windows, self.moves).values())
+        bound = self.plan.lower_bound()
+        least = cost(self.graph, bound)
+        return sum(macs_of(bound, least, self.graph, self.windows, self.moves).values())
 
     @property
     def computed_steps(self) -> tuple[int, int] | None:

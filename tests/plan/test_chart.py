@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -11,9 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hgc_video.cli import app
-from hgc_video.errors import InputError
+from hgc_video.errors import InputError, MissingExtraError
 from hgc_video.forecast import forecast
-from hgc_video.plan.chart import chart, check_chart, save_chart, step_line
+from hgc_video.plan.chart import _figure, chart, check_chart, save_chart, step_line
 from hgc_video.plan.graph import PREDICTION
 from hgc_video.plan.liveness import CFG_DELTA
 from hgc_video.plan.memory.windows import Windows
@@ -33,6 +34,9 @@ from tests.plan.policies.test_policies import tower
 from tests.plan.test_graph import ladder
 
 pytest.importorskip("matplotlib", reason="the chart needs matplotlib, which is not installed")
+
+from matplotlib.colors import to_hex
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +200,137 @@ def test_another_file_is_refused_before_anything_is_planned(tmp_path, planned):
     with pytest.raises(InputError, match="create it first"):
         planned.plot(tmp_path / "absent" / "a.svg")
     assert not list(tmp_path.iterdir())
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+RED, ORANGE, BLUE, GREY = "#b5432a", "#e8a075", "#4f9bc4", "#e9ecef"
+CACHED = "hgc:interval=3,depth=1,gate=0.6"
+
+
+def drawn(planned):
+    """The figure of a plan, and the axes of its layers and of its MACs."""
+    figure = _figure(planned, step_grid(planned.graph, planned.plan))
+    return figure, *figure.axes
+
+
+def spans(axes):
+    """What lies over every step, by its name in the SVG."""
+    return {patch.get_gid(): patch for patch in axes.patches if patch.get_gid()}
+
+
+def test_the_layers_are_cells_of_their_states_with_lines_between_blocks_and_steps():
+    planned = small(CACHED, 6)
+    grid = step_grid(planned.graph, planned.plan)
+    _, above, below = drawn(planned)
+    (image,) = above.images
+    states = [COMPUTED, PARTLY, REUSED, SKIPPED]
+    assert image.get_array().tolist() == [[states.index(s) for s in row] for row in grid.states]
+    assert image.get_clim() == (0, 3) and image.get_interpolation() == "none"
+    assert [to_hex(colour) for colour in image.cmap.colors] == [RED, ORANGE, BLUE, GREY]
+    assert above.get_aspect() == "auto" and (above.get_xlim(), above.get_ylim()) == (
+        (-0.5, 5.5), (29.5, -0.5),
+    )  # fmt: skip
+    assert [(start, stop) for _, start, stop in grid.blocks] == [
+        (0, 6), (6, 8), (8, 11), (11, 14), (14, 17), (17, 23), (23, 29), (29, 30),
+    ]  # fmt: skip
+    assert above.get_yticks().tolist() == [2.5, 6.5, 9, 12, 15, 19.5, 25.5, 29]
+    assert {label.get_fontsize() for label in above.get_yticklabels()} == {7}
+    lines = [(line.get_xdata(), line.get_ydata(), line) for line in above.lines]
+    across = [(y[0], line.get_linewidth()) for x, y, line in lines if list(x) == [0, 1]]
+    down = [(x[0], line.get_linewidth()) for x, y, line in lines if list(y) == [0, 1]]
+    assert across == [(at - 0.5, 1.2) for at in (6, 8, 11, 14, 17, 23, 29)]
+    assert down == [(at - 0.5, 0.6) for at in range(1, 6)]
+    assert {to_hex(line.get_color()) for line in above.lines} == {"#ffffff"}
+    # Steps are numbered below, under the MACs, and no tick stands out.
+    for axis in (above.xaxis, above.yaxis):
+        assert {tick.tick1line.get_markersize() for tick in axis.get_major_ticks()} == {0}
+    assert not above.xaxis.get_tick_params()["labelbottom"]
+    assert below.xaxis.get_tick_params()["labelbottom"]
+    assert above.get_shared_x_axes().joined(above, below)
+
+
+def test_the_macs_are_bars_of_shares_of_a_step_without_the_cache():
+    planned = small(CACHED, 6)
+    _, above, below = drawn(planned)
+    bars = [patch for patch in below.patches if not patch.get_gid()]
+    centres = [patch.get_x() + patch.get_width() / 2 for patch in bars]
+    assert centres == pytest.approx(range(6)) and {p.get_width() for p in bars} == {0.8}
+    shares = [100 * step.macs / step.macs_stock for step in planned.steps]
+    assert [patch.get_height() for patch in bars] == shares and max(shares) < 100 > 5 * min(shares)
+    assert {to_hex(patch.get_facecolor()) for patch in bars} == {RED}
+    assert (below.get_xlim(), below.get_ylim()) == ((-0.5, 5.5), (0, 105))
+    assert {name: spine.get_visible() for name, spine in below.spines.items()} == {
+        "left": True, "bottom": True, "top": False, "right": False,
+    }  # fmt: skip
+    boxes = [axes.get_gridspec().get_height_ratios() for axes in (above, below)]
+    assert boxes == [[30 * 0.075, 1.0]] * 2
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (25, 1), (49, 1), (50, 2), (75, 3)])
+def test_about_twenty_five_steps_are_numbered(steps, every):
+    _, _, below = drawn(small("off", steps))
+    assert below.get_xticks().tolist() == list(range(0, steps, every))
+
+
+def test_a_figure_grows_with_its_steps_and_its_layers():
+    for steps, width in ((2, 5.0), (20, 5.0), (21, 0.24 * 21), (50, 12.0)):
+        figure, *_ = drawn(small("off", steps))
+        assert tuple(figure.get_size_inches()) == pytest.approx((3.2 + width, 2.2 + 30 * 0.075))
+        assert isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
+
+
+def test_what_the_pointer_rests_on_covers_a_step_of_both_parts_and_is_not_seen():
+    _, above, below = drawn(small(CACHED, 3))
+    for axes, part in ((above, "layers"), (below, "macs")):
+        found = spans(axes)
+        assert list(found) == [f"step-{index}-{part}" for index in range(3)]
+        for index, span in enumerate(found.values()):
+            box = span.get_extents().transformed(axes.transData.inverted())
+            assert (box.x0, box.x1) == pytest.approx((index - 0.5, index + 0.5))
+            assert span.get_alpha() == 0.004 and to_hex(span.get_facecolor()) == "#ffffff"
+            assert span.get_linewidth() == 0
+            below_it = [*axes.lines, *axes.images, *axes.spines.values()]
+            assert span.get_zorder() > max(artist.get_zorder() for artist in below_it)
+
+
+def test_the_legend_has_the_states_that_occur_in_their_colours_below_all():
+    for text, told in ((CACHED, [RED, ORANGE, BLUE, GREY]), ("off", [RED])):
+        figure, *_ = drawn(small(text, 6))
+        (legend,) = figure.legends
+        assert [to_hex(patch.get_facecolor()) for patch in legend.get_patches()] == told
+        assert {patch.get_edgecolor() for patch in legend.get_patches()} == {(0.6, 0.6, 0.6, 1.0)}
+        assert legend._ncols == len(told) and not legend.get_frame_on()
+        assert legend._outside_loc == "lower" and legend._loc == 8, "below, in the middle"
+
+
+def test_an_svg_is_plain_svg_whose_titles_come_first_in_their_groups():
+    made = chart(small("off", 2))
+    head = made[:80].decode()
+    assert head.startswith("<?xml version='1.0' encoding='utf-8'?>\n<svg ")
+    assert b" xmlns:xlink=" in made and b"ns0:" not in made and b"xlink:href=" in made
+    assert b"<dc:date>" not in made, "the same plan gives the same file"
+    groups = {g.get("id"): g for g in ElementTree.fromstring(made).iter(f"{SVG}g")}
+    for index in range(2):
+        for part in ("layers", "macs"):
+            first = groups[f"step-{index}-{part}"][0]
+            assert first.tag == f"{SVG}title" and first.text.startswith(f"step {index}: ")
+
+
+def test_macs_of_a_step_are_in_thousands_of_millions():
+    planned = small("off", 1)
+    layers = tuple(replace(layer, macs=layer.macs * 10**18) for layer in planned.graph.layers)
+    large = replace(planned, graph=replace(planned.graph, layers=layers))
+    (row,) = large.steps
+    told = step_line(large, step_grid(large.graph, large.plan), 0).splitlines()[2]
+    assert row.macs % 10**18 == 0 and told == (
+        f"{row.macs // 10**9}.0 GMACs, 100 % of a step without the cache"
+    )
+
+
+def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError) as told:
+        chart(small("off", 1))
+    assert str(told.value) == (
+        'the chart needs matplotlib; install it with pip install "hgc-video[eval]"'
+    )

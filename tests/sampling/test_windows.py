@@ -31,6 +31,7 @@ from hgc_video.puppet.evaluation import held_out
 from hgc_video.sampling.conditioning import TextConditioning
 from hgc_video.sampling.loop import ControlledUNet, denoise
 from hgc_video.sampling.prompts import travelling
+from hgc_video.sampling.run import Run
 from tests.tiny_models import SIZE, TEXT_WIDTH, TOKENS, controlnet, motion_unet
 from tests.tiny_pipelines import assert_near
 
@@ -318,3 +319,22 @@ def test_travelling_by_hand():
     rows = travelling({0: "a", 4: "b"}, 6, encode)
     assert rows[:, 0, 0].tolist() == [0, 0.25, 0.5, 0.75, 1, 1]
     assert travelling({0: "a", 9: "b"}, 2, encode).max() == 0
+
+
+@pytest.mark.parametrize("preset", ["lossless", "deepcache:interval=2+lossless", "balanced+net"])
+@pytest.mark.parametrize("overlap", [0, 2])
+def test_macs_of_windows_are_planned_as_they_are_counted(monkeypatch, preset, overlap):
+    """One text is projected for all windows; those that are shifted encode their hints anew."""
+    report, runs = Run.report, []
+    monkeypatch.setattr(Run, "report", lambda run: runs.append(run) or report(run))
+    clip = hgc_video.generate(
+        np.zeros((8, 64, 64, 3), np.uint8), "a dancer", preset=preset, num_inference_steps=6,
+        height=64, width=64, context_length=4, context_overlap=overlap, progress=False, force=True,
+    )  # fmt: skip
+    planned = runs[0].planned
+    assert any(planned.moves) and len(planned.windows.plain) > 1
+    counted = {part: clip.report.macs_by_part[part] for part in ("unet", "controlnet")}
+    if preset == "balanced+net":
+        assert planned.macs_least <= sum(counted.values()) <= sum(planned.macs_by_part.values())
+    else:
+        assert counted == planned.macs_by_part

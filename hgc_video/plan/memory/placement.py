@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..adaptive import AdaptivePlan
-from ..cost import cost, kept_for_any
+from ..cost import Cost, cost, kept_for_any, text_macs
 from ..graph import BlockGraph, Layer
 from ..liveness import kept, live, reads
 from ..schedule import Plan, Schedule, StepPlan
@@ -90,8 +90,10 @@ def work_of(plan: Plan, graph: BlockGraph, windows: Windows, place: str) -> RunC
     plan = carried_out(plan, place)
     spent, moves = cost(graph, plan), moves_of(plan, graph, windows)
     hint = _hints_of_the_shifted(plan, graph, windows, moves)
-    macs = sum(windowed(spent, windows, moves).values()) + sum(la.macs for la in hint)
-    alone = spent.total * windows.num_frames // windows.plain[0].length
+    macs = sum(macs_of(plan, spent, graph, windows, moves).values())
+    times = windows.num_frames / windows.plain[0].length
+    text = sum(text_macs(graph, plan.upper_bound()).values())
+    alone = spent.total * windows.num_frames // windows.plain[0].length - round(text * (times - 1))
     if place != HOST:
         return RunCost(macs, macs - alone)
     made, read = (
@@ -99,6 +101,21 @@ def work_of(plan: Plan, graph: BlockGraph, windows: Windows, place: str) -> RunC
     )
     first_made = sum(la.nbytes for la in hint)
     return RunCost(macs, macs - alone, made + first_made, read - first_made)
+
+
+def macs_of(
+    plan: Plan, spent: Cost, graph: BlockGraph, windows: Windows, moves: Sequence[bool]
+) -> dict[str, int]:
+    """MACs by part of a run whose windows each cost `spent` by themselves: a text is projected once for all
+    windows, and the hints of shifted windows are encoded beside those of the others."""
+    macs = windowed(spent, windows, moves)
+    schedule = plan.upper_bound()
+    for layer in _hints_of_the_shifted(schedule, graph, windows, moves):
+        macs["controlnet"] += layer.macs
+    many = {"unet": len(windows.plain), "controlnet": windows.num_frames / windows.plain[0].length}
+    for part, text in text_macs(graph, schedule).items():
+        macs[part] -= round(text * (many[part] - 1))
+    return macs
 
 
 def _hints_of_the_shifted(

@@ -226,3 +226,19 @@ def test_block_caching_leaves_the_controlnet_alone(tmp_path):
     path = write_changes(tmp_path / "own.yaml", "tower", {n: (0.0, *[0.1] * 24) for n in names})
     steps = BlockCaching(calibration=str(path))(graph, 25).steps
     assert steps[1].deltas == set(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "reason", "stock"),
+    [
+        ("full", "full", "full: every step computes everything", False),
+        ("off", "stock", "off: no cache", True),
+    ],
+)
+def test_what_caches_nothing_computes_every_step_and_says_so(name, label, reason, stock):
+    for branches in (1, 2):
+        graph = replace(tower(), branches=branches)
+        made = make_policy(name)(graph, 3)
+        step = StepPlan(branches=branches, label=label)
+        assert made == Schedule(name, (step,) * 3, lossless=False, stock=stock)
+        assert reasons(made) == [reason] * 3

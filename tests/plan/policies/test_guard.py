@@ -17,7 +17,7 @@ from hgc_video.errors import PlanError, PresetError
 from hgc_video.plan.adaptive import Decision, decider_state, restored_decider
 from hgc_video.plan.cost import cost
 from hgc_video.plan.liveness import live
-from hgc_video.plan.policies.guard import Guard, missed
+from hgc_video.plan.policies.guard import Cost, Guard, Limits, added, missed
 from hgc_video.plan.prediction_path import RunPath, equal_turns, shipped_paths
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.quality_map import shipped_map
@@ -249,3 +249,65 @@ def test_a_decision_cannot_read_more_than_was_planned():
     assert Decision(0, "x").of([step]) == step
     with pytest.raises(PlanError, match=r"3 coefficients were chosen for a step .* 2 values"):
         Decision(0, "x", (1.0, 1.0, -1.0)).of([step])
+
+
+def test_a_forecast_is_allowed_by_its_interval_or_by_what_the_run_has_left_of_its_share():
+    limits = Limits(tolerance=0.8, allowance=0.1, longest=9, growth=2.0, num_steps=8)
+    for step, interval, whole, allowed in (
+        (7, 0.1, 0.8, True), (7, 0.1, 0.81, False), (7, 0.0, 0.81, False),  # all of the tolerance
+        (1, 0.1, 0.8, True), (1, 0.11, 0.8, False),  # by the interval
+        (1, 0.11, 0.2, True), (1, 0.11, 0.21, False),  # two steps of eight may cost a quarter
+        (3, 0.11, 0.4, True), (3, 0.11, 0.41, False),
+    ):  # fmt: skip
+        assert limits.allowed(step, Cost(interval, whole)) is allowed, (step, interval, whole)
+
+
+def test_an_interval_is_no_longer_than_it_may_be_nor_grows_faster():
+    limits = Limits(1.0, 0.1, longest=4, growth=2.0, num_steps=20)
+    # Computed would be the step after: keys 3 apart may be followed by one 6 away, and 4 at most.
+    assert [limits.too_far((2, 5), step) for step in (7, 8, 9)] == [False, False, True]
+    assert [limits.too_far((4, 5), step) for step in (6, 7)] == [False, True]
+    assert [replace(limits, longest=1).too_far((4, 5), step) for step in (6,)] == [True]
+
+
+def test_sums_of_predictions_are_by_step():
+    assert missed([3, 5], 7, (1.5, -0.5)) == {7: 1.0, 5: -1.5, 3: 0.5}
+    assert missed([1, 3, 5], 7, (2.0,)) == {7: 1.0, 5: -2.0}
+    assert added({1: 1.0, 2: 2.0}, {2: 3.0, 4: 5.0}) == {1: 1.0, 2: 5.0, 4: 5.0}
+    assert added({1: 1.0}, {1: 2.0}, 0.5) == {1: 2.0}
+
+
+def test_a_step_says_what_was_measured_where_and_how_long_ago():
+    plan = Guard(tolerance=1e6, longest=3)(tower(), 25)
+    decisions, _ = run(plan, measured(25))
+    keys = [i for i, decision in enumerate(decisions) if not decision.choice]
+    assert (decisions[0].reason, decisions[0].forecast_error) == ("", None)
+    assert decisions[1].reason == "" and decisions[1].forecast_error is None, (
+        "no forecast was before it"
+    )
+    for key, after in pairwise(keys[2:]):
+        told = decisions[after]
+        assert told.reason.endswith(
+            f" at step {key}, {after - key} steps since, and no more at once"
+        ) or (after == key + 1)
+        inside = [decisions[i] for i in range(key + 1, after)]
+        assert all(f" at step {key}, " in one.reason for one in inside)
+        assert inside[0].forecast_error is not None, "measured at the key, told right after it"
+        assert {one.forecast_error for one in [*inside[1:], told]} == {None}, "and told once"
+    # Where a step leaves no choice, what was measured is told all the same.
+    one_choice = tuple(some[:1] if at < 6 else some for at, some in enumerate(plan.choices))
+    forced = replace(plan, alternatives=one_choice, cheapest=())
+    first, _ = run(forced, measured(25))
+    assert [one.reason for one in first[:6]] == [""] * 6
+    assert [one.forecast_error is None for one in first[:6]] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+    assert all(
+        len(f"{abs(a):.9f}".rstrip("0").partition(".")[2]) <= 6
+        for one in decisions if one.coefficients for a in one.coefficients
+    )  # fmt: skip

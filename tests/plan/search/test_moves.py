@@ -10,6 +10,7 @@ import pytest
 
 from hgc_video.plan.policies.searched import CodedSchedule
 from hgc_video.plan.search.fit_steps import StepFitter
+from hgc_video.plan.search.hill_climb import Space, climb
 from hgc_video.plan.search.moves import moves, partial, put
 from tests.plan.search.test_search import curved
 
@@ -144,3 +145,95 @@ def test_with_fitted_coefficients_one_segment_changes_between_them_and_slopes():
     assert set(made(drawn[-1], sloped)) == {first, second, none}
     assert set(made(drawn[-1], both)) == {first, second, both}
     assert set(made(drawn[-1], first)) == {none, first, both}
+
+
+LONG = "FFF12H12F" + "12H12HF" * 4 + "12H"
+
+
+def keys_of(found):
+    """A price: how many key steps a plan has."""
+    return sum(action in "FT" for action in found.actions)
+
+
+def neighbours(start, seeds=40, count=25, **more):
+    """What a climb tries first of all, drawn from many seeds: so many plans of each, none of them better."""
+    tried = []
+
+    def objective(plans):
+        tried.extend(plans)
+        return [1.0] * len(plans)
+
+    for seed in range(seeds):
+        list(
+            climb(
+                [start], keys_of, keys_of(start), objective, judgements=1 + count, at_once=count, seed=seed,
+                **more,
+            )
+        )  # fmt: skip
+    return [one for one in tried if one != start]
+
+
+def test_neighbours_are_a_move_away_or_in_one_of_three_cases_two_by_the_weights_of_the_moves():
+    start = plan(LONG, gate=20)
+    tried = neighbours(start)
+    assert len(tried) == 1000
+    changed = [
+        (one.actions != LONG, one.gate != 20, one.extrapolation != start.extrapolation)
+        for one in tried
+    ]
+    # The gate moves in three of twenty moves; alone it has six places, so that it is counted with others.
+    both = sum(gate and (word or slope) for word, gate, slope in changed)
+    assert 50 < both < 125
+    assert not [1 for told in changed if all(told)], "that would be three moves"
+    # One layer more or less: in one of twenty moves.
+    deepened = sum(
+        sorted(LONG.replace("2", "1")) == sorted(one.actions.replace("2", "1"))
+        and one.actions.replace("2", "1") == LONG.replace("2", "1")
+        for one, (word, gate, slope) in zip(tried, changed, strict=True)
+        if word and not gate and not slope
+    )
+    assert 15 < deepened < 80
+
+
+def test_with_fitted_coefficients_a_climb_tries_slopes_in_a_segment():
+    fit = StepFitter(curved()[0], 3)
+    start = fit(plan("FFHHFHH"))
+    tried = neighbours(start, seeds=3, count=20, fit=fit, space=Space(letters="FH", gated=False))
+    held = [
+        [bool(c) for c, a in zip(one.coefficients, one.actions, strict=True) if a == "H"]
+        for one in tried
+    ]
+    assert any(any(own) and not all(own) for own in held) and any(all(own) for own in held)
+
+
+def test_plans_that_extrapolate_differently_are_each_judged():
+    """Not at all, and fully; where nothing is reused a slope says nothing, and they are one."""
+    seen = []
+
+    def objective(plans):
+        seen.append(plans)
+        return [1.0] * len(plans)
+
+    still, moving = (
+        plan("FFH", extrapolation=(0.0,) * 3),
+        plan("FFH", extrapolation=(0.0, 0.0, 1.0)),
+    )
+    same = plan("FFH", extrapolation=(0.5, 0.7, 1.0))
+    steps = list(climb([still, moving, same], keys_of, 2, objective, judgements=2))
+    assert [step.judged for step in steps] == [2] and len(seen[0]) == 2
+    assert {one.extrapolation[2] for one in seen[0]} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("at_first", [True, False])
+def test_an_objective_gives_an_error_for_every_plan(at_first):
+    asked = []
+
+    def objective(plans):
+        asked.append(len(plans))
+        short = at_first or len(asked) > 1
+        return [1.0] * (len(plans) - short)
+
+    seeds = [plan("FF1H"), plan("FFHH")]
+    with pytest.raises(ValueError, match="zip"):
+        list(climb(seeds, keys_of, 2, objective, judgements=9, at_once=3))
+    assert len(asked) == (1 if at_first else 2)
