@@ -325,3 +325,14 @@ def test_a_folder_is_known_by_its_files(tmp_path):
     folder.mkdir()
     (folder / "1.png").write_bytes(b"a")
     assert described(folder).inputs == {"pose": sha256_of(folder)}
+
+
+@pytest.mark.parametrize("kept", [None, b"", b"no array", "pickled"])
+def test_a_clip_that_is_not_as_it_was_kept_is_told_and_nothing_of_it_is_run(tmp_path, kept):
+    path = tmp_path / "input-pose.npy"
+    if kept == "pickled":
+        np.save(path, np.array([{"code": 1}], dtype=object), allow_pickle=True)
+    elif kept is not None:
+        path.write_bytes(kept)
+    with pytest.raises(StateError, match=r"input-pose\.npy. cannot be read .*; begin the run anew"):
+        described().given(tmp_path)

@@ -97,7 +97,8 @@ class Description:
         return told
 
     def given(self, folder: Path) -> dict[str, Any]:
-        """The options as `generate` takes them, of a work folder."""
+        """The options as `generate` takes them, of a work folder; StateError where a clip that is kept there
+        cannot be read."""
         options = dict(self.options)
         control = {kind: _restored(told, folder) for kind, told in options.pop("control").items()}
         for name in _CLIPS:
@@ -173,7 +174,11 @@ def _restored(told: Mapping[str, str] | None, folder: Path) -> Any:
         return None
     if "path" in told:
         return told["path"]
-    return np.load(folder / told["kept"], allow_pickle=False)
+    path = folder / Path(told["kept"]).name  # of no other folder
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StateError(f'"{path}" cannot be read ({error}); begin the run anew') from error
 
 
 def _file_of(kind: str) -> str:
