@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hgc_video.plan.cost import cost, full_cost, kept_for_any
+from hgc_video.plan.cost import cost, full_cost, kept_for_any, text_macs
 from hgc_video.plan.liveness import kept
 from hgc_video.plan.memory.placement import (
     DEVICE,
@@ -15,6 +15,7 @@ from hgc_video.plan.memory.placement import (
     RunCost,
     carried_out,
     kept_nbytes,
+    macs_of,
     moved_nbytes,
     moves_of,
     places,
@@ -22,7 +23,7 @@ from hgc_video.plan.memory.placement import (
     work_of,
 )
 from hgc_video.plan.memory.throughput import Throughput
-from hgc_video.plan.memory.windows import Windows
+from hgc_video.plan.memory.windows import Windows, windowed
 from hgc_video.plan.policies.searched import CodedSchedule
 from hgc_video.plan.presets import resolve
 from hgc_video.plan.schedule import Schedule, StepPlan
@@ -174,3 +175,57 @@ def test_what_is_kept_and_what_one_step_brings_back():
     online = resolve("easycache").schedule(graph, 10)
     assert moved_nbytes(online, graph) == value
     assert kept_nbytes(online, graph, Windows(16, 4, 0)) == 4 * value, "its windows do not move"
+
+
+def wordy(graph):
+    """The graph with cross-attentions of 8 MACs per frame for the text."""
+    layers = []
+    for layer in graph.layers:
+        more = [
+            replace(a, macs=a.macs + 100, text_macs=8 * graph.num_frames)
+            if a.kind == "cross"
+            else a
+            for a in layer.attentions
+        ]
+        added = sum(a.macs for a in more) - sum(a.macs for a in layer.attentions)
+        layers.append(replace(layer, attentions=tuple(more), macs=layer.macs + added))
+    return replace(graph, layers=tuple(layers))
+
+
+@pytest.mark.parametrize("policy", ["lossless", "deepcache:interval=2+lossless"])
+def test_a_text_is_projected_once_for_all_windows(policy):
+    """16 frames in windows of 4: three of the four windows find it there, whose alone it is as well."""
+    graph, windows = wordy(tower()), Windows(16, 4, 0)
+    plan = resolve(policy).schedule(graph, 10)
+    spent, moves = cost(graph, plan), moves_of(plan, graph, windows)
+    texts = text_macs(graph, plan)
+    for part in ("unet", "controlnet"):
+        names = [n for n, a in graph.attentions.items() if a.kind == "cross" and n.startswith(part)]
+        assert texts[part] == 8 * 2 * len(names), "at the first step, for both branches"
+    assert texts["unet"] > 0
+    hint = 4 * graph.by_name["controlnet.hint"].macs * (True in moves)
+    macs = macs_of(plan, spent, graph, windows, moves)
+    plain = windowed(spent, windows, moves)
+    assert macs["unet"] == plain["unet"] - 3 * texts["unet"]
+    assert macs["controlnet"] == plain["controlnet"] - 3 * texts["controlnet"] + hint
+    total, alone = sum(macs.values()), 4 * spent.total - 3 * sum(texts.values())
+    assert work_of(plan, graph, windows, DEVICE) == RunCost(total, total - alone)
+
+
+def test_a_text_that_every_step_projects_is_each_windows():
+    graph, windows = wordy(tower()), Windows(16, 4, 0)
+    plan = resolve("deepcache:interval=2").schedule(graph, 10)
+    plan = replace(plan, lossless=False)
+    assert text_macs(graph, plan) == {"unet": 0, "controlnet": 0}
+    spent = cost(graph, plan)
+    assert macs_of(plan, spent, graph, windows, ()) == windowed(spent, windows)
+
+
+def test_a_text_is_counted_at_the_first_step_that_reads_it():
+    """For the branches of that step."""
+    graph = wordy(tower())
+    names = tuple(n for n, a in graph.attentions.items() if a.kind == "cross" and "unet" in n)
+    both, one = StepPlan(), StepPlan(branches=1, cfg_delta="reuse")
+    for steps, branches in (((both, one), 2), ((one, both), 1)):
+        texts = text_macs(graph, Schedule("x", steps, lossless=True))
+        assert texts["unet"] == 8 * branches * len(names)
