@@ -104,6 +104,13 @@ def forecast(
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"{name}={count} is not possible; give at least 1")
+    if num_controlnets is not None and num_controlnets < 0:
+        raise InputError(f"controlnet={num_controlnets} is not possible; give 0 or more")
+    if base_config and not base:
+        raise InputError("base_config is for a base in one file, and none is given; give base")
+    for kind in (control,) if isinstance(control, str) else control:
+        if kind not in CONTROL_KINDS:
+            raise InputError(f'unknown control "{kind}": {nearest(kind, CONTROL_KINDS)}')
     if prompt_parts > _MOST_PARTS:
         raise InputError(f"prompt_parts={prompt_parts} is not possible; give at most {_MOST_PARTS}")
     if num_frames is not None:
@@ -245,9 +252,6 @@ def _folder_scene(
     num_controlnets: int | None,
 ) -> _Scene:  # fmt: skip
     kinds = (control,) if isinstance(control, str) else tuple(control)
-    for kind in kinds:
-        if kind not in CONTROL_KINDS:
-            raise InputError(f'unknown control "{kind}": {nearest(kind, CONTROL_KINDS)}')
     if num_controlnets not in (None, 0, len(kinds)):
         raise InputError(
             f"controlnet={num_controlnets} is not possible for a folder; give 0 or {len(kinds)}"

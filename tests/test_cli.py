@@ -388,6 +388,9 @@ def test_policies_are_listed_with_fields_and_sources():
         (["--model", "animatediff", "--width", "0"], "width=0 is no multiple of 64"),
         (["--model", "animatediff", "--height", "65536", "--width", "65536"], "HGC_VIDEO_MAX_PIXELS"),
         (["--model", "svd", "--height", "1048576"], "HGC_VIDEO_MAX_PIXELS"),
+        (["--model", "sd15", "--controlnet", "-1"], "controlnet=-1 is not possible"),
+        (["--model", "sd15", "--control", "dept"], 'unknown control "dept": did you mean'),
+        (["--model", "sd15", "--base-config", "a"], "base_config is for a base"),
         (["--prompt-parts", "1001"], "at most 1000"), (["--prompt-parts", "0"], "at least 1"),
     ],
 )  # fmt: skip
