@@ -53,7 +53,7 @@ class RayEngine:
         self._tasks: dict[str, Task] = {}
         self._pending: dict[Any, tuple[str, Callable[[str, Any], Event | None]]] = {}
         self._deaths: dict[str, int] = {}
-        self._carried: dict[Hashable, Any] = {}  # the one that was asked for last is the last
+        self._carried: dict[Hashable, Any] = {}  # the most recently used last
         self._failed: list[Event] = []  # of tasks that no actor was given
         self._grown = self._asked = -_GROW_S
 
@@ -196,8 +196,8 @@ class RayEngine:
         return carried
 
     def _carry(self, path: Path) -> Any:
-        """What lies at a path, put into the cluster once as long as it stays as it is; what nobody asked for
-        since many others is let go of."""
+        """A reference to what lies at a path, put into the object store once while it stays as it is.
+        Of more than `_MOST_CARRIED` references the least recently used are dropped."""
         at = str(path), state_of(path)
         found = self._carried.pop(at, None) or self._ray.put(read_carried(path))
         self._carried[at] = found
