@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 
 class HGCVideoError(Exception):
-    """Base of all errors of hgc_video."""
+    """Base of all errors of hgc_video. Its text is one line of printable letters, whatever it quotes."""
+
+    def __str__(self) -> str:
+        return text_of(super().__str__())
 
 
 class InputError(HGCVideoError, ValueError):
@@ -146,8 +149,20 @@ def at_least(name: str, value: object, least: int) -> None:
 
 
 def text_of(said: object) -> str:
-    """The text of an error or a warning without its line breaks."""
-    return " ".join(str(said).split())
+    """The text of an error or a warning as one line. Letters that are not printable are escaped: what a file
+    holds is quoted, and could steer the terminal.
+
+    >>> text_of("no field \x1b[2J\n")
+    'no field \\x1b[2J'
+    """
+    return printable(" ".join(str(said).split()))
+
+
+def printable(line: str) -> str:
+    """A line whose letters that are not printable are escaped."""
+    if line.isprintable():
+        return line
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def internal_error(error: Exception) -> str:

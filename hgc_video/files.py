@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import HGCVideoError, InputError, text_of
+from .plain_data import is_whole
 
 _PACKAGE = Path(__file__).parent
 MOST_OF_A_NAME, MOST_OF_A_PATH = 255, 4095  # bytes that the systems take
@@ -52,7 +53,7 @@ def limit_of(variable: str, usual: int) -> int:
     told = os.environ.get(variable, "")
     if not told:
         return usual
-    if not (told.isascii() and told.isdecimal() and len(told) < 16):
+    if not (told.isascii() and is_whole(told)):
         raise InputError(f'{variable}="{told}" is not possible; give a whole number')
     return int(told)
 
@@ -328,7 +329,7 @@ def _sweep(parts: Iterable[Path]) -> None:
     for part in parts:
         owner = part.name[: part.name.rindex(".part")].split(".")[-2]
         space, _, pid = owner.rpartition("-")
-        if owner != _owner() and space == _pid_space() and pid.isdecimal() and not _runs(int(pid)):
+        if owner != _owner() and space == _pid_space() and is_whole(pid) and not _runs(int(pid)):
             remove(part)
 
 

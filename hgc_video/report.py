@@ -17,6 +17,7 @@ from typing import Any
 
 from .errors import InputError
 from .files import write_text
+from .plain_data import parse_json
 from .plan.explain import StepSummary
 from .plan.policies.net import NET
 from .plan.schedule import Schedule
@@ -137,7 +138,7 @@ class Report(MacTotals):
     def from_json(cls, text: str) -> Report:
         """The report that `to_json` wrote; InputError says what is no field, or missing."""
         try:
-            given: dict[str, Any] = dict(json.loads(text))
+            given: dict[str, Any] = dict(parse_json(text))
         except (ValueError, TypeError) as error:
             raise InputError(f"this is no report: {error}; give what to_json wrote") from error
         for name in _DERIVED:

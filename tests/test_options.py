@@ -100,7 +100,9 @@ def test_a_model_decides_what_is_not_given():
 @pytest.mark.parametrize(
     ("prompt", "says"),
     [
-        ("", "empty"), (["a", "b"], "is no text"), ({0: "a", 9: ""}, "empty"), ({3: "a"}, "begin at frame 0"),
+        ("", "empty"), (["a", "b"], "is no text"), ("a \udcff", "half a character"),
+        ({0: "a", 9: "\ud800"}, "half a character"), ({0: "a", 9: ""}, "empty"),
+        ({3: "a"}, "begin at frame 0"),
     ],
 )  # fmt: skip
 def test_prompts_that_cannot_be(prompt, says):

@@ -156,6 +156,7 @@ def test_sizes_and_images(pose):
         ({"conditioning_scale": "1"}, InputError, "conditioning_scale='1'"),
         ({"control_guidance_start": None}, InputError, "control_guidance_start=None"),
         ({"negative_prompt": ["hat"]}, PromptError, "negative_prompt=.'hat'. is no text"),
+        ({"negative_prompt": "hat \udcff"}, PromptError, "negative_prompt='hat .*half a character"),
         ({"device": "cuda:99"}, InputError, "cuda:99"),
         ({"dtype": "float61"}, InputError, 'did you mean "float16"'),
         ({"dtype": torch.int8}, InputError, 'unknown dtype "int8"'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from hgc_video.evaluate.results_header import png_header
 from hgc_video.media.video import probe, read_frames, write_video
 from hgc_video.models.identity import model_hash
 from hgc_video.preprocess.extract import extract_control
+from scripts.bad_input.forks import ended
+from scripts.bad_input.parsers import HOSTILE, PARSERS
 from tests.ui.browser import chromium
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -336,6 +340,27 @@ def test_fuzz(script, tmp_path):
     found = told(tmp_path / "a.json")["subjects"]
     assert [one["inputs"] for one in found.values()] == [8, 12, 16]
     assert all(not one["defects"] for one in found.values()) and "| queues | 8 |" in out
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
+def test_fuzz_guided(script, tmp_path):
+    """A parser for some seconds: inputs that reach new branches are kept, beside the good ones."""
+    given = ["--parser", "spans of frames", "--minutes", 0.3, "--folder", tmp_path]
+    out = script("fuzz_guided", *given, "--out", tmp_path / "a.json")
+    found = told(tmp_path / "a.json")["parsers"]["spans of frames"]
+    assert found["inputs"] > 100 and found["branches reached"] > 3 and not found["defects"]
+    assert f"| spans of frames | {found['inputs']} |" in out
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_every_parser_reads_its_good_texts_and_refuses_the_hostile(name, tmp_path):
+    parser = PARSERS[name]
+    goods = parser.good(tmp_path)
+    verdicts = [ended(partial(parser.read, text, tmp_path)) for text in (*goods, *HOSTILE)]
+    assert any(verdict == ("right", "") for verdict in verdicts[: len(goods)]), verdicts[
+        : len(goods)
+    ]
+    assert all(verdict[0] in ("right", "refused") for verdict in verdicts), verdicts
 
 
 def test_make_example_clips_makes_the_ones_there_are(script, tmp_path):

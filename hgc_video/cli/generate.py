@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..files import check_distinct, numbered, user_path
 from ..options import CONTROL_KINDS, GenerateOptions
 from ..options.panels import panel_of
+from ..plain_data import is_whole
 from .model_parts import parts_of
 from .option_list import PATH, TEXT, option, options_of, with_parameters
 from .shell import app, errors_in_one_line, quiet_libraries
@@ -141,7 +142,7 @@ def _prompts(prompt: str, later: list[str]) -> str | dict[int, str]:
     told = {0: prompt}
     for text in later:
         frame, equals, words = text.partition("=")
-        if not equals or not frame.strip().isdecimal() or not words.strip():
+        if not equals or not is_whole(frame.strip()) or not words.strip():
             raise InputError(
                 f'--prompt-at "{text}" is not possible; write FRAME=PROMPT, as "48=a dancer"'
             )
@@ -202,7 +203,7 @@ def _numbers(option: str, told: str, how: str) -> dict[str, float]:
 
 def _number(text: str) -> float:
     """A number as it is written, whole or not; ValueError where it is none."""
-    return int(text) if text.strip().lstrip("+-").isdecimal() else float(text)
+    return int(text) if is_whole(text.strip().lstrip("+-")) else float(text)
 
 
 def _check_report(

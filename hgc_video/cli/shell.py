@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from .. import __version__
-from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, internal_error
+from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, internal_error, text_of
 from ..files import fault_of_machine
 
 # In the order in which help lists them, what most people want first: the module of each, its heading, and the
@@ -147,7 +147,7 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
         typer.echo(str(stopped) or "cancelled; nothing was written", err=True)
         raise typer.Exit(130) from None
     except HGCVideoError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     except (typer.Exit, BrokenPipeError):
         raise
@@ -169,7 +169,7 @@ def _show_in_one_line(
     file: Any = None,
     line: Any = None,
 ) -> None:
-    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+    typer.echo(f"warning: {text_of(message)}", err=True)
 
 
 def quiet_libraries() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import InputError, printable
 from .shell import app, errors_in_one_line
 
 _BAR = 24  # characters of a step that computes everything
@@ -29,7 +30,22 @@ def show(
         from ..sampling.configuration import read_configuration
 
         found = read_configuration(file)
-        typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(_lines(found)))
+        typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines(found, file)))
+
+
+def lines(found: dict[str, Any], file: Path) -> list[str]:
+    """What a configuration says, a line each, without what could steer the terminal.
+
+    Raises:
+        InputError: the configuration that `file` carries is damaged.
+    """
+    try:
+        return [printable(line) for line in _lines(found)]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f'the configuration that "{file}" carries is damaged ({type(error).__name__}: {error}); --json '
+            "prints it as it is"
+        ) from error
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import make_folder, require_writable, unwritable, user_path
+from ..plain_data import parse_json
 
 _TASK = "task"  # the key of a line that says what its result was measured for
 
@@ -74,7 +75,7 @@ class ResultsFile:
 
 def _parsed(line: str) -> tuple[str | None, dict[str, Any]]:
     try:
-        result = json.loads(line)
+        result = parse_json(line)
         return str(result.pop(_TASK)), result
     except (ValueError, KeyError, AttributeError, TypeError):
         return None, {}

@@ -6,6 +6,8 @@ import os
 import platform
 import sys
 
+from ..plain_data import is_whole
+
 
 def this_owner() -> str:
     """This process, as host:pid:start."""
@@ -17,7 +19,7 @@ def is_gone(owner: str) -> bool:
     """Whether a process of this machine is surely gone; of another machine nobody can tell."""
     host, _, process = owner.partition(":")
     pid, _, start = process.partition(":")
-    ours = host == platform.node() and pid.isascii() and pid.isdecimal() and len(pid) < 16
+    ours = host == platform.node() and pid.isascii() and is_whole(pid)
     return ours and _start(int(pid)) != start
 
 

@@ -6,7 +6,6 @@ even where a worker that was given up for dead comes back. Knows nothing about h
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import sqlite3
@@ -18,6 +17,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import sha256_of
+from ..plain_data import is_whole, parse_json
 from .owner import is_gone, is_here, this_owner
 from .queue_table import (
     CANCELLED,
@@ -274,10 +274,10 @@ class Queue:
 
 def options_of(text: str) -> dict[str, Any]:
     """Options as they were, of JSON, which has no numbers for keys."""
-    options: dict[str, Any] = json.loads(text)
+    options: dict[str, Any] = parse_json(text)
     if isinstance(prompt := options.get("prompt"), dict):
         options["prompt"] = {
-            int(frame) if frame.isdecimal() else frame: words for frame, words in prompt.items()
+            int(frame) if is_whole(frame) else frame: words for frame, words in prompt.items()
         }
     return options
 

@@ -34,10 +34,12 @@ def check_pattern(pattern: str) -> str:
         parsed = list(Formatter().parse(pattern))
     except ValueError as error:
         raise InputError(f'--name "{pattern}" is not possible: {error}') from error
+    if not pattern.isprintable():
+        raise InputError(f'--name "{pattern}" is not possible: not every letter of it is printable')
     for _, field, spec, conversion in parsed:
         if field is not None and (field not in _FIELDS or conversion):
             raise InputError(f'--name "{pattern}": no field "{field}": {nearest(field, _FIELDS)}')
-        if spec and not re.fullmatch(r"0?\d+d?", spec):
+        if spec and not re.fullmatch(r"0?[0-9]{1,2}d?", spec):
             raise InputError(f'--name "{pattern}": ":{spec}" is not possible; write {{number:03}}')
     path = PurePosixPath(pattern or "/")
     if path.is_absolute() or ".." in path.parts or pattern.startswith("~") or pattern.endswith("/"):

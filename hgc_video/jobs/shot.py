@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import HGCVideoError, InputError, nearest
 from ..files import user_path
 from ..options import GenerateOptions
+from ..plain_data import is_whole
 from ..plan.presets import POLICY_FILE
 from .yaml_file import parse_yaml, read_yaml
 
@@ -151,8 +152,7 @@ def place_paths(options: Mapping[str, Any], folder: Path, *, allow_outside: bool
             placed[name] = place(name, placed[name])
     if isinstance(prompt := placed.get("prompt"), Mapping):  # JSON has no numbers for keys
         placed["prompt"] = {
-            int(frame) if str(frame).isdecimal() else frame: words
-            for frame, words in prompt.items()
+            int(frame) if is_whole(str(frame)) else frame: words for frame, words in prompt.items()
         }
     return _place_parts(placed, folder, place)
 
@@ -201,7 +201,7 @@ def _is_file(part: str, folder: Path) -> bool:
     if part.startswith((".", "~", "/")):
         return True
     named = "/" in part or part.endswith(".safetensors")  # a plain word is a model's name
-    return named and (folder / part).exists()
+    return named and (folder / user_path(part)).exists()
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:

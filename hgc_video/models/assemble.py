@@ -5,12 +5,12 @@ Everything is found, and fetched where it is on the hub, before anything is load
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError
+from ..plain_data import parse_json
 from .adapters import add_ip_adapter, add_loras
 from .building import loading
 from .catalog import ModelPreset, load_image_pipeline
@@ -163,7 +163,7 @@ def _own_adapter(base: Base, offline: bool) -> Path | None:
         return None
     if base.family in MOTION_ADAPTERS:
         return locate(MOTION_ADAPTERS[base.family], offline)
-    index = json.loads((base.configs / "model_index.json").read_text())
+    index = parse_json((base.configs / "model_index.json").read_text())
     raise ModelError(
         f"{base.path} holds a {index['_class_name']} with a {kind}, which makes no video by itself; name a "
         "motion adapter that fits it (--motion-adapter FILE), give an AnimateDiff or Stable Video Diffusion "
@@ -180,7 +180,7 @@ def _components(base: Base, options: dict[str, Any]) -> dict[str, Any]:
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
     made = _text_encoders(base.path, options)
-    for name, of in json.loads((base.path / "model_index.json").read_text()).items():
+    for name, of in parse_json((base.path / "model_index.json").read_text()).items():
         if name in made or name in _LEFT_OUT or not isinstance(of, list) or of[0] not in _LIBRARIES:
             continue
         part, kind = base.path / name, getattr(libraries[of[0]], of[1])
@@ -197,7 +197,7 @@ def _text_encoders(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     random ones and says so in a log alone; that is a ModelError here."""
     import transformers
 
-    index = json.loads((folder / "model_index.json").read_text())
+    index = parse_json((folder / "model_index.json").read_text())
     made = {}
     for name, of in index.items():
         if name.startswith("text_encoder") and of[0] == "transformers":

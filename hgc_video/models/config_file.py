@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..plain_data import parse_json
 
 # Of a block, and blocks of a part: more than any model has. All are built before weights are looked for.
 MOST_LAYERS = 1000
@@ -18,8 +18,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     `MOST_LAYERS`."""
     path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        config: dict[str, Any] = parse_json(path.read_text())
+    except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path} holds no configuration, but a {type(config).__name__}")

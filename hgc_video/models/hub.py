@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..files import user_path
+from ..plain_data import parse_json
 
 _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
 _UNWANTED = ("safety_checker/*", "feature_extractor/*", "*.non_ema.safetensors")
@@ -119,7 +119,7 @@ def variant_parts(
     import transformers
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
-    index = json.loads((folder / "model_index.json").read_text())
+    index = parse_json((folder / "model_index.json").read_text())
     made = {}
     for name, of in index.items():
         part = folder / name

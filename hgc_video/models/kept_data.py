@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import complete_or_gone, own_folder, package_data
+from ..plain_data import parse_json
 
 _FORMAT = 1
 _ENDING = ".json.gz"
@@ -95,7 +96,7 @@ def _read(folder: Path, request: Mapping[str, Any], made_by: Mapping[str, Any]) 
 def _content(path: Path, made_by: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a file holds; None where it is spoilt or was made by something else."""
     try:
-        content = json.loads(gzip.decompress(path.read_bytes()))
+        content = parse_json(gzip.decompress(path.read_bytes()))
         if content["made_by"] == made_by and "data" in content and "request" in content:
             return dict(content)
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError):

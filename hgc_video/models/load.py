@@ -5,7 +5,6 @@ Knows where models lie and which parts they need; does not know how they are run
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from ..errors import HGCVideoError, InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
+from ..plain_data import parse_json
 from .building import garbage_waits, import_hosts
 from .catalog import ModelPreset, load_image_pipeline, model_preset, model_presets
 from .config_file import read_config
@@ -74,7 +74,7 @@ def model_folder(model: str) -> Path:
 def _pipeline_class(folder: Path) -> str:
     """The class that a folder's index names; nothing where it has none that can be read."""
     try:
-        return str(json.loads((folder / "model_index.json").read_text())["_class_name"])
+        return str(parse_json((folder / "model_index.json").read_text())["_class_name"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

@@ -6,12 +6,12 @@ diffusers converts them; it is given configuration folders of ours, or the user'
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
 from ..files import package_data
+from ..plain_data import parse_json
 from .config_file import read_config
 
 SD15, SDXL = "sd15", "sdxl"  # the folders of configurations that are shipped
@@ -75,7 +75,7 @@ def load_checkpoint(file: Path, configs: Path, options: dict[str, Any]) -> dict[
     """The components of a checkpoint by name: unet, vae, text encoders, tokenizers, scheduler."""
     import diffusers
 
-    index = json.loads((configs / "model_index.json").read_text())
+    index = parse_json((configs / "model_index.json").read_text())
     pipeline = getattr(diffusers, index["_class_name"])
     made = {name: clip_tokenizer(name) for name in _PAD if name in index and _ships(configs, name)}
     pipe = pipeline.from_single_file(

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from ..errors import InputError, PromptError, nearest
 from .base import Options
 from .image_motion import ImageMotion
+from .prompts import check_letters
 from .values import (
     MOST_STEPS,
     PROMPT_SYNTAXES,
@@ -225,6 +226,7 @@ class GenerateFields(Options):
     def _is_text(cls, value: Any) -> Any:
         if not isinstance(value, str | None):
             raise PromptError(f"negative_prompt={value!r} is no text; give one text")
+        check_letters(value or "", "negative_prompt")
         return value
 
     @field_validator("extract", "fidelity", mode="after")

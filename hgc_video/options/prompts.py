@@ -16,6 +16,7 @@ def check_prompt(prompt: object) -> None:
                 f"the prompt {text!r:.80} is no text; give one text, or texts by frame as "
                 '{0: "...", 48: "..."}'
             )
+        check_letters(text, "prompt")
     if not texts or not all(str(text).strip() for text in texts):
         raise PromptError("the prompt is empty; say what the clip shows")
     if isinstance(prompt, Mapping):
@@ -24,6 +25,17 @@ def check_prompt(prompt: object) -> None:
             raise PromptError(
                 f'prompts by frame begin at frame 0, got {frames}; write {{0: "...", 48: "..."}}'
             )
+
+
+def check_letters(text: str, name: str) -> None:
+    """PromptError where a text holds half a character, which no tokenizer reads: a terminal gives one for
+    a byte that is not UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"{name}={text!r:.80} holds half a character, {text[error.start]!r}; write it in UTF-8"
+        ) from error
 
 
 def check_prompt_length(tokenizer: Any, prompt: str, name: str = "prompt") -> None:

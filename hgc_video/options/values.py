@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from ..errors import InputError, nearest
+from ..plain_data import is_whole
 
 CONTROL_KINDS = ("pose", "depth", "canny", "softedge", "lineart")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -69,7 +70,7 @@ Number: TypeAlias = Annotated[float, BeforeValidator(_number)]
 def span_of(text: str) -> tuple[int, int | None]:
     """First frame, and the one after the last (None: none is the last), of "START:STOP"."""
     start, colon, stop = (part.strip() for part in text.partition(":"))
-    numbers = all(part == "" or part.isdecimal() for part in (start, stop))
+    numbers = all(part == "" or is_whole(part) for part in (start, stop))
     if not colon or not numbers or (stop and int(stop) <= int(start or 0)):
         raise InputError(
             f'frames="{text}" is not possible; write START:STOP in frames of the control clip, as 100:260'

@@ -27,6 +27,7 @@ from ..files import (
     sweep,
     write_text,
 )
+from ..plain_data import parse_json
 
 DEFAULT_LIMIT_NBYTES = 2 * 2**30
 _FORMAT = 1
@@ -93,7 +94,7 @@ def kept(request: Mapping[str, Any]) -> KeptEstimates | None:
     """What is kept for a request of plain data; None where there is nothing."""
     try:
         folder = kept_folder() / _key(request)
-        told = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        told = parse_json((folder / _INDEX).read_text(encoding="utf-8"))
         (folder / _INDEX).touch()
         return KeptEstimates(folder, tuple(told["starts"]), int(told["num_frames"]))
     except (InputError, OSError, ValueError, KeyError, TypeError):
@@ -125,7 +126,7 @@ def entries() -> list[Entry]:
     for folder in kept_folder().glob("[!.]*/"):
         with suppress(OSError, ValueError, KeyError):
             index = folder / _INDEX
-            told = json.loads(index.read_text(encoding="utf-8"))
+            told = parse_json(index.read_text(encoding="utf-8"))
             nbytes = sum(file.stat().st_size for file in folder.iterdir())
             used_s = index.stat().st_mtime
             found.append(

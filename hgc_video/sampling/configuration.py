@@ -19,6 +19,7 @@ from ..files import kept_sha256_of, user_path
 from ..media.metadata import read_text
 from ..media.sources import images_in
 from ..options import GenerateOptions
+from ..plain_data import parse_json
 from ..plan.presets import POLICY_FILE, policy_files
 
 FORMAT = 1  # of what is written; a greater number is of a later version
@@ -109,9 +110,13 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
         VideoError: there is no such file, or it is no clip.
         InputError: it carries none, or one of a later version.
     """
-    text = read_text(path)
+    return parsed(read_text(path) or "", path)
+
+
+def parsed(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The configuration that a text holds, found in the clip at `path`; InputError where it holds none."""
     try:
-        found = json.loads(text or "")
+        found = parse_json(text)
         known = isinstance(found["options"], dict) and isinstance(found["format"], int)
     except (ValueError, KeyError, TypeError):
         known = False
@@ -135,7 +140,7 @@ def options_of(found: Mapping[str, Any], beside: str | os.PathLike[str]) -> dict
     """
     try:
         return _options_of(found, beside)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -254,6 +259,7 @@ def _is_clip_folder(path: Path, folder: Path) -> bool:
 
 def _found(name: str, file: Mapping[str, Any], folder: Path) -> str:
     told: str = file["name"]
+    user_path(told)  # refuses what no file is called
     if told == _IN_MEMORY:
         raise InputError(f"{name} was in memory and lies in no file; give it again")
     if "sha256" not in file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 import traceback
 from asyncio import CancelledError
@@ -17,6 +16,7 @@ from starlette.routing import Route
 
 from ..errors import HGCVideoError, InputError, internal_error, text_of
 from ..files import fault_of_machine
+from ..plain_data import parse_json
 from .comparison import rows_of
 from .form import form
 from .request import field_of
@@ -89,8 +89,8 @@ async def _body(request: Request) -> dict[str, Any]:
         if len(taken) > _MOST_BODY:
             raise TooLargeError("the form is too large")
     try:
-        told = json.loads(taken)
-    except (ValueError, RecursionError):
+        told = parse_json(taken)
+    except ValueError:
         told = None
     if not isinstance(told, dict):
         raise InputError("the form cannot be read; load the page again")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,9 +46,11 @@ def damaged_configuration(good: Path, folder: Path, random_: random.Random) -> t
 
 def check_configuration(path: Path) -> None:
     """Reads the options of a finished clip, and checks them."""
-    found = options_of(read_configuration(path), path)
-    assert found.get("out") is None and found.get("work") is None, "a clip says where to write"
+    check_found(read_configuration(path), path)
     read_shot(path).checked()
 
 
-# YAML
+def check_found(told: Mapping[str, Any], path: Path) -> None:
+    """Reads the options of a configuration that a clip carries."""
+    found = options_of(told, path)
+    assert found.get("out") is None and found.get("work") is None, "a clip says where to write"

@@ -84,14 +84,15 @@ def _try(check: Callable[[], Any], writes: int) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     try:
-        verdict = _ended(check)
+        verdict = ended(check)
     except BaseException as error:
         verdict = ("traceback", repr(error)[:300])
     os.write(writes, json.dumps(verdict).encode()[:60000])
     os._exit(0)
 
 
-def _ended(check: Callable[[], Any]) -> tuple[str, str]:
+def ended(check: Callable[[], Any]) -> tuple[str, str]:
+    """How a check ended, and why where it did not return."""
     try:
         check()
     except HGCVideoError as error:

@@ -150,6 +150,10 @@ def good_policies(folder: Path) -> list[Path]:
 
 def check_policy(path: Path) -> None:
     """Resolves a preset and plans a run by it."""
-    text = path.read_text()
+    check_policy_text(path.read_text())
+
+
+def check_policy_text(text: str) -> None:
+    """The same of its text."""
     resolve(text)
     _planned(text)

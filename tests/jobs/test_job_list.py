@@ -122,7 +122,8 @@ def test_values_of_the_command_line():
         ("../{name}", "names no file"), ("/a/{name}", "names no file"), ("~/a", "names no file"),
         ("a/", "names no file"), ("", "names no file"), ("{name!r}", "no field"),
         ("{name", "not possible"), ("{name.x}", "no field"), ("{0}", "no field"), ("{number:x}", "write"),
-        ("{name}.txt", "unknown suffix"), ("{}", "no field"),
+        ("{name}.txt", "unknown suffix"), ("{}", "no field"), ("a\0", "printable"), ("{name}\n", "printable"),
+        ("{number:0999999999}", "write"), ("{number:0\u0663}", "write"),
     ],
 )  # fmt: skip
 def test_patterns_that_cannot_be(pattern, says):

@@ -239,3 +239,12 @@ def test_a_folder_of_frames_is_found_again(place):
     next(frames.glob("*.png")).unlink()
     with pytest.raises(InputError, match="is not beside the clip"):
         options_of(found, out)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "a\ud800"])
+def test_a_name_that_no_file_has_is_refused(place, name):
+    out = place / "srv" / "out" / "b.mp4"
+    found = made(place, out)
+    found["files"]["control.pose"]["name"] = name
+    with pytest.raises(InputError, match="path"):
+        options_of(found, out)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...files import sha256_of, unwritable
+from ...plain_data import parse_json
 
 COMPLETE = "COMPLETE"  # the file that is written last: every other file's bytes and checksum
 
@@ -51,7 +52,7 @@ def durable_folder(target: Path) -> Iterator[Path]:
 def fault_of(folder: Path) -> str | None:
     """What is wrong with a folder that `durable_folder` wrote; None where it is whole."""
     try:
-        listed = json.loads((folder / COMPLETE).read_text())
+        listed = parse_json((folder / COMPLETE).read_text())
         for name, facts in listed.items():
             if _facts(folder / name) != facts:
                 return f"{name} is not what was written"
@@ -75,7 +76,7 @@ def write_json(path: Path, data: Any) -> None:
 def read_json(path: Path) -> Any:
     """What a JSON file holds; None where there is none that can be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
