@@ -45,6 +45,7 @@ _SEARCHED, _SEARCH = f"{_PLAN}/policies/test_searched.py", f"{_PLAN}/search/test
 _MEMORY = (f"{_PLAN}/memory/test_budget.py", f"{_PLAN}/memory/test_placement.py")
 _STORED = (f"{_CACHE}/test_store.py", f"{_JOBS}/test_shards.py")
 _LATE = tuple(f"{_CACHE}/test_{name}.py" for name in ("overflow", "sada", "guard"))
+_CALLS = tuple(f"{_CACHE}/test_{name}.py" for name in ("engine_calls", "model_wrappers", "engine"))
 _SHOT, _JOB_LIST = f"{_JOBS}/test_shot.py", f"{_JOBS}/test_job_list.py"
 _QUEUE = (f"{_JOBS}/test_queue.py", f"{_JOBS}/test_queue_file.py")
 _DRIVE = (f"{_JOBS}/test_drive.py", f"{_JOBS}/test_drive_waits.py")
@@ -148,7 +149,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "cache/compiled.py": (f"{_CACHE}/test_compiled.py", f"{_CACHE}/test_model_sites.py"),
     "cache/current_step.py": (f"{_CACHE}/test_current_step.py",),
     "cache/drift.py": (f"{_CACHE}/test_guard.py", f"{_CACHE}/test_sada.py"),
-    "cache/engine.py": (f"{_CACHE}/test_engine_calls.py", f"{_CACHE}/test_engine.py"),
+    "cache/engine.py": _CALLS,
     "cache/execution_log.py": (f"{_CACHE}/test_execution_log.py",),
     "cache/extrapolation.py": (f"{_CACHE}/test_residuals.py", f"{_CACHE}/test_grains.py"),
     "cache/finite.py": (f"{_CACHE}/test_finite.py",),
@@ -159,7 +160,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "cache/latent_progress.py": (f"{_CACHE}/test_follow.py",),
     "cache/model_calls.py": (f"{_CACHE}/test_model_calls.py",),
     "cache/model_sites.py": (f"{_CACHE}/test_model_sites.py",),
-    "cache/model_wrappers.py": (f"{_CACHE}/test_engine_calls.py", f"{_CACHE}/test_engine.py"),
+    "cache/model_wrappers.py": _CALLS,
     "cache/nbytes.py": (f"{_CACHE}/test_nbytes.py", *_STORED),
     "cache/noise_levels.py": (f"{_CACHE}/test_noise_levels.py", *_LATE),
     "cache/offload.py": _STORED,

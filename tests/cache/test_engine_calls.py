@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import pytest
 import torch
@@ -11,65 +10,19 @@ from diffusers import DDIMScheduler
 
 from hgc_video.cache.engine import Engine, attach
 from hgc_video.cache.store import Lasting, Value
-from hgc_video.errors import CacheStateError, HGCVideoWarning
-from hgc_video.plan.graph import PREDICTION
-from hgc_video.plan.liveness import delta
+from hgc_video.errors import CacheStateError
 from hgc_video.plan.presets import resolve
-from hgc_video.plan.schedule import Schedule, StepPlan
+from tests.cache.engine_parts import cut, full, graph, models, put, reuse, wrapped
 from tests.tiny_models import (
     FRAMES,
     TOKENS,
     Clip,
-    controlnet,
     graph_of,
     motion_unet,
     multi_controlnet,
 )
 
 CPU = torch.device("cpu")
-
-
-@cache
-def models():
-    return motion_unet(), controlnet()
-
-
-@cache
-def graph():
-    return graph_of(Clip(*models()))
-
-
-@pytest.fixture
-def clip():
-    """Two steps on models that all tests share, which leave them as they were."""
-    before = [set(vars(m)) for model in models() for m in model.modules()]
-    made = Clip(*models())
-    made.timesteps = made.timesteps[:2]
-    yield made
-    assert before == [set(vars(m)) for model in models() for m in model.modules()]
-
-
-def wrapped(model):
-    return any("forward" in vars(module) for module in model.modules())
-
-
-def cut():
-    """The outermost tensor that a step can begin with."""
-    return graph().depths[0]
-
-
-def reuse(name=None, steps=2, **more):
-    """A plan that computes everything at its first step and then takes one tensor from the store."""
-    held = StepPlan(frozenset({name or cut()}), **more)
-    return Schedule("test", (StepPlan(), *[held] * (steps - 1)))
-
-
-def full(steps=2):
-    return Schedule("test", (StepPlan(),) * steps)
-
-
-def put(plan, **options):
-    return attach(plan, graph=graph(), unet=models()[0], controlnet=models()[1], **options)
 
 
 def elsewhere(call, *args):
@@ -524,133 +477,3 @@ def test_a_prompt_that_the_unet_alone_gets_has_the_controlnets_run_once_more(cli
                 (macs,) = engine.log.executed
                 assert macs["controlnet"] == sum(took) and took[0] < 0.5 * took[1]
         torch.testing.assert_close(out, stock, rtol=1e-5, atol=1e-5)
-
-
-# Guess mode, gates, predictions
-
-
-def test_in_guess_mode_the_controlnet_runs_whole_on_the_prompts_branch(clip):
-    flat = clip.latents.transpose(1, 2).flatten(0, 1)
-    given = {
-        "encoder_hidden_states": clip.text.chunk(2)[1], "controlnet_cond": clip.hint.chunk(2)[1],
-        "guess_mode": True, "return_dict": False,
-    }  # fmt: skip
-
-    @torch.no_grad()
-    def step(t):
-        down, mid = clip.controlnet(flat, t, **given)
-        down = [torch.cat([torch.zeros_like(one), one]) for one in down]
-        sample = clip.latents.repeat(2, 1, 1, 1, 1)
-        out = clip.unet(
-            sample, t, encoder_hidden_states=clip.text, down_block_additional_residuals=down,
-            mid_block_additional_residual=torch.cat([torch.zeros_like(mid), mid]),
-        )  # fmt: skip
-        return mid, out.sample
-
-    mid, stock = step(900)
-    with put(reuse()) as engine:
-        engine.at(0)
-        ours = step(900)
-        assert torch.equal(ours[0], mid)
-        torch.testing.assert_close(ours[1], stock, rtol=1e-5, atol=1e-5)
-        assert engine.log.controlnet_branches == 1
-        engine.at(1)
-        assert torch.equal(step(900)[0], mid), "at a partial step too"
-        one = sum(la.macs for la in graph().layers if la.part == "controlnet")
-        assert [step["controlnet"] for step in engine.log.executed] == [one, one]
-
-
-def test_without_guidance_a_controlnet_in_guess_mode_follows_the_plan(clip):
-    alone = Clip(clip.unet, clip.controlnet, guided=False)
-    small = graph_of(alone)
-    plan = Schedule("test", tuple(StepPlan(frozenset(held), branches=1) for held in ((), {cut()})))
-    hook = clip.controlnet.register_forward_pre_hook(
-        lambda m, args, kwargs: (args, {**kwargs, "guess_mode": True}), with_kwargs=True
-    )
-    with attach(plan, graph=small, unet=clip.unet, controlnet=clip.controlnet) as engine:
-        for index, t in enumerate((900, 700)):
-            engine.at(index)
-            alone.step(t)
-        whole, partial = (step["controlnet"] for step in engine.log.executed)
-    hook.remove()
-    assert 0 < partial < 0.5 * whole
-
-
-def test_a_controlnet_that_nobody_reads_hands_on_nothing(clip):
-    names = frozenset({PREDICTION})
-    plan = Schedule("test", (StepPlan(), StepPlan(deltas=names)))
-    flat = clip.latents.repeat(2, 1, 1, 1, 1).transpose(1, 2).flatten(0, 1)
-    given = {
-        "encoder_hidden_states": clip.text, "controlnet_cond": clip.hint, "return_dict": False
-    }  # fmt: skip
-    with put(plan) as engine, torch.no_grad():
-        engine.at(0)
-        first = clip.step(900)
-        engine.at(1)
-        assert torch.equal(
-            engine.kept(delta(PREDICTION))[0].tensor, first - clip.latents * (0.5 + 900 / 1000)
-        )
-        down, mid = clip.controlnet(flat, 900, **given)
-        stock = len(graph().residuals()) - 1
-        assert len(down) == stock and isinstance(down, tuple)
-        assert all(one.shape == () and float(one) == 0 for one in (*down, mid))
-        sample = clip.latents.repeat(2, 1, 1, 1, 1)
-        out = clip.unet(sample, 900, encoder_hidden_states=clip.text, return_dict=True).sample
-        torch.testing.assert_close(out, sample + first - clip.latents * 1.4)
-        assert engine.log.executed[1] == {"unet": 0, "controlnet": 0}
-
-
-def test_after_a_gate_both_models_compute_the_prompts_branch(clip):
-    plan = Schedule("test", (StepPlan(), StepPlan(branches=1)))
-    seen = []
-    hook = clip.controlnet.conv_in.register_forward_pre_hook(lambda m, a: seen.append(len(a[0])))
-    with put(plan) as engine:
-        outputs = clip.run(engine)
-        assert [step["unet"] for step in engine.log.executed][1] < engine.log.executed[0]["unet"]
-    hook.remove()
-    stock = clip.step(700)
-    uncond, cond = outputs[1].chunk(2)
-    assert torch.equal(uncond, cond)
-    torch.testing.assert_close(cond, stock.chunk(2)[1], rtol=1e-5, atol=1e-5)
-    assert seen == [2 * FRAMES, FRAMES]
-
-
-def test_two_clips_of_a_call_are_rows_of_a_branch_each(clip):
-    plan = reuse()
-    with put(plan) as engine:
-        clip.run(engine)
-        alone = engine.log.macs_by_part()
-        clip.latents = clip.latents.repeat(2, 1, 1, 1, 1)
-        clip.text = clip.text.chunk(2)[0].repeat(4, 1, 1)
-        clip.hint = clip.hint.chunk(2)[0].repeat(4, 1, 1, 1)
-        engine.at(0)
-        clip.step(900)
-        engine.at(1)
-        (kept,) = engine.kept(cut())
-        assert kept.frames == 2 * FRAMES and len(kept.tensor) == 4 * FRAMES
-        clip.step(700)
-        assert engine.log.macs_by_part()["unet"] > 1.9 * alone["unet"]
-
-
-def test_what_could_exceed_half_precision_is_computed_with_a_warning(clip):
-    name = cut()
-    far = StepPlan(frozenset({name}), extrapolate=frozenset({name}), coefficients=(1.5, -0.5))
-    plan = Schedule("test", (StepPlan(), StepPlan(), far))
-    with put(plan) as engine:
-        for index, t in enumerate((900, 700)):
-            engine.at(index)
-            clip.step(t)
-        for _ in range(2):  # as float16 tensors of that size would have been watched
-            engine._overflow.put(0, name, torch.tensor([6e4, -6e4]).half())
-            engine._overflow.sent()
-        engine.at(2)
-        said = (
-            f"step 2 is computed: {name} extrapolated could exceed float16; bfloat16 and float32 have the "
-            "range"
-        )
-        with pytest.warns(HGCVideoWarning) as told:
-            out = clip.step(500)
-        assert [str(warning.message) for warning in told] == [said]
-        reason = engine.log.record().steps[2].reason
-        assert reason == f"computed: {name} extrapolated could exceed float16"
-    torch.testing.assert_close(out, clip.step(500), rtol=1e-5, atol=1e-5)
