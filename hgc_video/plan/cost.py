@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .graph import Attention, BlockGraph, Layer
 from .liveness import CFG_DELTA, LATENTS, Live, kept, live, made, reads
@@ -15,12 +15,14 @@ PARTS = ("unet", "controlnet")
 @dataclass(frozen=True)
 class Cost:
     """By part, for every step: MACs, bytes kept when it ends, and of them those that it made; bytes that
-    it reads of what was kept before it."""
+    it reads of what was kept before it. `text` are the MACs by part of projecting the text where that is
+    done once, at the first step that runs each attention; 0 where every step projects it."""
 
     macs: tuple[dict[str, int], ...]
     kept: tuple[dict[str, int], ...]
     made: tuple[dict[str, int], ...]
     read: tuple[dict[str, int], ...]
+    text: dict[str, int] = field(default_factory=lambda: by_part({}))
 
     @property
     def nbytes(self) -> tuple[int, ...]:
@@ -60,10 +62,15 @@ def cost(graph: BlockGraph, plan: Plan) -> Cost:
     schedule = plan.upper_bound()
     macs, held, new, back = [], [], [], []
     projected: set[str] = set()
+    text: dict[str, int] = {}
     stored: dict[str, list[int]] = {}
     for index, (step, names) in enumerate(zip(schedule.steps, kept(graph, schedule), strict=True)):
         alive = live(graph, step, lossless=schedule.lossless)
         spent = site_macs(graph, step, alive, schedule, projected)
+        if schedule.lossless:
+            text |= {
+                name: _text_macs(graph, name) * step.branches for name in alive.attended - projected
+            }
         projected |= alive.attended
         macs.append(by_part(spent))
         back.append(_stored_nbytes(graph, stored, reads(step, alive)))
@@ -72,7 +79,7 @@ def cost(graph: BlockGraph, plan: Plan) -> Cost:
             stored.setdefault(name, []).append(branches)
         held.append(_stored_nbytes(graph, stored, names))
         new.append(_stored_nbytes(graph, stored, {name: 1 for name in names if name in here}))
-    return Cost(tuple(macs), tuple(held), tuple(new), tuple(back))
+    return Cost(tuple(macs), tuple(held), tuple(new), tuple(back), by_part(text))
 
 
 def by_part(spent: Mapping[str, int]) -> dict[str, int]:
@@ -103,7 +110,7 @@ def site_macs(
                 text = attention.text_macs
                 if schedule.lossless:
                     first = attention.name not in projected
-                    text = attention.text_macs // graph.num_frames if first else 0
+                    text = _text_macs(graph, attention.name) if first else 0
                 elif share < 1:
                     text = round(text * share)
                 own = round((attention.macs - attention.text_macs) * share)
@@ -111,15 +118,9 @@ def site_macs(
     return spent
 
 
-def text_macs(graph: BlockGraph, schedule: Schedule) -> dict[str, int]:
-    """MACs by part of projecting the text where that is done once, at the first step that runs each
-    attention; none where every step projects it."""
-    spent: dict[str, int] = {}
-    for step in schedule.steps if schedule.lossless else ():
-        for name in live(graph, step, lossless=True).attended:
-            text = graph.attentions[name].text_macs // graph.num_frames
-            spent.setdefault(name, text * step.branches)
-    return by_part(spent)
+def _text_macs(graph: BlockGraph, attention: str) -> int:
+    """MACs of projecting the text of one branch once for all frames."""
+    return graph.attentions[attention].text_macs // graph.num_frames
 
 
 def _share(layer: Layer, attention: Attention, anchors: Anchors | None, num_frames: int) -> float:

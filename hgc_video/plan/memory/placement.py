@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..adaptive import AdaptivePlan
-from ..cost import Cost, cost, kept_for_any, text_macs
+from ..cost import Cost, cost, kept_for_any
 from ..graph import BlockGraph, Layer
 from ..liveness import kept, live, reads
 from ..schedule import Plan, Schedule, StepPlan
@@ -92,8 +92,8 @@ def work_of(plan: Plan, graph: BlockGraph, windows: Windows, place: str) -> RunC
     hint = _hints_of_the_shifted(plan, graph, windows, moves)
     macs = sum(macs_of(plan, spent, graph, windows, moves).values())
     times = windows.num_frames / windows.plain[0].length
-    text = sum(text_macs(graph, plan.upper_bound()).values())
-    alone = spent.total * windows.num_frames // windows.plain[0].length - round(text * (times - 1))
+    once = round(sum(spent.text.values()) * (times - 1))
+    alone = spent.total * windows.num_frames // windows.plain[0].length - once
     if place != HOST:
         return RunCost(macs, macs - alone)
     made, read = (
@@ -109,11 +109,10 @@ def macs_of(
     """MACs by part of a run whose windows each cost `spent` by themselves: a text is projected once for all
     windows, and the hints of shifted windows are encoded beside those of the others."""
     macs = windowed(spent, windows, moves)
-    schedule = plan.upper_bound()
-    for layer in _hints_of_the_shifted(schedule, graph, windows, moves):
+    for layer in _hints_of_the_shifted(plan.upper_bound(), graph, windows, moves):
         macs["controlnet"] += layer.macs
     many = {"unet": len(windows.plain), "controlnet": windows.num_frames / windows.plain[0].length}
-    for part, text in text_macs(graph, schedule).items():
+    for part, text in spent.text.items():
         macs[part] -= round(text * (many[part] - 1))
     return macs
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hgc_video.plan.cost import cost, full_cost, kept_for_any, text_macs
+from hgc_video.plan.cost import cost, full_cost, kept_for_any
 from hgc_video.plan.liveness import kept
 from hgc_video.plan.memory.placement import (
     DEVICE,
@@ -198,7 +198,7 @@ def test_a_text_is_projected_once_for_all_windows(policy):
     graph, windows = wordy(tower()), Windows(16, 4, 0)
     plan = resolve(policy).schedule(graph, 10)
     spent, moves = cost(graph, plan), moves_of(plan, graph, windows)
-    texts = text_macs(graph, plan)
+    texts = spent.text
     for part in ("unet", "controlnet"):
         names = [n for n, a in graph.attentions.items() if a.kind == "cross" and n.startswith(part)]
         assert texts[part] == 8 * 2 * len(names), "at the first step, for both branches"
@@ -216,7 +216,7 @@ def test_a_text_that_every_step_projects_is_each_windows():
     graph, windows = wordy(tower()), Windows(16, 4, 0)
     plan = resolve("deepcache:interval=2").schedule(graph, 10)
     plan = replace(plan, lossless=False)
-    assert text_macs(graph, plan) == {"unet": 0, "controlnet": 0}
+    assert cost(graph, plan).text == {"unet": 0, "controlnet": 0}
     spent = cost(graph, plan)
     assert macs_of(plan, spent, graph, windows, ()) == windowed(spent, windows)
 
@@ -227,5 +227,5 @@ def test_a_text_is_counted_at_the_first_step_that_reads_it():
     names = tuple(n for n, a in graph.attentions.items() if a.kind == "cross" and "unet" in n)
     both, one = StepPlan(), StepPlan(branches=1, cfg_delta="reuse")
     for steps, branches in (((both, one), 2), ((one, both), 1)):
-        texts = text_macs(graph, Schedule("x", steps, lossless=True))
+        texts = cost(graph, Schedule("x", steps, lossless=True)).text
         assert texts["unet"] == 8 * branches * len(names)
