@@ -140,6 +140,12 @@ def _sha256_once(path: Path, nbytes: int, changed_ns: int) -> str:
     return _read_sha256(path)
 
 
+def state_of(files: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """What changes when one of the files is written to: paths, times of change and sizes."""
+    stats = [(str(file), file.stat()) for file in files]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
 def check_distinct(outputs: Mapping[str, Any], inputs: Iterable[tuple[str, Any]]) -> None:
     """InputError where an output is the file of an input or of another output, which it would overwrite.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import InputError, ModelError, nearest
+from .errors import InputError, ModelError, at_least, nearest
 from .measure.device_speed import planning_rates
 from .media.frame_size import plan_size
 from .media.limits import check_num_frames
@@ -102,10 +102,10 @@ def forecast(
         "prompt_parts": prompt_parts, "devices": devices,
     }  # fmt: skip
     for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"{name}={count} is not possible; give at least 1")
-    if num_controlnets is not None and num_controlnets < 0:
-        raise InputError(f"controlnet={num_controlnets} is not possible; give 0 or more")
+        if count is not None:
+            at_least(name, count, 1)
+    if num_controlnets is not None:
+        at_least("controlnet", num_controlnets, 0)
     if base_config and not base:
         raise InputError("base_config is for a base in one file, and none is given; give base")
     for kind in (control,) if isinstance(control, str) else control:

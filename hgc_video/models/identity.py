@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import collected_warnings
-from ..files import kept_sha256_of, user_path
+from ..files import kept_sha256_of, state_of, user_path
 from .catalog import model_preset, model_presets, preset_file
 from .load import EMBEDDED, model_folder
 from .parts import ModelParts, controlnet_folders
@@ -55,10 +55,8 @@ def local_parts(model: str, parts: ModelParts) -> dict[str, str]:
 
 
 def local_state(model: str, parts: ModelParts) -> tuple[tuple[str, int, int], ...]:
-    """What changes when a file of them is written to: paths, sizes, and times of change."""
-    files = [file for _, path in _local(model, parts) for file in _files_of(path)]
-    stats = [(str(file), file.stat()) for file in files]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    """What changes when a file of them is written to."""
+    return state_of(file for _, path in _local(model, parts) for file in _files_of(path))
 
 
 def weight_hashes(pipe: Any) -> dict[str, str]:

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from hgc_video.errors import InputError
+from hgc_video.files import state_of
 from hgc_video.jobs.engines.inputs import (
+    files_of,
     input_paths,
     read_carried,
     renamed,
-    state_of,
     with_files_here,
 )
 
@@ -131,13 +132,13 @@ def test_files_of_one_name_and_of_other_contents_lie_apart(tmp_path):
 def test_a_frame_that_is_written_anew_changes_the_state_of_its_folder(tmp_path):
     """The time of change of a folder stays when a file in it is written to."""
     folder = frames_in(tmp_path / "frames", "0.png", "1.png")
-    before, changed = state_of(folder), folder.stat().st_mtime_ns
-    assert before == state_of(folder)
+    before, changed = state_of(files_of(folder)), folder.stat().st_mtime_ns
+    assert before == state_of(files_of(folder))
     (folder / "1.png").write_text("another")
     assert folder.stat().st_mtime_ns == changed
-    assert state_of(folder) != before and state_of(folder)[0] == before[0]
+    assert state_of(files_of(folder)) != before and state_of(files_of(folder))[0] == before[0]
     stat = (folder / "1.png").stat()
-    assert state_of(folder / "1.png") == (("1.png", stat.st_mtime_ns, 7),)
+    assert state_of([folder / "1.png"]) == ((str(folder / "1.png"), stat.st_mtime_ns, 7),)
 
 
 def test_what_is_no_path_of_a_file_that_is_there_is_not_read(tmp_path, monkeypatch):

@@ -24,20 +24,15 @@ class Carried:
 
 def read_carried(path: Path) -> Carried:
     """Reads a file or a folder of files."""
-    files = {p.name: p.read_bytes() for p in _files_of(path)}
+    files = {p.name: p.read_bytes() for p in files_of(path)}
     told = hashlib.sha256()
     for name, data in files.items():
         told.update(f"{name} {hashlib.sha256(data).hexdigest()}\n".encode())
     return Carried(str(path), path.is_dir(), files, told.hexdigest())
 
 
-def state_of(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """What changes when a file, or one in a folder, is written to: names, times of change and sizes."""
-    stats = [(file.name, file.stat()) for file in _files_of(path)]
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
-
-
-def _files_of(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """The file, or the folder's files, by name."""
     return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
 
 

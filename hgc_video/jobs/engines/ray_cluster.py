@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, MissingExtraError, at_least, text_of
+from ...files import state_of
 from ..failures import failed_by
 from ..task import Died, Ended, Event, Ready, Step, Task
 from .base import MOST_DEATHS_IN_A_ROW
-from .inputs import input_paths, read_carried, state_of
+from .inputs import files_of, input_paths, read_carried
 from .ray_actor import RayActor
 
 _REACH_S = 10.0  # for the cluster to answer
@@ -198,7 +199,7 @@ class RayEngine:
     def _carry(self, path: Path) -> Any:
         """A reference to what lies at a path, put into the object store once while it stays as it is.
         Of more than `_MOST_CARRIED` references the least recently used are dropped."""
-        at = str(path), state_of(path)
+        at = str(path), state_of(files_of(path))
         found = self._carried.pop(at, None) or self._ray.put(read_carried(path))
         self._carried[at] = found
         for oldest in list(self._carried)[:-_MOST_CARRIED]:
