@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import HGCVideoError, InputError, text_of
-from .plain_data import is_whole
+from .plain_data import HALVES, is_whole
 
 _PACKAGE = Path(__file__).parent
 MOST_OF_A_NAME, MOST_OF_A_PATH = 255, 4095  # bytes that the systems take
@@ -119,7 +119,7 @@ def _sha256_of(path: Path, of_file: Callable[[Path], str]) -> str:
         return of_file(path)
     found = hashlib.sha256()
     for inner in sorted(p for p in path.rglob("*") if p.is_file()):
-        found.update(f"{inner.relative_to(path)}\0{of_file(inner)}\n".encode())
+        found.update(f"{inner.relative_to(path)}\0{of_file(inner)}\n".encode(errors=HALVES))
     return found.hexdigest()
 
 
@@ -287,7 +287,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """
     target = user_path(path)
     with complete_or_gone(target) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=HALVES)
     return target
 
 

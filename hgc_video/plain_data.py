@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 _MOST_DIGITS = 15
+# Of a text that is written as UTF-8: half a character, as in the name of a file that is not UTF-8, is escaped
+# as in JSON and YAML (\udcff), and read as it was.
+HALVES = "backslashreplace"
 
 
 def parse_json(text: str | bytes) -> Any:

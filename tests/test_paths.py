@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +15,20 @@ import pytest
 
 import hgc_video
 from hgc_video.errors import InputError, ModelError, VideoError
-from hgc_video.files import check_distinct, own_folder, user_path
-from hgc_video.jobs.shot import shot_of
+from hgc_video.files import check_distinct, own_folder, sha256_of, user_path
+from hgc_video.jobs.add_jobs import add_jobs
+from hgc_video.jobs.checkpoint.description import Description
+from hgc_video.jobs.checkpoint.durable import read_json, write_json
+from hgc_video.jobs.engines.inputs import read_carried
+from hgc_video.jobs.job_list import JobList
+from hgc_video.jobs.queue import Queue
+from hgc_video.jobs.shot import read_shot, shot_of
+from hgc_video.jobs.shot_template import write_template
 from hgc_video.media.video import probe, read_frames, write_video
+from hgc_video.media.write import Extras
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "dance_pose.mp4"
+STEP = {"step": 0, "label": "key", "reason": "a", "macs": 1, "macs_stock": 2}
 
 NAMES = [
     "12:30.mp4", "file:a.mp4", "pipe:1.mp4", "concat:a|b.mp4", "http:x.mp4", "-clip.mp4", "50%d.mp4",
@@ -115,3 +131,54 @@ def test_a_user_without_a_home_has_no_folder_of_ours_until_one_is_named(homeless
         own_folder()
     monkeypatch.setenv("HGC_VIDEO_HOME", str(homeless / "own"))
     assert own_folder() == homeless / "own"
+
+
+@pytest.fixture
+def half(tmp_path):
+    """A folder whose name is not UTF-8, as old archives and disks have them."""
+    if sys.platform != "linux":
+        pytest.skip("every name is UTF-8 there")
+    folder = tmp_path / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    return folder
+
+
+def test_a_name_that_is_not_utf_8_is_kept_in_shots_queues_and_work_folders(half):
+    clip = half / os.fsdecode(b"p\xff.mp4")
+    shutil.copy(EXAMPLE, clip)
+    write_template(clip, half / os.fsdecode(b"s\xff.yaml"))
+    shot = read_shot(half / os.fsdecode(b"s\xff.yaml"))
+    options = shot.checked()
+    assert options.inputs == {"control.pose": str(clip)} and Path(options.out).parent == half
+    (new,) = JobList((shot,)).jobs()
+    assert new.name == "s.mp4"
+    with closing(Queue(half / "batch")) as queue:
+        add_jobs(queue, [new])
+        job = queue.claim("w")
+        assert job is not None and job.options["control"] == {"pose": str(clip)}
+    told = Description.of(options).to_dict()
+    write_json(half / "job.json", told)
+    assert read_json(half / "job.json") == told
+    assert Description.from_dict(told).given(half)["control"] == {"pose": str(clip)}
+
+
+def test_a_folder_of_files_whose_names_are_not_utf_8_has_a_checksum(half):
+    (half / os.fsdecode(b"\xff.png")).write_bytes(b"a")
+    first, carried = sha256_of(half), read_carried(half).digest
+    (half / os.fsdecode(b"\xff.png")).rename(half / os.fsdecode(b"\xfe.png"))
+    assert sha256_of(half) != first and read_carried(half).digest != carried
+    assert (half / os.fsdecode(b"\xfe.png")).read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8:strict"])
+def test_a_letter_that_a_terminal_lacks_ends_no_command(encoding, half):
+    """As where the output of a command is written to a file on Windows."""
+    clip = half / "é.mp4"
+    told = {"format": 1, "options": {"prompt": "踊り手"}, "steps": [STEP]}
+    write_video(clip, np.zeros((2, 32, 32, 3), np.uint8), 8, extras=Extras(text=json.dumps(told)))
+    done = subprocess.run(
+        [sys.executable, "-c", "from hgc_video.cli import main; main()", "show", clip],
+        env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert b"prompt = " in done.stdout and b"50.0 %" in done.stdout

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import signal
+import sys
 
 from .shell import app
 
@@ -23,4 +25,6 @@ def main() -> None:
     # At exit Python looks for garbage among all objects, more than a second for those of torch and diffusers;
     # frozen ones are left to the system.
     atexit.register(gc.freeze)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that it lacks ends no run
     app()

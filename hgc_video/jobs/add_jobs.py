@@ -103,7 +103,7 @@ def _replace(queue: Queue, job: NewJob, number: int) -> None:
 
 
 def _text(job: NewJob) -> str:
-    return json.dumps(job.options, ensure_ascii=False, default=str)
+    return json.dumps(job.options, default=str)  # ASCII: SQLite takes no half characters
 
 
 def _difference(row: Any, job: NewJob) -> str:

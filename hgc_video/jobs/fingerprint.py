@@ -10,6 +10,7 @@ from ..media.content import content_of
 from ..models.identity import local_parts
 from ..models.parts import ModelParts
 from ..options import LOADING, GenerateOptions
+from ..plain_data import HALVES
 from ..plan.presets import policy_files_here
 
 # What does not change a result, or says where it goes.
@@ -30,7 +31,7 @@ def fingerprint_of(options: GenerateOptions) -> str:
     if len(options.control_kinds) > 1:
         known.append({"order": options.control_kinds})
     text = json.dumps(known, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors=HALVES)).hexdigest()
 
 
 def loading_of(options: GenerateOptions) -> str:

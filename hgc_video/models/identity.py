@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import collected_warnings
 from ..files import kept_sha256_of, state_of, user_path
+from ..plain_data import HALVES
 from .catalog import model_preset, model_presets, preset_file
 from .load import EMBEDDED, model_folder
 from .parts import ModelParts, controlnet_folders
@@ -89,7 +90,7 @@ def _files_of(path: Path) -> list[Path]:
 def _of_folder(folder: Path) -> str:
     found = hashlib.sha256()
     for path in _files_of(folder):
-        found.update(f"{path.relative_to(folder)}\0{_of_file(path)}\n".encode())
+        found.update(f"{path.relative_to(folder)}\0{_of_file(path)}\n".encode(errors=HALVES))
     return found.hexdigest()
 
 
@@ -122,7 +123,7 @@ def _named(parts: ModelParts) -> Iterator[tuple[str, str]]:
 def _of_named(named: str) -> str:
     path = user_path(named)
     if not path.exists():
-        return hashlib.sha256(named.encode()).hexdigest()
+        return hashlib.sha256(named.encode(errors=HALVES)).hexdigest()
     return _of_folder(path) if path.is_dir() else _of_file(path)
 
 

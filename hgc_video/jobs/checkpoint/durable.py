@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...files import sha256_of, unwritable
-from ...plain_data import parse_json
+from ...plain_data import HALVES, parse_json
 
 COMPLETE = "COMPLETE"  # the file that is written last: every other file's bytes and checksum
 
@@ -65,7 +65,8 @@ def write_json(path: Path, data: Any) -> None:
     """Writes a JSON file that is there as a whole or not at all; InputError where that cannot be done."""
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(data, indent=1, ensure_ascii=False)
+        part.write_text(text, encoding="utf-8", errors=HALVES)
         sync(part)
         part.replace(path)
         sync(path.parent)

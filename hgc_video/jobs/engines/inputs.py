@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import complete_or_gone, make_folder
+from ...plain_data import HALVES
 from ..shot import map_inputs
 
 
@@ -27,7 +28,7 @@ def read_carried(path: Path) -> Carried:
     files = {p.name: p.read_bytes() for p in files_of(path)}
     told = hashlib.sha256()
     for name, data in files.items():
-        told.update(f"{name} {hashlib.sha256(data).hexdigest()}\n".encode())
+        told.update(f"{name} {hashlib.sha256(data).hexdigest()}\n".encode(errors=HALVES))
     return Carried(str(path), path.is_dir(), files, told.hexdigest())
 
 
