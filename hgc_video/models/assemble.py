@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError
-from ..plain_data import parse_json
 from .adapters import add_ip_adapter, add_loras
 from .building import loading
 from .catalog import ModelPreset, load_image_pipeline
-from .config_file import check_configs, read_config
+from .config_file import check_configs, read_config, read_index
 from .hub import fetch, loading_options, weights_variant
 from .parts import (
     MOTION_ADAPTERS,
@@ -163,7 +162,7 @@ def _own_adapter(base: Base, offline: bool) -> Path | None:
         return None
     if base.family in MOTION_ADAPTERS:
         return locate(MOTION_ADAPTERS[base.family], offline)
-    index = parse_json((base.configs / "model_index.json").read_text())
+    index = read_index(base.configs)
     raise ModelError(
         f"{base.path} holds a {index['_class_name']} with a {kind}, which makes no video by itself; name a "
         "motion adapter that fits it (--motion-adapter FILE), give an AnimateDiff or Stable Video Diffusion "
@@ -180,7 +179,7 @@ def _components(base: Base, options: dict[str, Any]) -> dict[str, Any]:
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
     made = _text_encoders(base.path, options)
-    for name, of in parse_json((base.path / "model_index.json").read_text()).items():
+    for name, of in read_index(base.path).items():
         if name in made or name in _LEFT_OUT or not isinstance(of, list) or of[0] not in _LIBRARIES:
             continue
         part, kind = base.path / name, getattr(libraries[of[0]], of[1])
@@ -197,7 +196,7 @@ def _text_encoders(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     random ones and says so in a log alone; that is a ModelError here."""
     import transformers
 
-    index = parse_json((folder / "model_index.json").read_text())
+    index = read_index(folder)
     made = {}
     for name, of in index.items():
         if name.startswith("text_encoder") and of[0] == "transformers":

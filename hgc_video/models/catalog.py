@@ -69,7 +69,7 @@ def preset_file(name: str) -> Path:
 
 def model_preset(name: str) -> ModelPreset:
     """The preset of a name that `model_presets` lists."""
-    fields = yaml.safe_load(preset_file(name).read_text())
+    fields = yaml.safe_load(preset_file(name).read_bytes())
     lora = fields.pop("lora", None)
     scale = float(lora.pop("scale", 1.0)) if lora else 1.0
     adapter = fields.pop("motion_adapter", None)

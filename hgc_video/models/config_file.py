@@ -17,15 +17,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The configuration in a part's folder. ModelError where it cannot be read, or counts more layers than
     `MOST_LAYERS`."""
     path = folder / "config.json"
+    config = _read(path)
+    for name, count in _layers(config):
+        if not count <= MOST_LAYERS:  # nor is NaN
+            raise ModelError(f"{path} has {name}={count}; at most {MOST_LAYERS} are possible")
+    return config
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The parts of a pipeline in a folder, and its class, by model_index.json. ModelError where it cannot be
+    read."""
+    return _read(folder / "model_index.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = parse_json(path.read_text())
+        config: dict[str, Any] = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path} holds no configuration, but a {type(config).__name__}")
-    for name, count in _layers(config):
-        if not count <= MOST_LAYERS:  # nor is NaN
-            raise ModelError(f"{path} has {name}={count}; at most {MOST_LAYERS} are possible")
     return config
 
 

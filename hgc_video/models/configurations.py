@@ -136,4 +136,4 @@ def known_model(name: str) -> KnownModel:
     if name not in known_models():
         raise ModelError(f'no configuration of "{name}" is known: {nearest(name, known_models())}')
     file = resources.files(__package__).joinpath("known").joinpath(f"{name}.yaml")
-    return KnownModel(name=name, **yaml.safe_load(file.read_text()))
+    return KnownModel(name=name, **yaml.safe_load(file.read_bytes()))

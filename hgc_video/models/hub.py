@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..files import user_path
-from ..plain_data import parse_json
+from .config_file import read_index
 
 _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
 _UNWANTED = ("safety_checker/*", "feature_extractor/*", "*.non_ema.safetensors")
@@ -119,7 +119,7 @@ def variant_parts(
     import transformers
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
-    index = parse_json((folder / "model_index.json").read_text())
+    index = read_index(folder)
     made = {}
     for name, of in index.items():
         part = folder / name

@@ -13,10 +13,9 @@ from typing import Any
 from ..errors import HGCVideoError, InputError, ModelError, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
-from ..plain_data import parse_json
 from .building import garbage_waits, import_hosts
 from .catalog import ModelPreset, load_image_pipeline, model_preset, model_presets
-from .config_file import read_config
+from .config_file import read_config, read_index
 from .hub import fetch, named_part
 from .parts import (
     ModelParts,
@@ -74,8 +73,8 @@ def model_folder(model: str) -> Path:
 def _pipeline_class(folder: Path) -> str:
     """The class that a folder's index names; nothing where it has none that can be read."""
     try:
-        return str(parse_json((folder / "model_index.json").read_text())["_class_name"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_index(folder).get("_class_name", ""))
+    except ModelError:
         return ""
 
 

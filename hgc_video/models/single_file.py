@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..files import package_data
-from ..plain_data import parse_json
-from .config_file import read_config
+from .config_file import read_config, read_index
 
 SD15, SDXL = "sd15", "sdxl"  # the folders of configurations that are shipped
 _OF_SD15 = "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight"
@@ -75,7 +74,7 @@ def load_checkpoint(file: Path, configs: Path, options: dict[str, Any]) -> dict[
     """The components of a checkpoint by name: unet, vae, text encoders, tokenizers, scheduler."""
     import diffusers
 
-    index = parse_json((configs / "model_index.json").read_text())
+    index = read_index(configs)
     pipeline = getattr(diffusers, index["_class_name"])
     made = {name: clip_tokenizer(name) for name in _PAD if name in index and _ships(configs, name)}
     pipe = pipeline.from_single_file(

@@ -14,5 +14,5 @@ from ..files import package_data
 @cache
 def shipped_guard() -> dict[str, Any]:
     """The file's fields: `path`, of measured predictions, and `maps`, from PSNR to tolerance."""
-    text = (package_data("schedules") / "guard.yaml").read_text()
+    text = (package_data("schedules") / "guard.yaml").read_bytes()
     return dict(yaml.safe_load(text))
