@@ -45,7 +45,10 @@ _SEARCHED, _SEARCH = f"{_PLAN}/policies/test_searched.py", f"{_PLAN}/search/test
 _MEMORY = (f"{_PLAN}/memory/test_budget.py", f"{_PLAN}/memory/test_placement.py")
 _STORED = (f"{_CACHE}/test_store.py", f"{_JOBS}/test_shards.py")
 _LATE = tuple(f"{_CACHE}/test_{name}.py" for name in ("overflow", "sada", "guard"))
-_CALLS = tuple(f"{_CACHE}/test_{name}.py" for name in ("engine_calls", "model_wrappers", "engine"))
+_CALLS = tuple(
+    f"{_CACHE}/test_{name}.py"
+    for name in ("engine_calls", "engine_decides", "model_wrappers", "engine")
+)
 _SHOT, _JOB_LIST = f"{_JOBS}/test_shot.py", f"{_JOBS}/test_job_list.py"
 _QUEUE = (f"{_JOBS}/test_queue.py", f"{_JOBS}/test_queue_file.py")
 _DRIVE = (f"{_JOBS}/test_drive.py", f"{_JOBS}/test_drive_waits.py")

@@ -402,6 +402,42 @@ def test_the_rest_of_a_run_may_be_another_engines(clip, last):
     assert (executed["controlnet"] > plain["controlnet"]) == last, "they ran in vain before"
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_what_changes_after_a_run_was_begun_anew_is_seen(clip, last):
+    """The inputs that began it are those that the next ones are compared with."""
+    other, asked = clip.text.flip(1), []
+    model = clip.unet if last else clip.controlnet
+    with put(full(3)) as engine:
+
+        def begin_anew(tokens):
+            asked.append(engine._step.index)
+            engine.take(full(3))
+            engine.at(0)
+            return engine
+
+        engine.on_change = begin_anew
+        engine.at(0)
+        clip.step(900)
+        for index, text, times in (
+            (1, other, 1),
+            (1, other, 1),
+            (2, clip.text, 2),
+            (1, clip.text, 2),
+        ):
+            engine.at(index)
+            hook = model.register_forward_pre_hook(
+                lambda m, args, kwargs, text=text: (
+                    args,
+                    {**kwargs, "encoder_hidden_states": text},
+                ),
+                with_kwargs=True,
+            )
+            out = clip.step(700)
+            assert len(asked) == times, index
+            hook.remove()
+    torch.testing.assert_close(out, clip.step(700), rtol=1e-5, atol=1e-5)
+
+
 def test_what_the_second_controlnet_alone_gets_anew_is_seen_by_the_unet(clip):
     """The first one has run by the plan before, and runs once more."""
     two = Clip(clip.unet, multi_controlnet())
@@ -476,4 +512,5 @@ def test_a_prompt_that_the_unet_alone_gets_has_the_controlnets_run_once_more(cli
             if anew:
                 (macs,) = engine.log.executed
                 assert macs["controlnet"] == sum(took) and took[0] < 0.5 * took[1]
+                assert engine.log.controlnet_branches == 2 and not engine._step.guess_mode
         torch.testing.assert_close(out, stock, rtol=1e-5, atol=1e-5)

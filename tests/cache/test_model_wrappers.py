@@ -51,6 +51,44 @@ def test_in_guess_mode_the_controlnet_runs_whole_on_the_prompts_branch(clip):
         assert [step["controlnet"] for step in engine.log.executed] == [one, one]
 
 
+def test_a_prompt_that_the_unet_alone_gets_leaves_the_controlnet_in_guess_mode(clip):
+    """It ran whole, and is not run again."""
+    flat = clip.latents.transpose(1, 2).flatten(0, 1)
+    given = {
+        "encoder_hidden_states": clip.text.chunk(2)[1], "controlnet_cond": clip.hint.chunk(2)[1],
+        "guess_mode": True, "return_dict": False,
+    }  # fmt: skip
+
+    @torch.no_grad()
+    def step(t, text):
+        down, mid = clip.controlnet(flat, t, **given)
+        sample = clip.latents.repeat(2, 1, 1, 1, 1)
+        return clip.unet(
+            sample, t, encoder_hidden_states=text,
+            down_block_additional_residuals=[torch.cat([torch.zeros_like(one), one]) for one in down],
+            mid_block_additional_residual=torch.cat([torch.zeros_like(mid), mid]),
+        ).sample  # fmt: skip
+
+    calls, other = [], clip.text.flip(1)
+    stock = step(700, other)
+    with put(reuse()) as engine:
+
+        def begin_anew(tokens):
+            engine.take(reuse(steps=1))
+            engine.at(0)
+            return engine
+
+        engine.on_change = begin_anew
+        engine.at(0)
+        step(900, clip.text)
+        hook = clip.controlnet.conv_in.register_forward_hook(lambda *told: calls.append(1))
+        engine.at(1)
+        out = step(700, other)
+        hook.remove()
+        assert engine._step.guess_mode and engine.log.controlnet_branches == 1 and calls == [1]
+    torch.testing.assert_close(out, stock, rtol=1e-5, atol=1e-5)
+
+
 def test_without_guidance_a_controlnet_in_guess_mode_follows_the_plan(clip):
     alone = Clip(clip.unet, clip.controlnet, guided=False)
     small = graph_of(alone)
@@ -85,6 +123,9 @@ def test_a_controlnet_that_nobody_reads_hands_on_nothing(clip):
         stock = len(graph().residuals()) - 1
         assert len(down) == stock and isinstance(down, tuple)
         assert all(one.shape == () and float(one) == 0 for one in (*down, mid))
+        engine.at(1)
+        down, mid = clip.controlnet(flat.half(), 900, **given)
+        assert {one.dtype for one in (*down, mid)} == {torch.float16}
         sample = clip.latents.repeat(2, 1, 1, 1, 1)
         out = clip.unet(sample, 900, encoder_hidden_states=clip.text, return_dict=True).sample
         torch.testing.assert_close(out, sample + first - clip.latents * 1.4)
