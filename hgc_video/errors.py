@@ -158,11 +158,13 @@ def text_of(said: object) -> str:
     return printable(" ".join(str(said).split()))
 
 
-def printable(line: str) -> str:
-    """A line whose letters that are not printable are escaped."""
-    if line.isprintable():
-        return line
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+def printable(text: str) -> str:
+    """A text whose letters that are not printable are escaped, line breaks left as they are."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
+    )
 
 
 def internal_error(error: Exception) -> str:

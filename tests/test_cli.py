@@ -382,7 +382,7 @@ def test_policies_are_listed_with_fields_and_sources():
         (["--model", "sd51"], "sd51"), (["--policy", "deepcashe"], "deepcache"),
         (["--policy", "deepcache:intervall=2"], "interval"), (["--convention", "thop"], "no-attention"),
         (["--model", "svd", "--controlnet", "2"], "one control at a time"),
-        (["--model", "sd15", "--height", "500"], "multiple of 64"), (["--num-frames", "0"], "at least 1"),
+        (["--model", "sd15", "--height", "500"], "multiple of 64"), (["--num-frames", "0"], "give 1 or more"),
         (["--policy", "block-caching"], "needs calibration=VALUE"),
         (["--model", "sd15", "--height", "0"], "height=0 is no multiple of 64"),
         (["--model", "animatediff", "--width", "0"], "width=0 is no multiple of 64"),
@@ -391,7 +391,7 @@ def test_policies_are_listed_with_fields_and_sources():
         (["--model", "sd15", "--controlnet", "-1"], "controlnet=-1 is not possible"),
         (["--model", "sd15", "--control", "dept"], 'unknown control "dept": did you mean'),
         (["--model", "sd15", "--base-config", "a"], "base_config is for a base"),
-        (["--prompt-parts", "1001"], "at most 1000"), (["--prompt-parts", "0"], "at least 1"),
+        (["--prompt-parts", "1001"], "at most 1000"), (["--prompt-parts", "0"], "give 1 or more"),
     ],
 )  # fmt: skip
 def test_plan_refuses_in_one_line(arguments, says):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.passing_faults import WAIT_S
-from .shell import app, errors_in_one_line, quiet_libraries
+from .shell import app, errors_in_one_line, quiet_libraries, say
 from .shot import OUTSIDE
 
 if TYPE_CHECKING:
@@ -133,7 +133,10 @@ def _look(place: Path, cancel: int | None, as_json: bool) -> None:
 
 
 def _echo(data: dict[str, Any], text: str, as_json: bool) -> None:
-    typer.echo(json.dumps(data, ensure_ascii=False) if as_json else text)
+    if as_json:
+        typer.echo(json.dumps(data, ensure_ascii=False))
+    else:
+        say(text)
 
 
 def _status(queue: Any) -> Status:

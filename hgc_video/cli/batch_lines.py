@@ -10,6 +10,9 @@ from typing import Any, TextIO
 
 import typer
 
+from ..errors import printable
+from .shell import say
+
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -31,7 +34,7 @@ def telling(as_json: bool, jobs: int) -> Iterator[Tell]:
 def _plain(event: dict[str, Any], out: TextIO) -> None:
     line = line_of(event)
     if line:
-        typer.echo(line, file=out)
+        say(line, out)
 
 
 def line_of(event: dict[str, Any]) -> str:
@@ -104,4 +107,4 @@ class _Bars:
             mean = sum(self._saved) / len(self._saved)
             self._progress.update(self._all, more=f"{100 * mean:.0f} % of the MACs saved")
         if what != "started":
-            self._progress.console.print(line_of(event), markup=False)
+            self._progress.console.print(printable(line_of(event)), markup=False)

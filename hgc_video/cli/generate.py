@@ -17,7 +17,7 @@ from ..options.panels import panel_of
 from ..plain_data import is_whole
 from .model_parts import parts_of
 from .option_list import PATH, TEXT, option, options_of, with_parameters
-from .shell import app, errors_in_one_line, quiet_libraries
+from .shell import app, errors_in_one_line, quiet_libraries, say
 
 if TYPE_CHECKING:
     from ..clip import Clip
@@ -114,7 +114,7 @@ def tell(clip: Clip, out: Path | None, report: Path | None, *, quiet: bool) -> N
     if report is not None:
         written.append(f"report    {clip.report.save(report)}")
     if not quiet:
-        typer.echo("\n".join([clip.report.summary(), *written]))
+        say("\n".join([clip.report.summary(), *written]))
 
 
 app.command(rich_help_panel="Clips")(with_parameters(generate, _parameters()))

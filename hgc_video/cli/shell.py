@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from .. import __version__
-from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, internal_error, text_of
+from ..errors import Cancelled, HGCVideoError, HGCVideoWarning, internal_error, printable, text_of
 from ..files import fault_of_machine
 
 # In the order in which help lists them, what most people want first: the module of each, its heading, and the
@@ -159,6 +159,11 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
             raise typer.Exit(2) from None
         typer.echo(f"{internal_error(error)} (hgc-video --debug shows where)", err=True)
         raise typer.Exit(1) from None
+
+
+def say(text: str, out: TextIO | None = None) -> None:
+    """Prints a text; what names and paths of others hold in it steers no terminal."""
+    typer.echo(printable(text), file=out)
 
 
 def _show_in_one_line(

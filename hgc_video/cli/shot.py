@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shell import app, errors_in_one_line, quiet_libraries
+from .shell import app, errors_in_one_line, quiet_libraries, say
 
 OUTSIDE = Annotated[
     bool, typer.Option("--allow-outside", help="Paths in the file may lead out of its folder.")
@@ -47,11 +47,11 @@ def init(
         from ..jobs.shot_template import write_template
 
         facts = write_template(video, out, model)
-        typer.echo(str(facts))
+        say(str(facts))
         if video.resolve().is_relative_to(out.resolve().parent):
-            typer.echo(f"shot file {out}; make the clip with:  hgc-video run {out}")
+            say(f"shot file {out}; make the clip with:  hgc-video run {out}")
         else:
-            typer.echo(
+            say(
                 f"shot file {out}; the video lies outside of its folder: move it there, or make the clip "
                 f"with:  hgc-video run {out} --allow-outside"
             )
@@ -105,7 +105,7 @@ def run(
         if report is not None:
             written.append(f"report    {clip.report.save(report)}")
         if not quiet:
-            typer.echo("\n".join([clip.report.summary(), *written]))
+            say("\n".join([clip.report.summary(), *written]))
 
 
 @app.command(rich_help_panel="Clips")

@@ -40,7 +40,7 @@ def lines(found: dict[str, Any], file: Path) -> list[str]:
         InputError: the configuration that `file` carries is damaged.
     """
     try:
-        return [printable(line) for line in _lines(found)]
+        return [printable(line).replace("\n", "\\n") for line in _lines(found)]
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(
             f'the configuration that "{file}" carries is damaged ({type(error).__name__}: {error}); --json '

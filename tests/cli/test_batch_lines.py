@@ -16,7 +16,7 @@ EVENTS = [
     {"event": "done", "job": 1, "name": "a.mp4", "seconds": 2.0, "macs_saved": 0.6, "warnings": ["no sound"],
      "loaded": True},
     {"event": "started", "job": 2, "name": "[b].mp4", "slot": "0-cpu"},
-    {"event": "failed", "job": 2, "name": "[b].mp4", "why": "the prompt is empty"},
+    {"event": "failed", "job": 2, "name": "[b].mp4", "why": "no file a\x1b[2J"},
     {"event": "started", "job": 3, "name": "c.mp4", "slot": "0-cpu"},
     {"event": "fault", "job": 3, "name": "c.mp4", "slot": "0-cpu", "why": "the disk is full",
      "state": "queued", "rest_s": 20.0},
@@ -31,7 +31,7 @@ started      1  a.mp4
 done         1  a.mp4  2.0 s, 60 % of MACs saved
 warning      1  a.mp4  no sound
 started      2  [b].mp4
-failed       2  [b].mp4: the prompt is empty
+failed       2  [b].mp4: no file a\\x1b[2J
 started      3  c.mp4
 fault        3  c.mp4: the disk is full; queued; 0-cpu rests for 20 s
 waiting         the queue cannot be written; tried again in 10 s
@@ -74,7 +74,7 @@ def test_a_terminal_sees_bars_and_what_ended(monkeypatch):
         "2/3",
         "60 % of the MACs saved",
         "a.mp4",
-        "[b].mp4: the prompt is empty",
+        r"[b].mp4: no file a\x1b[2J",
         "no sound",
     ):
         assert part in shown, part
