@@ -30,6 +30,7 @@ from hgc_video.jobs.shot import parse_setting
 from hgc_video.models.config_file import read_config
 from hgc_video.models.single_file import family_of
 from hgc_video.options.values import span_of
+from hgc_video.plan.calibration import load_calibration, load_changes, load_products
 from hgc_video.plan.graph import BlockGraph
 from hgc_video.plan.memory.budget import parse_nbytes
 from hgc_video.plan.schedule import Schedule
@@ -112,6 +113,32 @@ def _file(name: str, check: Callable[[Path], Any]) -> Callable[[bytes, Path], An
 
 def _text(check: Callable[[str], Any]) -> Callable[[bytes, Path], Any]:
     return lambda text, folder: check(text.decode("utf-8", "replace"))
+
+
+_STEPS = 3  # of a calibration, whose size goes with their square
+
+
+def _good_calibration(folder: Path) -> list[bytes]:
+    """The first steps of the one that is shipped."""
+
+    def first(data: Any) -> Any:
+        if isinstance(data, dict):
+            return {name: first(value) for name, value in data.items()}
+        return [first(value) for value in data[:_STEPS]] if isinstance(data, list) else data
+
+    whole = yaml.safe_load(good_calibrations(folder)[0].read_bytes())
+    told = {**first(whole), "num_inference_steps": _STEPS}
+    told["reused"] = {
+        depth: {at: row for at, row in rows.items() if max(map(int, at.split())) < _STEPS}
+        for depth, rows in whole["reused"].items()
+    }
+    return [_bytes(yaml.safe_dump(told, sort_keys=False))]
+
+
+def _check_calibration(path: Path) -> None:
+    load_calibration(path)
+    load_changes(path, _STEPS)
+    load_products(path)
 
 
 def _work_file(name: str) -> Callable[[Path], list[bytes]]:
@@ -253,9 +280,7 @@ PARSERS: dict[str, Parser] = {
     "printed schedules": Parser(
         _contents(good_schedules, "printed"), _text(Schedule.from_yaml), "yaml"
     ),
-    "calibrations": Parser(
-        _contents(good_calibrations, "calibration"), _file("calibration.yaml", check_calibration), "yaml"
-    ),
+    "calibrations": Parser(_good_calibration, _file("calibration.yaml", _check_calibration), "yaml"),
     "lists of samples": Parser(
         _contents(good_calibrations, "samples"), _file("samples.yaml", check_calibration), "yaml"
     ),
