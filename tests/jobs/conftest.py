@@ -8,6 +8,7 @@ import pytest
 
 from hgc_video.jobs import drive as drive_module
 from hgc_video.jobs.add_jobs import NewJob, add_jobs
+from hgc_video.jobs.checkpoint.work_folder import WorkFolder
 from hgc_video.jobs.drive import Drive, Stop
 from hgc_video.jobs.queue import Queue
 from hgc_video.media.video import read_frames, write_video
@@ -32,6 +33,15 @@ def tiny(tmp_path, pose_clip):
     return {
         "control": {"pose": "pose.mp4"}, "prompt": PROMPT, "num_frames": 1, "num_inference_steps": 1,
     }  # fmt: skip
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A work folder that is taken."""
+    folder = WorkFolder(tmp_path / "work")
+    folder.open()
+    yield folder
+    folder.close()
 
 
 @pytest.fixture

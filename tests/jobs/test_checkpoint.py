@@ -156,16 +156,6 @@ def test_a_run_that_is_refused_leaves_no_folder(pose, tmp_path, was_there):
     assert not was_there or not list(work.iterdir())
 
 
-def test_a_folder_that_vanished_with_its_disk_hides_no_error(tmp_path):
-    place = tmp_path / "disk" / "work"
-    place.mkdir(parents=True)
-    folder = WorkFolder(place)
-    folder.open()
-    shutil.rmtree(tmp_path / "disk")
-    folder.remove_where_nothing_is_kept()
-    assert not (tmp_path / "disk").exists()
-
-
 def test_a_run_that_is_refused_when_it_goes_on_keeps_what_there_is(pose, begun, tmp_path):
     before = sorted(path.name for path in begun.iterdir())
     with pytest.raises(StateError, match="of another run"):

@@ -16,7 +16,6 @@ from hgc_video.errors import Cancelled, HGCVideoWarning, InputError, StateError
 from hgc_video.jobs.checkpoint import keeper as keeper_module
 from hgc_video.jobs.checkpoint import shards
 from hgc_video.jobs.checkpoint.keeper import FolderKeeper, how_to_go_on
-from hgc_video.jobs.checkpoint.work_folder import WorkFolder
 from hgc_video.plan.checkpoints import macs_by_step, nbytes_by_step
 from hgc_video.plan.memory.budget import Chunks, MemoryPlan, Peak
 from hgc_video.plan.memory.windows import Windows
@@ -46,11 +45,8 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    work = WorkFolder(tmp_path / "work")
-    work.open()
-    yield work
-    work.close()
+def folder(work):
+    return work
 
 
 class Run:

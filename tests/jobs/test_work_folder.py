@@ -24,14 +24,6 @@ from hgc_video.jobs.checkpoint.writer import Abandoned
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def work(tmp_path):
-    folder = WorkFolder(tmp_path / "work")
-    folder.open()
-    yield folder
-    folder.close()
-
-
 def names(folder, pattern="*"):
     return sorted(path.name for path in folder.path.glob(pattern))
 
