@@ -174,7 +174,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "cache/residual_inputs.py": (f"{_CACHE}/test_residuals.py",),
     "cache/shared_rows.py": (f"{_CACHE}/test_shared_rows.py",),
     "cache/split.py": (f"{_CACHE}/test_split.py",),
-    "cache/stock_loop.py": (f"{_CACHE}/test_stock_loop.py", "tests/test_threads.py"),
+    "cache/stock_loop.py": (
+        *(f"{_CACHE}/test_stock_{name}.py" for name in ("loop", "scheduler", "threads")),
+        "tests/test_threads.py",
+    ),  # fmt: skip
     "cache/store.py": _STORED,
     "cache/wrappers.py": (f"{_CACHE}/test_wrappers.py", f"{_CACHE}/test_model_sites.py"),
     "jobs/add_jobs.py": (f"{_JOBS}/test_add_jobs.py", *_QUEUE, _JOB_LIST),
