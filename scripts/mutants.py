@@ -177,7 +177,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "cache/stock_loop.py": (
         *(f"{_CACHE}/test_stock_{name}.py" for name in ("loop", "scheduler", "threads")),
         "tests/test_threads.py",
-    ),  # fmt: skip
+    ),
     "cache/store.py": _STORED,
     "cache/wrappers.py": (f"{_CACHE}/test_wrappers.py", f"{_CACHE}/test_model_sites.py"),
     "jobs/add_jobs.py": (f"{_JOBS}/test_add_jobs.py", *_QUEUE, _JOB_LIST),

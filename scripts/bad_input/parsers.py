@@ -23,6 +23,7 @@ from hgc_video.evaluate.results_file import ResultsFile
 from hgc_video.files import user_path
 from hgc_video.jobs.checkpoint.description import Description
 from hgc_video.jobs.checkpoint.durable import COMPLETE, fault_of
+from hgc_video.jobs.checkpoint.keeper import FolderKeeper
 from hgc_video.jobs.checkpoint.work_folder import WorkFolder
 from hgc_video.jobs.job_list import parse_matrix
 from hgc_video.jobs.result_names import check_pattern, result_name
@@ -32,7 +33,7 @@ from hgc_video.models.single_file import family_of
 from hgc_video.options.values import span_of
 from hgc_video.plan.calibration import load_calibration, load_changes, load_products
 from hgc_video.plan.graph import BlockGraph
-from hgc_video.plan.memory.budget import parse_nbytes
+from hgc_video.plan.memory.budget import MemoryPlan, parse_nbytes
 from hgc_video.plan.schedule import Schedule
 from hgc_video.preprocess.registry import make_preprocessor
 from hgc_video.report import Report
@@ -184,6 +185,20 @@ def _check_job(path: Path) -> None:
         Description.from_dict(told).given(folder.path)
 
 
+def _check_plan(path: Path) -> None:
+    folder = WorkFolder(path.parent)
+    keeper = FolderKeeper(lambda: folder, 60.0, at_once=True)
+    keeper.memory_plan(_no_choice)
+
+
+def _no_choice() -> MemoryPlan:
+    raise InputError("there is no plan")
+
+
+def _check_done(path: Path) -> None:
+    WorkFolder(path.parent).is_finished(path.parent / "clip.mp4", "0" * 64)
+
+
 def _check_report(text: str) -> None:
     report = Report.from_json(text)
     str(report)
@@ -289,6 +304,8 @@ PARSERS: dict[str, Parser] = {
         _configurations, _check_found, "json"
     ),
     "work folders": Parser(_work_file("job.json"), _file("job.json", _check_job), "json"),
+    "plans of work folders": Parser(_work_file("plan.json"), _file("plan.json", _check_plan), "json"),
+    "ends of work folders": Parser(_work_file("done.json"), _file("done.json", _check_done), "json"),
     "reports": Parser(_work_file("report.json"), _text(_check_report), "json"),
     "marks of whole folders": Parser(
         _words('{"frames.bin": {"nbytes": 6, "sha256": "00"}}'), _file(COMPLETE, _check_complete), "json"

@@ -66,7 +66,7 @@ def test_a_schedule_that_is_another_one_now_is_another_run(clip, tmp_path):
 
 def test_what_is_no_description_is_told():
     for told in ([1], "text", 3):
-        with pytest.raises(StateError, match=r"job\.json is none of a run; begin"):
+        with pytest.raises(StateError, match=r"job\.json is damaged \(all of it: Input should be"):
             Description.from_dict(told)
 
 
@@ -159,8 +159,28 @@ def test_a_description_that_lacks_something_is_refused(name):
     del data[name]
     with pytest.raises(StateError) as told:
         Description.from_dict(data)
-    assert str(told.value) == f"job.json lacks '{name}'; begin the run anew"
-    assert isinstance(told.value.__cause__, KeyError)
+    said = f"job.json is damaged ({name}: Field required); begin the run anew"
+    assert str(told.value) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("control", 3), ("control", None), ("control", {"pose": 1.5}), ("control", {"pose": {}}),
+     ("image", "a.png"), ("image", {"file": "a"}), ("video", ["a"]), ("prompt", 5), ("prompt", ["a"]),
+     ("prompt", [[0, "a", 1]]), ("model", None), ("lora", ["a"]), ("lora", {"a": "much"})],
+)  # fmt: skip
+def test_options_of_another_kind_are_told(name, value):
+    data = described(lora=None).to_dict()
+    data["options"] |= {name: value}
+    with pytest.raises(
+        StateError, match=rf"job\.json is damaged \(options.{name}: .*; begin the run"
+    ):
+        Description.from_dict(data)
+    del data["options"][name]
+    with pytest.raises(
+        StateError, match=rf"job\.json is damaged \(options.{name}: Field required\)"
+    ):
+        Description.from_dict(data)
 
 
 def test_what_is_made_decides_the_digest(clip):

@@ -80,6 +80,19 @@ def checkpoints(folder):
     return sorted(path.name for path in folder.path.glob("checkpoint-*"))
 
 
+@pytest.mark.parametrize(
+    "told", [5, [], {}, {"schedule": "a"}, {"memory_plan": {}, "schedule": "a"}, {"memory_plan": 3}]
+)
+def test_a_damaged_plan_is_told(folder, told):
+    """What was made by it goes on by no other one."""
+    folder.write("plan", told)
+    keeper = FolderKeeper(lambda: folder, 2.5, at_once=True)
+    for asked in (lambda: keeper.memory_plan(never), lambda: keeper.planned(run_plan(), 8)):
+        with pytest.raises(StateError, match=r"plan\.json is damaged; begin the run anew"):
+            asked()
+    assert keeper.memory_plan(lambda: MEMORY, again=True) == MEMORY
+
+
 def test_the_command_that_goes_on():
     assert how_to_go_on("a/work") == "go on with: hgc-video resume a/work"
 

@@ -48,7 +48,7 @@ def test_a_folder_without_a_run_is_told(tmp_path, what):
 
 def test_a_description_of_another_version_is_told(tmp_path):
     (tmp_path / "job.json").write_text("{}")
-    with pytest.raises(StateError, match=r"job.json lacks 'options'"):
+    with pytest.raises(StateError, match=r"damaged .options: Field required"):
         resume(tmp_path)
 
 

@@ -138,7 +138,7 @@ def test_a_damaged_description_is_told(place, begin, told):
     place.mkdir()
     (place / "job.json").write_text(told)
     for ask in (begin, lambda: begun_seed(place)):
-        with pytest.raises(StateError, match=r"job\.json (lacks|is none of a run)"):
+        with pytest.raises(StateError, match=r"job\.json (lacks|is damaged)"):
             ask()
     assert (place / "job.json").read_text() == told
 

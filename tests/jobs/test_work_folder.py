@@ -449,3 +449,12 @@ def test_a_clip_that_is_gone_already_is_told(work, tmp_path):
         "see whether its folder is there"
     )
     assert isinstance(told.value.__cause__, OSError) and work.read("done") is None
+
+
+@pytest.mark.parametrize(
+    "told", [5, ["a"], "text", {}, {"job": "d"}, {"job": "d", "out": 3}, {"job": ["d"]}]
+)
+def test_an_end_that_is_damaged_is_none(work, told, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"a clip")
+    work.write("done", told)
+    assert not work.is_finished(tmp_path / "a.mp4", "d")

@@ -20,6 +20,7 @@ from ...models.identity import fingerprint
 from ...models.parts import ModelParts
 from ...options import LOADING, GenerateOptions
 from ...plan.presets import policy_files_here
+from .job_file import check_job
 
 # Options that do not change what is made, and clips, which are compared by what is in them.
 _IMAGES = ("image", "ip_adapter")
@@ -55,13 +56,9 @@ class Description:
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Description:
         """The description that `to_dict` told, maybe beside other data; StateError where some of it lacks,
-        or it is something else."""
-        try:
-            return cls(**{field.name: told[field.name] for field in fields(cls)})
-        except KeyError as error:
-            raise StateError(f"job.json lacks {error}; begin the run anew") from error
-        except TypeError as error:
-            raise StateError("job.json is none of a run; begin the run anew") from error
+        or is something else."""
+        check_job(told)
+        return cls(**{field.name: told[field.name] for field in fields(cls)})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""

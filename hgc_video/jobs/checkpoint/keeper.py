@@ -7,13 +7,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from ...errors import Cancelled, HGCVideoError, InputError, StateError, warn
 from ...plan.checkpoints import checkpoint_steps, macs_by_step, nbytes_by_step
@@ -24,8 +25,18 @@ from .work_folder import WorkFolder
 from .writer import Write, Writer
 
 _LONG_S = 120.0  # a run that is predicted to take longer is kept although nobody asked
-_PLANS = TypeAdapter(MemoryPlan)
 State = Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What plan.json holds: the memory plan that the run was begun with, and a checksum of its schedule."""
+
+    memory_plan: MemoryPlan
+    schedule: str
+
+
+_BEGUN = TypeAdapter(_Begun)
 
 
 class FolderKeeper:
@@ -57,9 +68,9 @@ class FolderKeeper:
     def memory_plan(self, choose: Callable[[], MemoryPlan], *, again: bool = False) -> MemoryPlan:
         """The memory plan that the run was begun with; the one that is chosen now where there is none, or
         the run begins `again`."""
-        told = None if self.folder is None else self.folder.read("plan")
-        if told is not None and not again:
-            return _PLANS.validate_python(told["memory_plan"])
+        told = None if again else self._told()
+        if told is not None:
+            return told.memory_plan
         if self.folder is not None:
             self.writer.abandon()
             self.folder.clear()
@@ -73,10 +84,10 @@ class FolderKeeper:
         self._nbytes, self._macs = nbytes_by_step(plan, latents_nbytes), macs_by_step(plan)
         told = [plan.plan.upper_bound().to_dict(), plan.moves, str(plan.windows)]
         self._schedule = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-        before = None if self.folder is None else self.folder.read("plan")
+        before = self._told()
         if before is None:
             self._write_plan()
-        elif before["schedule"] != self._schedule:
+        elif before.schedule != self._schedule:
             assert self.folder is not None
             raise StateError(
                 f"the schedule of {plan.preset} changed since the run in {self.folder.path} was begun; "
@@ -206,8 +217,18 @@ class FolderKeeper:
 
     def _write_plan(self) -> None:
         if self.folder is not None and self._plan is not None:
-            told = {"memory_plan": _PLANS.dump_python(self._plan, mode="json")}
-            self.folder.write("plan", {**told, "schedule": self._schedule})
+            begun = _Begun(self._plan, self._schedule)
+            self.folder.write("plan", _BEGUN.dump_python(begun, mode="json"))
+
+    def _told(self) -> _Begun | None:
+        """What the run was begun with; None where it begins now, StateError where that is damaged."""
+        told = None if self.folder is None else self.folder.read("plan")
+        if told is None:
+            return None
+        try:
+            return _BEGUN.validate_python(told)
+        except ValidationError as error:
+            raise StateError("plan.json is damaged; begin the run anew") from error
 
     def _stop(self, made: str) -> None:
         assert self.folder is not None

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from ...errors import InputError, StateError, warn
-from ...files import sha256_of, unwritable, user_path, without_home
+from ...files import sha256_of, unwritable, without_home
 from .durable import durable_folder, fault_of, read_json, save_tensors, write_json
 from .shards import GoingOn, Shards
 from .snapshot import Restored, Snapshot
@@ -190,12 +190,12 @@ class WorkFolder:
     def is_finished(self, out: Path | None, digest: str) -> bool:
         """Whether this very clip was made and lies there as it was written."""
         done = self.read("done")
-        if out is None or not done or done["job"] != digest or done.get("out") is None:
+        if out is None or not isinstance(done, dict) or done.get("job") != digest:
             return False
         return (
-            user_path(done["out"]) == out.absolute()
+            done.get("out") in (str(out.absolute()), without_home(str(out.absolute())))
             and out.exists()
-            and sha256_of(out) == done["sha256"]
+            and sha256_of(out) == done.get("sha256")
         )
 
     def _frames(self, start: int, count: int) -> Path:
