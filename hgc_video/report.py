@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import InputError, one_line
 from .files import write_text
 from .plain_data import parse_json
 from .plan.explain import StepSummary
@@ -136,11 +139,13 @@ class Report(MacTotals):
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """The report that `to_json` wrote; InputError says what is no field, or missing."""
+        """The report that `to_json` wrote; InputError says what is no field, missing, or not possible."""
         try:
             given: dict[str, Any] = dict(parse_json(text))
         except (ValueError, TypeError) as error:
             raise InputError(f"this is no report: {error}; give what to_json wrote") from error
+        if any(abs(number) >= 2**63 for number in _whole_numbers(given)):
+            raise InputError("this is no report: it counts beyond 63 bits; give what to_json wrote")
         for name in _DERIVED:
             given.pop(name, None)
         known = {f.name for f in fields(cls)}
@@ -150,11 +155,11 @@ class Report(MacTotals):
         for problem, names in (("lacks", needed - set(given)), ("has unknown", set(given) - known)):
             if names:
                 raise InputError(f"the report {problem} {', '.join(sorted(names))}")
+        given["schedule"] = Schedule.from_dict(given["schedule"])
         try:
-            given["steps"] = tuple(StepSummary(**step) for step in given["steps"])
-        except TypeError as error:
-            raise InputError(f"the report's steps cannot be read: {error}") from error
-        return cls(**{**given, "schedule": Schedule.from_dict(given["schedule"])})
+            return _adapter().validate_python(given)
+        except ValidationError as error:
+            raise InputError(one_line(error, "a report", known)) from error
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the JSON and returns its path; InputError where it cannot be written."""
@@ -224,6 +229,20 @@ class Report(MacTotals):
             f"off it, {_mebi(self.copied_to_host_nbytes)} copied there and "
             f"{_mebi(self.copied_to_device_nbytes)} back"
         )
+
+
+def _whole_numbers(data: Any) -> Iterator[int]:
+    """Those that plain data hold."""
+    if isinstance(data, int):
+        yield data
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _whole_numbers(value)
+
+
+@cache
+def _adapter() -> TypeAdapter[Report]:
+    return TypeAdapter(Report)
 
 
 def decided(steps: Sequence[StepSummary]) -> list[str]:

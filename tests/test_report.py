@@ -53,6 +53,25 @@ def test_missing_and_unknown_fields_are_named(report):
         Report.from_json(json.dumps(given))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seconds", {"load": "x"}), ("seconds", None), ("seconds", [1]), ("guidance_scale", None), ("fps", "a"),
+     ("macs_by_part", {"unet": []}), ("macs_baseline_by_part", 3), ("fidelity", {"pose": 1}), ("steps", 5),
+     ("steps", [{}]), ("versions", "a"), ("options", 3), ("conditioning_scale", {"pose": "a"}),
+     ("peak_nbytes", 10**400), ("macs_by_part", {"unet": 10**400}), ("control_frames_empty", "a")],
+)  # fmt: skip
+def test_values_of_another_kind_are_refused(report, name, value):
+    given = json.loads(report.to_json())
+    with pytest.raises(InputError):
+        Report.from_json(json.dumps({**given, name: value}))
+
+
+def test_a_step_of_which_stock_models_run_nothing_has_no_share(report):
+    given = json.loads(report.to_json())
+    given["steps"][0] |= {"macs": 0, "macs_stock": 0}
+    assert "0.0 GMACs    0.0 %" in str(Report.from_json(json.dumps(given)))
+
+
 def test_the_text_shows_cost_settings_and_every_step(report):
     text = str(report)
     for shown in (

@@ -37,9 +37,10 @@ class StepSummary:
     def __str__(self) -> str:
         branches = "both branches" if self.branches == 2 else "one branch   "
         control = f"controlnet {self.controlnet_residuals:2d}/{self.num_residuals}"
+        share = self.macs / self.macs_stock if self.macs_stock else 0.0
         return (
             f"{self.step:3d}  {self.label:<14} {branches}  {control}  {self.macs / 1e9:8.1f} GMACs  "
-            f"{100 * self.macs / self.macs_stock:5.1f} %  {self.stored_nbytes / 2**20:7.1f} MiB stored"
+            f"{100 * share:5.1f} %  {self.stored_nbytes / 2**20:7.1f} MiB stored"
         )
 
 
