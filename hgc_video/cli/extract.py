@@ -145,12 +145,15 @@ def cache(
 
 def _entries_table(entries: list[Any]) -> Any:
     from rich.table import Table
+    from rich.text import Text  # a film's name is no markup
+
+    from ..errors import printable
 
     table = Table("preprocessor", "film", "frames", "MiB", "used last", box=None, pad_edge=False)
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_s))
         table.add_row(
-            str(entry.request["preprocessor"]), entry.name, str(entry.num_frames),
-            f"{entry.nbytes / 2**20:.1f}", used,
+            Text(str(entry.request.get("preprocessor", ""))), Text(printable(entry.name)),
+            str(entry.num_frames), f"{entry.nbytes / 2**20:.1f}", used,
         )  # fmt: skip
     return table

@@ -12,11 +12,13 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from ..errors import InputError, VideoError
 from ..files import (
@@ -94,11 +96,11 @@ def kept(request: Mapping[str, Any]) -> KeptEstimates | None:
     """What is kept for a request of plain data; None where there is nothing."""
     try:
         folder = kept_folder() / _key(request)
-        told = parse_json((folder / _INDEX).read_text(encoding="utf-8"))
+        told = _read_index(folder)
         (folder / _INDEX).touch()
-        return KeptEstimates(folder, tuple(told["starts"]), int(told["num_frames"]))
-    except (InputError, OSError, ValueError, KeyError, TypeError):
+    except (InputError, OSError):
         return None
+    return None if told is None else KeptEstimates(folder, told.starts, told.num_frames)
 
 
 def keep(
@@ -121,18 +123,39 @@ def keep(
 
 
 def entries() -> list[Entry]:
-    """Everything that is kept, used last first."""
+    """Everything that is kept, used last first; what is damaged counts, and is dropped as the rest is."""
     found = []
     for folder in kept_folder().glob("[!.]*/"):
-        with suppress(OSError, ValueError, KeyError):
-            index = folder / _INDEX
-            told = parse_json(index.read_text(encoding="utf-8"))
+        with suppress(OSError):
+            told = _read_index(folder) or _Index({}, "(damaged)", (), 0)
             nbytes = sum(file.stat().st_size for file in folder.iterdir())
-            used_s = index.stat().st_mtime
-            found.append(
-                Entry(folder, told["request"], told["name"], told["num_frames"], nbytes, used_s)
-            )
+            used_s = (folder / _INDEX).stat().st_mtime
+            found.append(Entry(folder, told.request, told.name, told.num_frames, nbytes, used_s))
     return sorted(found, key=lambda entry: -entry.used_s)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What is written beside the chunks."""
+
+    request: Mapping[str, Any]
+    name: str
+    starts: tuple[int, ...]
+    num_frames: int
+
+
+@cache
+def _adapter() -> TypeAdapter[_Index]:
+    return TypeAdapter(_Index)
+
+
+def _read_index(folder: Path) -> _Index | None:
+    """None where it is damaged; OSError where there is none."""
+    data = (folder / _INDEX).read_bytes()
+    try:
+        return _adapter().validate_python(parse_json(data))
+    except ValueError:
+        return None
 
 
 def limit_nbytes() -> int:

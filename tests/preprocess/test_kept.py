@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from typing import ClassVar
 
@@ -178,6 +179,30 @@ def test_a_spoilt_entry_is_made_again_or_told(home):
         chunk.write_bytes(b"PK spoilt")
     with pytest.raises(VideoError, match="hgc-video cache --clear"):
         taken()
+
+
+@pytest.mark.parametrize(
+    "told", ["[]", "5", "{}", '{"starts": 3}', "[" * 9000, "\xff", '{"name": 1, "starts": ["a"]}']
+)
+def test_a_damaged_entry_is_shown_made_again_and_dropped(home, told):
+    taken()
+    (entry,) = kept.entries()
+    (entry.folder / "entry.json").write_bytes(told.encode("latin-1"))
+    ((name, num_frames, nbytes),) = [(e.name, e.num_frames, e.nbytes) for e in kept.entries()]
+    assert (name, num_frames) == ("(damaged)", 0) and nbytes > 0
+    shown = CliRunner().invoke(app, ["cache"])
+    assert shown.exit_code == 0 and "(damaged)" in shown.stdout
+    assert kept.clear() == 1 and kept.entries() == [] and not entry.folder.exists()
+    assert taken() == [10, 11, 12, 13, 14]
+
+
+def test_a_films_name_is_shown_as_it_is(home):
+    taken()
+    (entry,) = kept.entries()
+    index = json.loads((entry.folder / "entry.json").read_text())
+    (entry.folder / "entry.json").write_text(json.dumps({**index, "name": "[/b][red]a\x1b[2J.mp4"}))
+    shown = CliRunner().invoke(app, ["cache"])
+    assert shown.exit_code == 0 and r"[/b][red]a\x1b[2J.mp4" in shown.stdout
 
 
 def test_the_command_shows_bounds_and_clears(home):
