@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Container, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from ..errors import InputError
 from ..files import make_folder, require_writable, unwritable, user_path
@@ -40,9 +43,10 @@ class ResultsFile:
         else:
             require_writable(self.path)
 
-    def read(self, task: str) -> list[dict[str, Any]]:
-        """A task's results, in the order they were added; none where there is no file yet. InputError where
-        it cannot be read."""
+    def read(self, task: str, kind: Any = None) -> list[dict[str, Any]]:
+        """A task's results, in the order they were added; none where there is no file yet. Those that are
+        damaged are skipped: `kind`, a dataclass, has the fields that each has. InputError where the file
+        cannot be read."""
         try:
             text = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
         except OSError as error:
@@ -50,7 +54,8 @@ class ResultsFile:
             raise InputError(
                 f'the kept results "{self.path}" cannot be read: {told.lower()}; name another file'
             ) from error
-        return [result for name, result in map(_parsed, text.splitlines()) if name == task]
+        found = [result for name, result in map(_parsed, text.splitlines()) if name == task]
+        return found if kind is None else [result for result in found if _is_of(result, kind)]
 
     def require(self, wanted: Iterable[Any], known: Container[Any]) -> None:
         """InputError where of what was measured something is not in the file: others removed or damaged it
@@ -79,6 +84,20 @@ def _parsed(line: str) -> tuple[str | None, dict[str, Any]]:
         return str(result.pop(_TASK)), result
     except (ValueError, KeyError, AttributeError, TypeError):
         return None, {}
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _is_of(result: dict[str, Any], kind: Any) -> bool:
+    """Whether a result has the fields of a dataclass; it may have others."""
+    try:
+        _adapter(kind).validate_json(json.dumps(result), strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def _missing_newline(file: Any) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from ..models.identity import model_hash
 from .jobs import Map, workers
-from .measure import CompareConfig, Networks, measure
+from .measure import CompareConfig, Figures, Networks, measure
 from .methods import controls, make_method
 from .results_file import ResultsFile
 from .trials import kept_trials, trials
@@ -73,7 +73,7 @@ def _known(
 ) -> dict[tuple[str, int, int], dict[str, Any]]:
     """What was measured of these methods with the files that they read now."""
     known = {}
-    for figures in results.read(name):
+    for figures in results.read(name, Figures):
         read, method = figures.pop(_FILES, ""), figures["method"]
         wanted = figures["clip"] < task.source.count and figures["seed"] < task.seeds
         if wanted and files.get(method) == read:

@@ -104,6 +104,14 @@ class Sampler:
         return np.asarray(np.round(out * 255), np.uint8)
 
 
+@dataclass(frozen=True)
+class _OfClip:
+    """What is kept of a clip."""
+
+    of: str
+    figures: Row
+
+
 class Kept:
     """Figures of single clips, kept in a file so that a stopped evaluation goes on, or in none."""
 
@@ -111,7 +119,7 @@ class Kept:
         self._file = None if path is None else ResultsFile(path)
         told = f"{model_hash(options.model)} {options.num_frames} {options.num_inference_steps}"
         self._task = f"evaluate {options.model} {told} {options.guidance_scale}"
-        rows = self._file.read(self._task) if self._file else []
+        rows = self._file.read(self._task, _OfClip) if self._file else []
         self._known: dict[str, Row] = {row["of"]: row["figures"] for row in rows}
 
     def __call__(self, of: str, measure: Callable[[], Row]) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,17 @@ def calibrate(
     return _with_all_gains([calibration_of(known[sample], results.path) for sample in samples])
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What is kept of a sample."""
+
+    sample: int | str
+    measured: dict[str, Any]
+
+
 def _known(results: ResultsFile, task: str) -> dict[int | str, dict[str, Any]]:
     """What was measured, by sample."""
-    return {one["sample"]: one["measured"] for one in results.read(task)}
+    return {one["sample"]: one["measured"] for one in results.read(task, _Measured)}
 
 
 def _measure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -31,7 +32,8 @@ class PlanEvaluator:
         self._results.check_writable()
         self._name = _setting(source, num_inference_steps, converged_steps)
         self._known: dict[str, float] = {
-            result["plan"]: result["error_db"] for result in self._results.read(self._name)
+            result["plan"]: result["error_db"]
+            for result in self._results.read(self._name, _Judgement)
         }
 
     def __call__(self, plans: list[CodedSchedule]) -> list[float]:
@@ -50,6 +52,14 @@ class PlanEvaluator:
     def known(self, plans: Sequence[CodedSchedule]) -> list[float]:
         """The errors of those plans that were judged as they are."""
         return [self._known[_key(plan)] for plan in plans if _key(plan) in self._known]
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """What is kept of a plan."""
+
+    plan: str
+    error_db: float
 
 
 def _setting(source: SampleSet, num_inference_steps: int, converged_steps: int) -> str:

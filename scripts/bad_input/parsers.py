@@ -205,11 +205,17 @@ def _check_report(text: str) -> None:
     report.to_json()
 
 
+@dataclass(frozen=True)
+class _Numbered:
+    number: int
+
+
 def _check_results(path: Path) -> None:
     rows = ResultsFile(path)
-    known = rows.read("a")
+    known = rows.read("a", _Numbered)
     rows.add("a", [{"number": 1}])
-    assert len(rows.read("a")) == len(known) + 1
+    assert len(rows.read("a", _Numbered)) == len(known) + 1
+    assert all(isinstance(row["number"], int) for row in known)
     rows.require([], {})
 
 

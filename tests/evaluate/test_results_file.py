@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -89,3 +90,24 @@ def test_results_that_are_gone_again_are_told(tmp_path):
     results.require([1, 2], {1: "a", 2: "b"})
     with pytest.raises(InputError, match=r"1 of the results in .*results\.jsonl\" are gone since"):
         results.require([1, 2], {1: "a"})
+
+
+@dataclass(frozen=True)
+class Judged:
+    plan: str
+    error_db: float
+    more: int | None = None
+
+
+def test_results_that_lack_something_are_skipped(tmp_path):
+    """They are measured again, as those that were not written to the end."""
+    file = ResultsFile(tmp_path / "a.jsonl")
+    right = [
+        {"plan": "F", "error_db": 1},
+        {"plan": "FH", "error_db": -2.5, "more": 3, "other": [1]},
+    ]
+    wrong = [{}, {"plan": "F"}, {"plan": "F", "error_db": "1"}, {"plan": 1, "error_db": 1.0},
+             {"plan": "F", "error_db": None}, {"plan": "F", "error_db": 1.0, "more": "x"}]  # fmt: skip
+    file.add("a", [right[0], *wrong, right[1]])
+    assert file.read("a", Judged) == right
+    assert len(file.read("a")) == len(wrong) + 2

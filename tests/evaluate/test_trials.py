@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
 from hgc_video.errors import InputError
-from hgc_video.evaluate.measure import CompareConfig
+from hgc_video.evaluate.measure import CompareConfig, Figures
 from hgc_video.evaluate.methods import make_method
 from hgc_video.evaluate.results_file import ResultsFile
 from hgc_video.evaluate.run import _known, _setting
@@ -69,7 +70,7 @@ def test_rows_of_another_schedule_under_the_same_name_are_measured_again(tmp_pat
     CodedSchedule("FHFH", 4, (0.0,) * 4).save(file)
     word = f"searched:file={file}"
     task = CompareConfig(SampleSet("puppet", None, 3000, 1, 2), 4, 0)
-    row = {"method": word, "clip": 0, "seed": 0, "psnr_db": 30.0}
+    row = asdict(Figures(word, 0, 0, 0.5, 0.5, 8, 30.0, 0.9, 0.1, None, 0.8, 0.9, 1.0))
     files = {word: make_method(word).files_sha256()}
     results, name = ResultsFile(memory), _setting(task)
     results.add(name, [{"files": files[word], **row}])
