@@ -200,7 +200,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "jobs/schema.py": (f"{_JOBS}/test_schema.py", _SHOT),
     "jobs/shot.py": (_SHOT, _JOB_LIST),
     "jobs/shot_template.py": (_SHOT,),
-    "jobs/task.py": (f"{_JOBS}/test_worker.py", *_DRIVE),
     "jobs/worker.py": (f"{_JOBS}/test_worker.py",),
     "jobs/yaml_file.py": (f"{_JOBS}/test_yaml_file.py",),
     "jobs/checkpoint/description.py": (f"{_JOBS}/test_description.py", _CHECKPOINT),
