@@ -23,10 +23,13 @@ MEASURED = []
 class Measuring:
     """Takes the last choice of a step, and notes everything that can be asked."""
 
+    calls: int = 0
+
     def __call__(self, choices, signals):
+        self.calls += 1
         MEASURED.append(
             {
-                "choices": choices, "step": signals.step, "computed_last": signals.computed_last,
+                "choices": choices, "calls": self.calls, "step": signals.step, "computed_last": signals.computed_last,
                 "input_change": float(signals.input_change()), "drift": float(signals.drift()),
                 "noise_angle": signals.noise_angle(), "products": len(signals.products()),
                 "output_size": float(signals.output_size()), "type": signals.prediction_type(),
@@ -102,6 +105,7 @@ def test_windows_are_measured_and_decided_each_by_itself(clip):
         assert [window for window, _ in engine.state()["observers"]] == [1]
     changes = [one["input_change"] for one in MEASURED]
     assert changes[:2] == [0.0, 0.0] and changes[2] == changes[3] > 0
+    assert [one["calls"] for one in MEASURED] == [1, 1, 2, 2], "each has a decider of its own"
 
 
 def test_nothing_is_measured_for_a_plan_that_is_fixed(clip):
