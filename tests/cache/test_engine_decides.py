@@ -29,7 +29,8 @@ class Measuring:
         self.calls += 1
         MEASURED.append(
             {
-                "choices": choices, "calls": self.calls, "step": signals.step, "computed_last": signals.computed_last,
+                "choices": choices, "calls": self.calls, "step": signals.step,
+                "computed_last": signals.computed_last,
                 "input_change": float(signals.input_change()), "drift": float(signals.drift()),
                 "noise_angle": signals.noise_angle(), "products": len(signals.products()),
                 "output_size": float(signals.output_size()), "type": signals.prediction_type(),
