@@ -117,7 +117,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "plan/policies/fewer_steps.py": (_BLOCKS, _POLICIES, _WHOLE),
     "plan/policies/fitted.py": (_WHOLE, _POLICIES),
     "plan/policies/full.py": (_BLOCKS, _POLICIES),
-    "plan/policies/guard.py": (_GUARD, _DECIDERS),
+    "plan/policies/guard.py": (_GUARD, f"{_PLAN}/policies/test_guard_limits.py", _DECIDERS),
     "plan/policies/guidance_gate.py": (_BLOCKS, _POLICIES),
     "plan/policies/hgc.py": (f"{_PLAN}/policies/test_hgc.py", _POLICIES),
     "plan/policies/hgc_online.py": (_BLOCKS, _DECIDERS, _POLICIES),
