@@ -20,24 +20,30 @@ from tests.cache.engine_parts import cut, graph, put, reuse
 from tests.tiny_models import FRAMES, Clip, graph_of
 
 
-def test_in_guess_mode_the_controlnet_runs_whole_on_the_prompts_branch(clip):
+def guessing(clip):
+    """A step as pipelines make it in guess mode: the ControlNet runs on the prompt's branch alone. Gives its mid
+    residual and the UNet's prediction."""
     flat = clip.latents.transpose(1, 2).flatten(0, 1)
-    given = {
-        "encoder_hidden_states": clip.text.chunk(2)[1], "controlnet_cond": clip.hint.chunk(2)[1],
-        "guess_mode": True, "return_dict": False,
-    }  # fmt: skip
 
     @torch.no_grad()
-    def step(t):
-        down, mid = clip.controlnet(flat, t, **given)
-        down = [torch.cat([torch.zeros_like(one), one]) for one in down]
+    def step(t, text=None):
+        down, mid = clip.controlnet(
+            flat, t, encoder_hidden_states=clip.text.chunk(2)[1], controlnet_cond=clip.hint.chunk(2)[1],
+            guess_mode=True, return_dict=False,
+        )  # fmt: skip
+        down, whole = [torch.cat([torch.zeros_like(one), one]) for one in (*down, mid)], mid
         sample = clip.latents.repeat(2, 1, 1, 1, 1)
         out = clip.unet(
-            sample, t, encoder_hidden_states=clip.text, down_block_additional_residuals=down,
-            mid_block_additional_residual=torch.cat([torch.zeros_like(mid), mid]),
+            sample, t, encoder_hidden_states=clip.text if text is None else text,
+            down_block_additional_residuals=down[:-1], mid_block_additional_residual=down[-1],
         )  # fmt: skip
-        return mid, out.sample
+        return whole, out.sample
 
+    return step
+
+
+def test_in_guess_mode_the_controlnet_runs_whole_on_the_prompts_branch(clip):
+    step = guessing(clip)
     mid, stock = step(900)
     with put(reuse()) as engine:
         engine.at(0)
@@ -53,24 +59,8 @@ def test_in_guess_mode_the_controlnet_runs_whole_on_the_prompts_branch(clip):
 
 def test_a_prompt_that_the_unet_alone_gets_leaves_the_controlnet_in_guess_mode(clip):
     """It ran whole, and is not run again."""
-    flat = clip.latents.transpose(1, 2).flatten(0, 1)
-    given = {
-        "encoder_hidden_states": clip.text.chunk(2)[1], "controlnet_cond": clip.hint.chunk(2)[1],
-        "guess_mode": True, "return_dict": False,
-    }  # fmt: skip
-
-    @torch.no_grad()
-    def step(t, text):
-        down, mid = clip.controlnet(flat, t, **given)
-        sample = clip.latents.repeat(2, 1, 1, 1, 1)
-        return clip.unet(
-            sample, t, encoder_hidden_states=text,
-            down_block_additional_residuals=[torch.cat([torch.zeros_like(one), one]) for one in down],
-            mid_block_additional_residual=torch.cat([torch.zeros_like(mid), mid]),
-        ).sample  # fmt: skip
-
-    calls, other = [], clip.text.flip(1)
-    stock = step(700, other)
+    step, calls, other = guessing(clip), [], clip.text.flip(1)
+    _, stock = step(700, other)
     with put(reuse()) as engine:
 
         def begin_anew(tokens):
@@ -80,10 +70,10 @@ def test_a_prompt_that_the_unet_alone_gets_leaves_the_controlnet_in_guess_mode(c
 
         engine.on_change = begin_anew
         engine.at(0)
-        step(900, clip.text)
+        step(900)
         hook = clip.controlnet.conv_in.register_forward_hook(lambda *told: calls.append(1))
         engine.at(1)
-        out = step(700, other)
+        _, out = step(700, other)
         hook.remove()
         assert engine._step.guess_mode and engine.log.controlnet_branches == 1 and calls == [1]
     torch.testing.assert_close(out, stock, rtol=1e-5, atol=1e-5)
