@@ -21,8 +21,8 @@ from tests.tiny_models import FRAMES, Clip, graph_of
 
 
 def guessing(clip):
-    """A step as pipelines make it in guess mode: the ControlNet runs on the prompt's branch alone. Gives its mid
-    residual and the UNet's prediction."""
+    """A step as pipelines make it in guess mode, the ControlNet on the prompt's branch alone: it gives its
+    mid residual and the UNet's prediction."""
     flat = clip.latents.transpose(1, 2).flatten(0, 1)
 
     @torch.no_grad()
