@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hgc_video.plan.cost import cost, full_cost, kept_for_any
+from hgc_video.plan.graph import Attention
 from hgc_video.plan.liveness import kept
 from hgc_video.plan.memory.placement import (
     DEVICE,
@@ -210,6 +211,29 @@ def test_a_text_is_projected_once_for_all_windows(policy):
     assert macs["controlnet"] == plain["controlnet"] - 3 * texts["controlnet"] + hint
     total, alone = sum(macs.values()), 4 * spent.total - 3 * sum(texts.values())
     assert work_of(plan, graph, windows, DEVICE) == RunCost(total, total - alone)
+
+
+def test_the_text_of_a_controlnet_is_projected_once_for_the_whole_clip():
+    """It runs on each frame once: 16 frames in windows of 4 that overlap by one are five calls of the UNet, and
+    four of the ControlNet."""
+    cross = Attention("controlnet.conv_in.attn2", "cross", 300, 8, text_macs=8 * 4)
+    graph = wordy(tower())
+    layers = [
+        replace(layer, attentions=(cross,), macs=layer.macs + cross.macs)
+        if layer.name == "controlnet.conv_in"
+        else layer
+        for layer in graph.layers
+    ]
+    graph = replace(graph, layers=tuple(layers))
+    windows = Windows(16, 4, 1)
+    plan = resolve("lossless").schedule(graph, 10)
+    spent, moves = cost(graph, plan), moves_of(plan, graph, windows)
+    assert spent.text["controlnet"] == 2 * 8 * 4 // graph.num_frames
+    macs, plain = macs_of(plan, spent, graph, windows, moves), windowed(spent, windows, moves)
+    hint = 4 * graph.by_name["controlnet.hint"].macs * (True in moves)
+    assert macs["controlnet"] == plain["controlnet"] - 3 * spent.text["controlnet"] + hint
+    assert macs["unet"] == plain["unet"] - (len(windows.plain) - 1) * spent.text["unet"]
+    assert len(windows.plain) > 4
 
 
 def test_a_text_that_every_step_projects_is_each_windows():
