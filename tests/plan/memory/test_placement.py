@@ -214,8 +214,8 @@ def test_a_text_is_projected_once_for_all_windows(policy):
 
 
 def test_the_text_of_a_controlnet_is_projected_once_for_the_whole_clip():
-    """It runs on each frame once: 16 frames in windows of 4 that overlap by one are five calls of the UNet, and
-    four of the ControlNet."""
+    """It runs on each frame once: 16 frames in windows of 4 that overlap by one are five calls of the UNet
+    and four of the ControlNet."""
     cross = Attention("controlnet.conv_in.attn2", "cross", 300, 8, text_macs=8 * 4)
     graph = wordy(tower())
     layers = [
