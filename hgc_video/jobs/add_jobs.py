@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
+from ..plain_data import HALVES
 from .queue import Queue, options_of
 from .queue_table import DONE, QUEUED, RUNNING, transaction
 
@@ -103,7 +104,8 @@ def _replace(queue: Queue, job: NewJob, number: int) -> None:
 
 
 def _text(job: NewJob) -> str:
-    return json.dumps(job.options, default=str)  # ASCII: SQLite takes no half characters
+    text = json.dumps(job.options, ensure_ascii=False, default=str)
+    return text.encode(errors=HALVES).decode()  # SQLite takes no half characters
 
 
 def _difference(row: Any, job: NewJob) -> str:
