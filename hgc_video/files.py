@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -77,6 +78,27 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises where there is no such user
 
 
+def resolved(path: Path) -> Path:
+    """The path with links followed; `Path.resolve` raises RuntimeError where they lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def as_argument(path: str | os.PathLike[str]) -> str:
+    """A path as a command line of a shell takes it.
+
+    >>> as_argument("-my clip.mp4")
+    "'./-my clip.mp4'"
+    """
+    told = os.fspath(path)
+    return shlex.quote(f"./{told}" if told.startswith("-") else told)
+
+
+def refuse_stream(path: Path, kind: type[HGCVideoError]) -> None:
+    """Raises `kind` where a path is a pipe, a socket or a device, of which no clip can be read twice."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise kind(f'"{path}" is a device or a pipe; name a file')
+
+
 def without_home(told: Any) -> Any:
     """Plain data in which paths within the user's home begin with `~`, which `user_path` puts in full: files
     that are handed on do not tell who made them."""
@@ -132,7 +154,7 @@ def _read_sha256(path: Path) -> str:
 
 def _kept_sha256(path: Path) -> str:
     facts = path.stat()
-    return _sha256_once(path.resolve(), facts.st_size, facts.st_mtime_ns)
+    return _sha256_once(resolved(path), facts.st_size, facts.st_mtime_ns)
 
 
 @lru_cache(4096)
@@ -163,7 +185,7 @@ def check_distinct(outputs: Mapping[str, Any], inputs: Iterable[tuple[str, Any]]
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    if one.resolve() == other.resolve():
+    if resolved(one) == resolved(other):
         return True
     try:  # hard links, and names that differ in case alone where that makes no difference
         return one.samefile(other)
@@ -266,7 +288,9 @@ def fault_of_machine(error: Exception) -> InputError | None:
             "free memory"
         )
     if isinstance(error, OSError) and error.errno in _NEVER_OURS:
-        told = unwritable(Path(str(error.filename or "a file")), error, InputError)
+        told = unwritable(
+            Path(str(error.filename or "a file, or what is printed")), error, InputError
+        )
         return InputError(str(told))
     if isinstance(error, OSError) and error.errno == errno.EIO:  # of reading or of writing
         name = str(error.filename or "a file")[:300]

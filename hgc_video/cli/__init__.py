@@ -10,8 +10,10 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import os
 import signal
 import sys
+from pathlib import Path
 
 from .shell import app
 
@@ -25,6 +27,39 @@ def main() -> None:
     # At exit Python looks for garbage among all objects, more than a second for those of torch and diffusers;
     # frozen ones are left to the system.
     atexit.register(gc.freeze)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that it lacks ends no run
-    app()
+    _check_surroundings()
+    try:
+        app()
+    except OSError as error:  # of help and version, which are printed outside of a command
+        if "--debug" in sys.argv or error.filename is not None:
+            raise
+        sys.stdout = None  # is not tried again at the end
+        sys.exit(
+            _refused(f"what is printed cannot be written: {os.strerror(error.errno or 0).lower()}")
+        )
+
+
+def _check_surroundings() -> None:
+    """Has every letter printable, output that is closed go nowhere, and ends where no command can work."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and (
+            stream.errors == "strict" or stream.encoding.lower() not in ("utf-8", "utf8")
+        ):
+            stream.reconfigure(errors="backslashreplace")
+    why = ""
+    if sys.flags.optimize > 1:
+        why = "Python runs without docstrings (-OO), which transformers needs; run it with -O, or without"
+    try:
+        Path.cwd()
+    except OSError:
+        why = "the current folder is not there any more; change to another"
+    if why:
+        sys.exit(_refused(why))
+
+
+def _refused(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return 2

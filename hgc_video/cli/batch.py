@@ -101,7 +101,7 @@ def batch(
         variants = {"seeds": seeds, "matrix": parse_matrix(matrix or []), "pattern": name}
         _add(source, place, variants, allow_outside, as_json)
         _queue_again(place, retry or (), retry_failed, as_json)
-        _work_off(source, place, chosen, as_json)
+        _work_off(place, chosen, as_json)
 
 
 def _devices(told: str | None) -> tuple[str, ...]:
@@ -176,15 +176,16 @@ def _queue_again(place: Path, jobs: Sequence[int], failed: bool, as_json: bool) 
     _echo({"event": "queued again", "jobs": count}, f"queued again: {count}", as_json)
 
 
-def _work_off(source: Path, place: Path, chosen: Any, as_json: bool) -> None:
+def _work_off(place: Path, chosen: Any, as_json: bool) -> None:
     """Makes what is queued, then says what came of it all."""
+    from ..files import as_argument
     from ..jobs.batch import work_off
     from ..jobs.drive import Stop
     from ..jobs.queue import Queue
     from .batch_lines import telling
 
     queue, stop = Queue(place), Stop()
-    go_on = f"go on with:  hgc-video batch {source}"
+    go_on = f"go on with:  hgc-video batch {as_argument(place)}"
     try:
         with _interruptible(stop), telling(as_json, _status(queue).counts["queued"]) as tell:
             work_off(place, chosen, tell, stop)

@@ -36,7 +36,7 @@ def init(
     """
     with errors_in_one_line(context):
         from ..errors import InputError
-        from ..files import check_distinct, check_writable, user_path
+        from ..files import as_argument, check_distinct, check_writable, resolved, user_path
 
         video, out = user_path(video), user_path(out)
         check_distinct({"--out": out}, [("video", video)])
@@ -48,12 +48,12 @@ def init(
 
         facts = write_template(video, out, model)
         say(str(facts))
-        if video.resolve().is_relative_to(out.resolve().parent):
-            say(f"shot file {out}; make the clip with:  hgc-video run {out}")
+        if resolved(video).is_relative_to(resolved(out).parent):
+            say(f"shot file {out}; make the clip with:  hgc-video run {as_argument(out)}")
         else:
             say(
                 f"shot file {out}; the video lies outside of its folder: move it there, or make the clip "
-                f"with:  hgc-video run {out} --allow-outside"
+                f"with:  hgc-video run {as_argument(out)} --allow-outside"
             )
 
 

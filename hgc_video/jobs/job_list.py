@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HGCVideoError, InputError, at_least, nearest
-from ..files import user_path
+from ..files import resolved, user_path
 from ..plan.presets import resolve
 from .add_jobs import NewJob
 from .fingerprint import fingerprint_of, loading_of
@@ -130,8 +130,8 @@ def _listed(job: Any, defaults: Any, file: Path, number: int, allow_outside: boo
     own = shot_of(options, file, str(name or f"job{number:04}"), allow_outside=allow_outside)
     if shot is None:
         return own
-    path = (file.absolute().parent / user_path(str(shot))).resolve()
-    if not allow_outside and not path.is_relative_to(file.absolute().parent.resolve()):
+    path = resolved(file.absolute().parent / user_path(str(shot)))
+    if not allow_outside and not path.is_relative_to(resolved(file.absolute().parent)):
         raise InputError(
             f'{where}: "{shot}" of shot lies outside of {file.parent}; see --allow-outside'
         )

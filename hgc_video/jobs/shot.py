@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HGCVideoError, InputError, nearest
-from ..files import user_path
+from ..files import resolved, user_path
 from ..options import GenerateOptions
 from ..plain_data import is_whole
 from ..plan.presets import POLICY_FILE
@@ -193,7 +193,7 @@ def map_inputs(options: Mapping[str, Any], change: Callable[[str, Any], Any]) ->
 
 def _is_inside(path: Path, folder: Path) -> bool:
     """Whether a path leads to a place in a folder, links followed."""
-    return path.resolve().is_relative_to(folder.resolve())
+    return resolved(path).is_relative_to(resolved(folder))
 
 
 def _is_file(part: str, folder: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from hgc_video.errors import VideoError
-from hgc_video.files import ffmpeg_name, user_path
+from hgc_video.files import ffmpeg_name, refuse_stream, user_path
 from hgc_video.media.sources import opened_image
 
 MOVIE_TAG, PNG_TAG = "comment", "hgc_video"
@@ -43,6 +43,7 @@ def read_text(path: str | os.PathLike[str]) -> str | None:
     file = user_path(path)
     if not file.exists():
         raise VideoError(f'no file "{file}"; check the path')
+    refuse_stream(file, VideoError)
     if file.is_dir():
         first = min(file.glob("*.png"), default=None)
         return None if first is None else _of_image(first)

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hgc_video.errors import VideoError, text_of
-from hgc_video.files import ffmpeg_name
+from hgc_video.files import ffmpeg_name, refuse_stream
 from hgc_video.media.deep import DeepRange, is_deep, range_of, tell_of
 from hgc_video.media.frames import DEFAULT_FPS, Frame, VideoInfo, VideoSource
 from hgc_video.media.limits import check_num_frames, check_pixels
@@ -42,6 +42,7 @@ def open_path(path: Path, source_fps: float | None = None) -> VideoSource:
     """
     if not path.exists():
         raise VideoError(f'no file "{path}"; check the path')
+    refuse_stream(path, VideoError)
     if path.is_file() and not path.stat().st_size:
         raise VideoError(f'"{path}" is empty, 0 bytes; record or copy it again')
     if path.is_dir():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import collected_warnings
-from ..files import kept_sha256_of, state_of, user_path
+from ..files import kept_sha256_of, resolved, state_of, user_path
 from ..plain_data import HALVES
 from .catalog import model_preset, model_presets, preset_file
 from .load import EMBEDDED, model_folder
@@ -71,7 +71,7 @@ def weight_hashes(pipe: Any) -> dict[str, str]:
 
 def _of_file(path: Path) -> str:
     """A snapshot of the hub links to files that are named by their hash: those are not read."""
-    named = _SHA256.fullmatch(path.resolve().name)
+    named = _SHA256.fullmatch(resolved(path).name)
     return named[0] if named else kept_sha256_of(path)
 
 

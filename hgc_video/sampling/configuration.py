@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import kept_sha256_of, user_path
+from ..files import kept_sha256_of, resolved, user_path
 from ..media.metadata import read_text
 from ..media.sources import images_in
 from ..options import GenerateOptions
@@ -249,7 +249,7 @@ def _seen_from(folder: Path | None, path: Path) -> str:
 def _is_clip_folder(path: Path, folder: Path) -> bool:
     """Whether a path is a folder of frames; none is one that cannot be looked into, or that the clip's folder
     lies in."""
-    if not path.is_dir() or folder.resolve().is_relative_to(path.resolve()):
+    if not path.is_dir() or resolved(folder).is_relative_to(resolved(path)):
         return False
     try:
         return bool(images_in(path))

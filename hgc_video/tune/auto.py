@@ -12,7 +12,7 @@ import yaml
 from ..errors import InputError, nearest
 from ..evaluate.samples import Sample, SampleSet
 from ..evaluate.trials import kept_trials
-from ..files import shipped_schedule, user_path, write_text
+from ..files import resolved, shipped_schedule, user_path, write_text
 from ..models.identity import is_hash_of, model_hash
 from ..plan.policies.searched import Searched, load_coded_schedule
 from ..plan.presets import SEARCHED, Preset, resolve
@@ -62,7 +62,7 @@ def _listed(model: str, sample: Sample, folder: Path) -> Path:
     """A file that lists the sample; its name tells samples apart, as what is judged on them is kept."""
     if not isinstance(sample.control, str):
         raise InputError("auto_calibrate needs a control clip in a file; save it and give its path")
-    clip = user_path(sample.control).resolve()
+    clip = resolved(user_path(sample.control))
     one = {"control": str(clip), "kind": sample.kind, "prompt": sample.prompt, "seed": sample.seed}
     text = yaml.safe_dump([one])
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]

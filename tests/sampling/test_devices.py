@@ -101,7 +101,7 @@ def _failing(options, part):
 @pytest.mark.parametrize(
     ("seed", "error", "says"),
     [
-        (1, PromptError, "process 2 of 2: a reason"),
+        (1, PromptError, "process 2 of 2: a reason and more"),
         (0, HGCVideoError, "process 2 of 2: ZeroDivisionError: a fault"),
     ],
 )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from ...errors import Cancelled, HGCVideoError, InputError, StateError, warn
+from ...files import as_argument
 from ...plan.checkpoints import checkpoint_steps, macs_by_step, nbytes_by_step
 from ...plan.memory.budget import MemoryPlan
 from ...plan.run_plan import RunPlan
@@ -238,4 +239,4 @@ class FolderKeeper:
 
 def how_to_go_on(folder: Path) -> str:
     """The command that goes on with a run."""
-    return f"go on with: hgc-video resume {folder}"
+    return f"go on with: hgc-video resume {as_argument(folder)}"

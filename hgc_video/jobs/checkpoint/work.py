@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import Cancelled, HGCVideoError, StateError
-from ...files import user_path
+from ...files import as_argument, user_path
 from ...options import GenerateOptions
 from ...report import Report
 from .description import Description, keep_inputs
@@ -48,7 +48,7 @@ class Work:
         if changes:
             raise StateError(
                 f'work "{folder.path}" is of another run: {"; ".join(changes)}; go on with that one by '
-                f"hgc-video resume {folder.path}, name another folder, or remove it"
+                f"hgc-video resume {as_argument(folder.path)}, name another folder, or remove it"
             )
         folder.open()
         self._is_new = told is None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import HGCVideoError, InputError, text_of, warn
-from ...files import make_folder
+from ...files import make_folder, resolved
 
 EVERY_S = 2.0
 
@@ -113,7 +113,7 @@ class _Copied:
         for path in self._files.find(self._place):
             inner = path[len(self._place) :].lstrip("/")
             target = self._folder / inner
-            if not target.resolve().is_relative_to(self._folder.resolve()):
+            if not resolved(target).is_relative_to(resolved(self._folder)):
                 raise InputError(f'"{inner}" leads out of the folder of the run; remove it there')
             target.parent.mkdir(parents=True, exist_ok=True)
             self._files.get_file(path, str(target))
