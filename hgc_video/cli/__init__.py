@@ -41,13 +41,11 @@ def main() -> None:
 
 def _check_surroundings() -> None:
     """Has every letter printable, output that is closed go nowhere, and ends where no command can work."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
-        elif isinstance(stream, io.TextIOWrapper) and (
-            stream.errors == "strict" or stream.encoding.lower() not in ("utf-8", "utf8")
-        ):
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  None where it is closed
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        is_utf8 = stream.encoding.lower() in ("utf-8", "utf8")
+        if isinstance(stream, io.TextIOWrapper) and not (is_utf8 and stream.errors != "strict"):
             stream.reconfigure(errors="backslashreplace")
     why = ""
     if sys.flags.optimize > 1:

@@ -1,10 +1,11 @@
-"""What the command does where its surroundings are odd: output that is closed or full, a folder that is gone."""
+"""The command where its surroundings are odd: output that is closed or full, a folder that is gone, links."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_output_that_is_closed_goes_nowhere(line):
 def test_a_current_folder_that_is_gone_is_told(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
-    root = os.getcwd()
+    root = str(Path.cwd())
     done = subprocess.run(
         ["sh", "-c", f'rmdir "{gone}"; exec "{sys.executable}" -c "{COMMAND}" doctor'],
         cwd=gone, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root},
