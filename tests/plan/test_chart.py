@@ -334,3 +334,17 @@ def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch):
     assert str(told.value) == (
         'the chart needs matplotlib; install it with pip install "hgc-video[eval]"'
     )
+
+
+@pytest.mark.parametrize("preset", ["full", CACHED])
+def test_a_state_has_its_colour_whatever_others_are_there(preset):
+    """A plan that computes everything has one state, and no others to tell it from."""
+    planned = forecast(preset=preset, num_inference_steps=6, num_frames=4)
+    grid = step_grid(planned.graph, planned.plan)
+    _, above, below = drawn(planned)
+    (image,) = above.get_images()
+    colours = {COMPUTED: RED, PARTLY: ORANGE, REUSED: BLUE, SKIPPED: GREY}
+    cells = image.cmap(image.norm(image.get_array()))
+    for row, states in zip(cells, grid.states, strict=True):
+        assert [to_hex(cell) for cell in row] == [colours[state] for state in states]
+    assert above.get_xlim() == below.get_xlim() == (-0.5, 5.5), "from the first step to the last"
