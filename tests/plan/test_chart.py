@@ -336,9 +336,9 @@ def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("preset", ["full", CACHED])
+@pytest.mark.parametrize("preset", ["full", "lossless", CACHED])
 def test_a_state_has_its_colour_whatever_others_are_there(preset):
-    """A plan that computes everything has one state, and no others to tell it from."""
+    """Of `lossless` nothing is skipped, and of `full` all is computed."""
     planned = forecast(preset=preset, num_inference_steps=6, num_frames=4)
     grid = step_grid(planned.graph, planned.plan)
     _, above, below = drawn(planned)
