@@ -44,8 +44,7 @@ def _check_surroundings() -> None:
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  None where it is closed
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        is_utf8 = stream.encoding.lower() in ("utf-8", "utf8")
-        if isinstance(stream, io.TextIOWrapper) and not (is_utf8 and stream.errors != "strict"):
+        if isinstance(stream, io.TextIOWrapper) and not _takes_all(stream):
             stream.reconfigure(errors="backslashreplace")
     why = ""
     if sys.flags.optimize > 1:
@@ -56,6 +55,11 @@ def _check_surroundings() -> None:
         why = "the current folder is not there any more; change to another"
     if why:
         sys.exit(_refused(why))
+
+
+def _takes_all(stream: io.TextIOWrapper) -> bool:
+    """Whether a stream takes every letter, and every byte of a file's name."""
+    return stream.encoding.lower() in ("utf-8", "utf8") and stream.errors != "strict"
 
 
 def _refused(why: str) -> int:
