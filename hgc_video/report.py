@@ -144,8 +144,8 @@ class Report(MacTotals):
             given: dict[str, Any] = dict(parse_json(text))
         except (ValueError, TypeError) as error:
             raise InputError(f"this is no report: {error}; give what to_json wrote") from error
-        if any(abs(number) >= 2**63 for number in _whole_numbers(given)):
-            raise InputError("this is no report: it counts beyond 63 bits; give what to_json wrote")
+        if any(abs(number) >= 2**64 for number in _whole_numbers(given)):
+            raise InputError("this is no report: it counts beyond 64 bits; give what to_json wrote")
         for name in _DERIVED:
             given.pop(name, None)
         known = {f.name for f in fields(cls)}

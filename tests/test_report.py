@@ -66,6 +66,11 @@ def test_values_of_another_kind_are_refused(report, name, value):
         Report.from_json(json.dumps({**given, name: value}))
 
 
+def test_the_largest_seed_comes_back(report):
+    made = replace(report, seed=2**64 - 1, options={**report.options, "seed": 2**64 - 1})
+    assert Report.from_json(made.to_json()) == made
+
+
 def test_a_step_of_which_stock_models_run_nothing_has_no_share(report):
     given = json.loads(report.to_json())
     given["steps"][0] |= {"macs": 0, "macs_stock": 0}
