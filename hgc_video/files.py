@@ -95,8 +95,12 @@ def as_argument(path: str | os.PathLike[str]) -> str:
 
 def refuse_stream(path: Path, kind: type[HGCVideoError]) -> None:
     """Raises `kind` where a path is a pipe, a socket or a device, of which no clip can be read twice."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if _is_stream(path):
         raise kind(f'"{path}" is a device or a pipe; name a file')
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def without_home(told: Any) -> Any:
@@ -250,7 +254,7 @@ def require_writable(target: Path, kind: type[HGCVideoError] = InputError) -> No
 
 def _refuse_device(target: Path, kind: type[HGCVideoError]) -> None:
     with suppress(OSError):
-        if target.exists() and not (target.is_file() or target.is_dir()):
+        if _is_stream(target):
             raise kind(f'"{target}" is a device or a pipe, and would be replaced; name a file')
 
 
