@@ -12,7 +12,7 @@ from hgc_video.cache.engine import Engine, attach
 from hgc_video.cache.store import Lasting, Value
 from hgc_video.errors import CacheStateError
 from hgc_video.plan.presets import resolve
-from tests.cache.engine_parts import cut, full, graph, models, put, reuse, wrapped
+from tests.cache.engine_parts import cut, full, graph, handed, models, put, reuse, wrapped
 from tests.tiny_models import (
     FRAMES,
     TOKENS,
@@ -385,9 +385,7 @@ def test_the_rest_of_a_run_may_be_another_engines(clip, last):
     clip.step(900)
     first.at(1)
     text, model = clip.text.flip(1), clip.unet if last else clip.controlnet
-    hook = model.register_forward_pre_hook(
-        lambda m, args, kwargs: (args, {**kwargs, "encoder_hidden_states": text}), with_kwargs=True
-    )
+    hook = handed(model, encoder_hidden_states=text)
     out = clip.step(700)
     (executed,) = second.log.executed
     second.disable()
@@ -424,13 +422,7 @@ def test_what_changes_after_a_run_was_begun_anew_is_seen(clip, last, again):
             steps.insert(1, (1, other, 1))
         for index, text, times in steps:
             engine.at(index)
-            hook = model.register_forward_pre_hook(
-                lambda m, args, kwargs, text=text: (
-                    args,
-                    {**kwargs, "encoder_hidden_states": text},
-                ),
-                with_kwargs=True,
-            )
+            hook = handed(model, encoder_hidden_states=text)
             out = clip.step(700)
             assert len(asked) == times, index
             hook.remove()
@@ -454,10 +446,7 @@ def test_what_the_second_controlnet_alone_gets_anew_is_seen_by_the_unet(clip):
         two.step(900)
         engine.at(1)
         second = two.controlnet.nets[1]
-        hook = second.register_forward_pre_hook(
-            lambda m, args, kwargs: (args, {**kwargs, "controlnet_cond": two.hint}),
-            with_kwargs=True,
-        )
+        hook = handed(second, controlnet_cond=two.hint)
         out = two.step(700)
         assert asked == [["controlnet.nets.0", "controlnet.nets.1"]]
     stock = two.step(700)

@@ -16,7 +16,7 @@ from hgc_video.plan.coefficients import linear
 from hgc_video.plan.graph import PREDICTION
 from hgc_video.plan.liveness import delta
 from hgc_video.plan.schedule import Schedule, StepPlan
-from tests.cache.engine_parts import cut, graph, put, reuse
+from tests.cache.engine_parts import cut, graph, handed, put, reuse
 from tests.tiny_models import FRAMES, Clip, graph_of
 
 
@@ -83,9 +83,7 @@ def test_without_guidance_a_controlnet_in_guess_mode_follows_the_plan(clip):
     alone = Clip(clip.unet, clip.controlnet, guided=False)
     small = graph_of(alone)
     plan = Schedule("test", tuple(StepPlan(frozenset(held), branches=1) for held in ((), {cut()})))
-    hook = clip.controlnet.register_forward_pre_hook(
-        lambda m, args, kwargs: (args, {**kwargs, "guess_mode": True}), with_kwargs=True
-    )
+    hook = handed(clip.controlnet, guess_mode=True)
     with attach(plan, graph=small, unet=clip.unet, controlnet=clip.controlnet) as engine:
         for index, t in enumerate((900, 700)):
             engine.at(index)
