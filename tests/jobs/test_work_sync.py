@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from hgc_video.errors import HGCVideoWarning, InputError
 from hgc_video.jobs.engines import work_sync
@@ -57,14 +60,20 @@ def test_work_goes_on_elsewhere(tmp_path, scheme):
         assert not list(empty.iterdir())
 
 
+def arrives(path):
+    """What a file holds when it is there and not empty: written in place, it may be copied between that it is
+    made and that it is written, and again then."""
+    deadline = time.monotonic() + 30
+    while not (path.exists() and path.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return path.read_text()
+
+
 def test_work_is_copied_while_a_run_is_at_it_and_when_it_fails(tmp_path):
     place = tmp_path / "work"
     with pytest.raises(RuntimeError), work_at(f"file://{place}", every_s=0.01) as here:
         (here / "a").write_text("1")
-        deadline = time.monotonic() + 30
-        while not (place / "a").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert (place / "a").read_text() == "1"
+        assert arrives(place / "a") == "1"
         (here / "b").write_text("2")
         raise RuntimeError("the run ends")
     assert (place / "b").read_text() == "2"
@@ -97,6 +106,81 @@ def test_what_is_not_complete_or_gone_meanwhile_is_not_copied(tmp_path):
         copied = work_sync._Copied(f"file://{place}", here)
         assert not copied._copy(here / "gone", "gone")
     assert [path.name for path in place.iterdir()] == ["job.json"]
+
+
+def half(self, source, target, **options):
+    """A copy that a full disk ends after half of it."""
+    data = Path(source).read_bytes()
+    Path(target).write_bytes(data[: len(data) // 2])
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_was_there_stays_until_what_replaces_it_is_whole(tmp_path, monkeypatch):
+    place = tmp_path / "work"
+    with work_at(f"file://{place}", every_s=60) as here:
+        (here / "job.json").write_text("before")
+        copied = work_sync._Copied(f"file://{place}", here)
+        copied.push()
+        (here / "job.json").write_text("the run was begun anew")
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+            patch.setattr(LocalFileSystem, "put_file", half)
+            copied.push()
+        assert {path.name: path.read_text() for path in place.iterdir()} == {"job.json": "before"}
+        copied.push()
+        assert (place / "job.json").read_text() == "the run was begun anew"
+        assert [path.name for path in place.iterdir()] == ["job.json"]
+
+
+def test_what_a_lost_machine_had_not_copied_as_a_whole_is_not_taken(tmp_path):
+    place = tmp_path / "work"
+    (place / ".checkpoint.part").mkdir(parents=True)
+    for name in ("job.json", ".plan.json.part", ".checkpoint.part/state.json"):
+        (place / name).write_text("1")
+    with work_at(f"file://{place}", every_s=60) as here:
+        assert [path.name for path in here.rglob("*")] == ["job.json"]
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_file_is_replaced_where_a_move_does_not_do_that(tmp_path, monkeypatch, refuses):
+    """As with SMB, which refuses to, and WebHDFS, which says nothing."""
+    move, place = LocalFileSystem.mv, tmp_path / "work"
+
+    def stays(self, source, target, **options):
+        if not Path(target).exists():
+            move(self, source, target, **options)
+        elif refuses:
+            raise FileExistsError(target)
+
+    monkeypatch.setattr(LocalFileSystem, "mv", stays)
+    with work_at(f"file://{place}", every_s=60) as here:
+        (here / "a").write_text("1")
+        copied = work_sync._Copied(f"file://{place}", here)
+        copied.push()
+        (here / "a").write_text("two")
+        copied.push()
+        assert {path.name: path.read_text() for path in place.iterdir()} == {"a": "two"}
+
+
+def test_a_move_that_fails_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    place = tmp_path / "work"
+
+    def fails(self, source, target, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    copied = work_sync._Copied(f"file://{place}", tmp_path)
+    (tmp_path / "a").write_text("1")
+    monkeypatch.setattr(LocalFileSystem, "mv", fails)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        copied._copy(tmp_path / "a", "a")
+    assert not list(place.iterdir())
+
+
+def test_an_object_store_takes_a_file_under_its_name(tmp_path):
+    copied = work_sync._Copied("memory://store/work", tmp_path)
+    (tmp_path / "a").write_text("1")
+    assert copied._copy(tmp_path / "a", "a")
+    assert copied._files.find("/store") == ["/store/work/a"]
+    copied._files.rm("/store", recursive=True)
 
 
 def test_a_place_that_cannot_be_written_costs_no_run(tmp_path):
@@ -205,10 +289,7 @@ def test_a_thread_that_copies_goes_on_after_a_fault(tmp_path, monkeypatch):
     place = tmp_path / "work"
     with work_at(f"file://{place}", every_s=0.01) as here:
         (here / "a").write_text("1")
-        deadline = time.monotonic() + 30
-        while not (place / "a").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert (place / "a").exists() and calls[:2] == [False, False]
+        assert arrives(place / "a") == "1" and calls[:2] == [False, False]
 
 
 def test_a_place_that_cannot_be_read_is_told_without_a_password(tmp_path):

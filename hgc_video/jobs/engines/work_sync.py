@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from ...errors import HGCVideoError, InputError, text_of, warn
@@ -112,6 +112,8 @@ class _Copied:
             return
         for path in self._files.find(self._place):
             inner = path[len(self._place) :].lstrip("/")
+            if _is_part(PurePosixPath(inner)):
+                continue  # of a machine that was lost while it copied
             target = self._folder / inner
             if not resolved(target).is_relative_to(resolved(self._folder)):
                 raise InputError(f'"{inner}" leads out of the folder of the run; remove it there')
@@ -144,22 +146,57 @@ class _Copied:
         target = f"{self._place}/{inner}"
         self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
         try:
-            self._files.put_file(str(path), target)
+            self._put(path, target)
         except FileNotFoundError:
             return False
         return True
+
+    def _put(self, path: Path, target: str) -> None:
+        """Copies a file so that it is there as a whole or not at all, and what was there before stays until
+        then: a machine may be lost at any moment. Object stores, which have no move of their own, take a
+        file as a whole anyway."""
+        from fsspec import AbstractFileSystem
+
+        if type(self._files).mv is AbstractFileSystem.mv:
+            self._files.put_file(str(path), target)
+            return
+        folder, _, name = target.rpartition("/")
+        part = f"{folder}/.{name}.part"
+        try:
+            self._files.put_file(str(path), part)
+            self._move(part, target)
+        except BaseException:
+            with suppress(Exception):  # what went wrong first is what is told
+                self._files.rm_file(part)
+            raise
+
+    def _move(self, part: str, target: str) -> None:
+        """Gives a file its name; some file systems refuse that, or leave it, where the name is taken."""
+        try:
+            self._files.mv(part, target)
+        except Exception:
+            if not self._files.exists(target):
+                raise
+        if self._files.exists(part):
+            self._files.rm_file(target)
+            self._files.mv(part, target)
 
     def _look(self, path: Path) -> tuple[int, str, Any]:
         """When a file was written, its name and state; no name where it is none, is gone, or is not yet
         complete."""
         inner = path.relative_to(self._folder)
         try:
-            if not path.is_file() or any(part.endswith(".part") for part in inner.parts):
+            if not path.is_file() or _is_part(inner):
                 return 0, "", None
             state = _state(path)
         except FileNotFoundError:
             return 0, "", None
         return state[0], str(inner), state
+
+
+def _is_part(inner: PurePath) -> bool:
+    """Whether a file is not yet complete, or lies in a folder that is not."""
+    return any(part.endswith(".part") for part in inner.parts)
 
 
 def _state(path: Path) -> tuple[int, int]:
