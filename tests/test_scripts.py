@@ -263,22 +263,16 @@ def test_fault_table(script, tmp_path):
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 @pytest.mark.skipif(sys.platform != "linux", reason="calls are intercepted as Linux has them")
-def test_faults(script, tmp_path):
-    """Small: one file of results, killed at three of its boundaries and within a write."""
-    given = [
-        "--case",
-        "part: results file",
-        "--fault",
-        "kill",
-        "torn",
-        "--most",
-        3,
-        "--rows",
-        tmp_path / "rows",
-    ]
+@pytest.mark.parametrize(
+    ("case", "boundaries", "writes"), [("results file", 9, 3), ("work at a URL", 68, 24)]
+)
+def test_faults(script, tmp_path, case, boundaries, writes):
+    """Small: killed at three of its boundaries and within three writes."""
+    case = f"part: {case}"
+    given = ["--case", case, "--fault", "kill", "torn", "--most", 3, "--rows", tmp_path / "rows"]
     out = script("faults", *given, "--out", tmp_path / "a.json")
-    assert "6 pass" in out and "| part: results file | 9 | 3 of 3 | 3 of 3 |" in out
-    assert told(tmp_path / "a.json")["parts"]["part: results file"]["calls"]["write"] == 3
+    assert "6 pass" in out and f"| {case} | {boundaries} | 3 of 3 | 3 of 3 |" in out
+    assert told(tmp_path / "a.json")["parts"][case]["calls"]["write"] == writes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts what a process holds as Linux tells it")

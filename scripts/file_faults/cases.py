@@ -195,6 +195,7 @@ CASES |= {
     case.name: case
     for case in (
         _part("work folder", parts.work_folder),
+        _part("work at a URL", parts.work_at_a_url),
         _part("queue", parts.queue),
         _part("results file", parts.results_file),
         _part("kept extraction", parts.extraction, parts.older_extraction),

@@ -23,6 +23,9 @@ _MEASURED = re.compile(
     r"seconds|time_ratio|peak_nbytes|resumed_at|heartbeat|uniform|origin", re.IGNORECASE
 )
 
+# What only a run itself reads: work folders here and at a URL, and logs.
+_OF_A_RUN = re.compile(r"work/|storage/|/logs/")
+
 
 def states(folder: Path) -> dict[str, str]:
     """By name a checksum of every result there is, leaving out what is measured; of a folder of frames, its
@@ -31,7 +34,7 @@ def states(folder: Path) -> dict[str, str]:
     made = folder / "made"
     for path in sorted(made.rglob("*")):
         name = str(path.relative_to(made))
-        if _is_aside(path, folder) or path.is_dir() or "work/" in name or "/logs/" in name:
+        if _is_aside(path, folder) or path.is_dir() or _OF_A_RUN.search(name):
             continue
         if path.suffix == ".png":
             continue
@@ -157,7 +160,7 @@ def litter(folder: Path) -> list[str]:
 def progress(folder: Path) -> dict[str, int]:
     """How far work that is kept has come: the newest whole checkpoint, results measured, jobs done."""
     found = {}
-    for work in folder.glob("made/work"):
+    for work in (*folder.glob("made/work"), *folder.glob("made/storage/job")):
         whole = [p for p in work.glob("checkpoint-*") if fault_of(p) is None]
         found["checkpoint"] = max((int(p.name[-6:]) for p in whole), default=0)
         found["finished"] = int((work / "done.json").is_file())

@@ -14,6 +14,7 @@ from hgc_video.evaluate.results_file import ResultsFile
 from hgc_video.files import write_text
 from hgc_video.jobs.add_jobs import NewJob, add_jobs
 from hgc_video.jobs.checkpoint.work_folder import WorkFolder
+from hgc_video.jobs.engines.work_sync import work_at
 from hgc_video.jobs.queue import Queue, Result
 from hgc_video.media.video import write_video
 from hgc_video.models import kept_data
@@ -48,6 +49,30 @@ def work_folder(folder: Path) -> None:
     write_text(folder / "made/report.json", f'{{"resumed_at": {first}}}')
     work.finish(clip, "digest")
     work.close()
+
+
+def work_at_a_url(folder: Path) -> None:
+    """Three machines, one after the other, each keep a state of one run, whose work lies at a URL; what of a
+    machine cannot be copied there costs that machine's states."""
+    warnings.simplefilter("ignore")
+    place, resumed = f"file://{folder}/made/storage/job", None
+    for step in range(1, _STEPS + 1):
+        with work_at(place, every_s=3600) as here:
+            work = WorkFolder(here)
+            work.open()
+            if work.read("job") is None:
+                work.write("job", {"what": "a test"})
+            state = work.newest(torch.device("cpu"))
+            at = 0 if state is None else state["step"]
+            resumed = at if resumed is None else resumed
+            for number in range(at + 1, step + 1):
+                work.keep(
+                    work.snapshot({"step": number, "latents": torch.full((4, 4), float(number))})
+                )
+            if step == _STEPS:
+                work.write("done", {"job": "digest"})
+            work.close()
+    write_text(folder / "made/report.json", f'{{"resumed_at": {resumed}}}')
 
 
 def queue(folder: Path) -> None:
