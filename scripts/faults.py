@@ -4,7 +4,8 @@
 A boundary is a call that creates, writes, renames, removes or syncs a file or folder of the command's own.
 At each one a fresh copy of the command is killed (-9), once more with half of the write made, stopped by
 Ctrl-C, told that the disk is full or read-only from there on, or that a write or sync failed, or its folder
-vanishes; `moment` kills it at random moments. Then nothing half-written may lie under a final name, the same
+vanishes; `moment` kills it at random moments, `point` at points inside checkpoint, queue, store and encoder
+that have names (file_faults/points.py). Then nothing half-written may lie under a final name, the same
 command must give what an unbroken run gives, to the byte, and nothing that was kept may be made again.
 Calls are intercepted in the C library (preload.c), so that PyAV's, SQLite's and safetensors' count too.
 
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+BEGIN = ROOT / "scripts" / "file_faults" / "begin"  # what every process of a command runs first
 sys.path.insert(0, str(ROOT))
 
 from hgc_video.evaluate.results_file import ResultsFile  # noqa: E402
@@ -120,7 +122,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
         library = shim.build(Path(place))
-        own = {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        own = {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{BEGIN}:{ROOT}"}
         given = [*sys.argv[1:], "--place", place]
         command = [sys.executable, str(Path(__file__).resolve()), *given]
         subprocess.run(command, env={**os.environ, **own}, check=True)

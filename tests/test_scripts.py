@@ -267,11 +267,14 @@ def test_fault_table(script, tmp_path):
     ("case", "boundaries", "writes"), [("results file", 9, 3), ("work at a URL", 68, 24)]
 )
 def test_faults(script, tmp_path, case, boundaries, writes):
-    """Small: killed at three of its boundaries and within three writes."""
-    case = f"part: {case}"
-    given = ["--case", case, "--fault", "kill", "torn", "--most", 3, "--rows", tmp_path / "rows"]
+    """Small: killed at three of its boundaries, within three writes and at three named points, if it has
+    them."""
+    case, points = f"part: {case}", "3 of 3" if case == "work at a URL" else ""
+    faults = ("kill", "torn", "point")
+    given = ["--case", case, "--fault", *faults, "--most", 3, "--rows", tmp_path / "rows"]
     out = script("faults", *given, "--out", tmp_path / "a.json")
-    assert "6 pass" in out and f"| {case} | {boundaries} | 3 of 3 | 3 of 3 |" in out
+    assert f"{9 if points else 6} pass" in out
+    assert f"| {case} | {boundaries} | 3 of 3 | 3 of 3 | {points}" in out
     assert told(tmp_path / "a.json")["parts"][case]["calls"]["write"] == writes
 
 

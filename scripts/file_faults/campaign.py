@@ -10,22 +10,19 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hgc_video.errors import HGCVideoError
-
-from . import judge, shim
+from . import judge, points, shim
 from .cases import CASES, ROOT, Case, Command, Work
+from .processes import Ended, command, part, run
 from .shim import Boundary, Page
 
-_LIMIT_S = 300.0
 WRITES = ("write", "ftruncate")
 _SYNCS = ("fsync", "fdatasync")
 
@@ -34,6 +31,7 @@ FAULTS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "kill": (shim.KILL, 0, ()),
     "torn": (shim.TORN, 0, ("write",)),
     "moment": (shim.NONE, 0, ()),
+    "point": (shim.NONE, 0, ()),
     "interrupt": (shim.INTERRUPT, 0, ()),
     "disk full": (shim.FAIL_EVER, errno.ENOSPC, (*WRITES, "create", "mkdir")),
     "read-only": (shim.FAIL_EVER, errno.EROFS, ()),
@@ -41,16 +39,7 @@ FAULTS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "write fails": (shim.FAIL_ONCE, errno.EIO, WRITES),
     "vanishes": (shim.VANISH, 0, ()),
 }
-_DEADLY = ("kill", "torn", "moment")
-
-
-@dataclass
-class Ended:
-    """How a command ended: its exit code (negative: the signal), what it said, seconds."""
-
-    code: int
-    said: str
-    seconds: float
+_DEADLY = ("kill", "torn", "moment", "point")
 
 
 @dataclass
@@ -81,6 +70,7 @@ class Campaign:
     def __init__(self, case: Case, place: Path) -> None:
         self.case, self.place = case, place
         self.folder, self._template = place / "try", place / "template"
+        self._log = place / "points.log"
         self.page = Page(
             place / f"page of {case.name}", self.folder
         )  # none is cut while it is mapped
@@ -101,15 +91,17 @@ class Campaign:
         self.before = judge.states(self.folder)
         self.page.arm(shim.NONE)
         began = time.monotonic()
-        self._must(self._with(self.case.command))
+        with self._pointed():
+            self._must(self._with(self.case.command))
         self.whole_s = time.monotonic() - began
         self.boundaries = self.page.disarm()
+        self.reached = points.to_try(points.read_log(self._log))
         if self.case.again is not self.case.command:
             self._must(self._with(self.case.again))
         self.whole = judge.states(self.folder)
 
     def _must(self, work: Work) -> None:
-        ended = self._run(work)
+        ended = run(self.place, self.folder, work)
         if ended.code != 0:
             raise SystemExit(f"{self.case.name} fails without a fault: {ended.code} {ended.said}")
 
@@ -123,12 +115,14 @@ class Campaign:
         if fault == "moment":
             every = [Boundary(k + 1, 0, "moment", "", "", 0) for k in range(most)]
             return every
+        if fault == "point":
+            return _some(
+                [Boundary(k, 0, at.side, at.name, "", at.time) for k, at in enumerate(self.reached, 1)],
+                most, f"{self.case.name} {fault} {seed}",
+            )  # fmt: skip
         calls = FAULTS[fault][2]
         every = [one for one in self.boundaries if not calls or one.call in calls]
-        if len(every) <= most:
-            return every
-        chosen = random.Random(f"{self.case.name} {fault} {seed}").sample(every, most)
-        return sorted(chosen, key=lambda one: one.number)
+        return _some(every, most, f"{self.case.name} {fault} {seed}")
 
     def tried(self, fault: str, at: Boundary, seed: int) -> Row:
         """A command with the fault, and the one after it."""
@@ -141,8 +135,11 @@ class Campaign:
         moment = None
         if fault == "moment":
             moment = random.Random(f"{self.case.name} {seed} {at.number}").uniform(0, self.whole_s)
-        ended = self._run(self._with(self.case.command), moment)
-        fired = self.page.fired or fault == "moment"
+        point = points.Point(at.path, at.call, at.nbytes) if fault == "point" else None
+        with self._pointed(point) if point else nullcontext():
+            ended = run(self.place, self.folder, self._with(self.case.command), moment)
+        met = point is not None and point in points.read_log(self._log)
+        fired = self.page.fired or fault == "moment" or met
         self.page.disarm()
         away = self.folder.with_name("try.away")
         if away.exists():
@@ -154,7 +151,7 @@ class Campaign:
         if self.case.name != "cache --clear":
             row.worse("lost result", *(f"the older {name} is gone" for name in sorted(gone)))
         before = judge.progress(self.folder)
-        again = self._run(self._with(self.case.again))
+        again = run(self.place, self.folder, self._with(self.case.again))
         if again.code != 0:
             row.worse("hard failure", f"the next run answers {again.code}: {again.said[-300:]}")
         else:
@@ -165,6 +162,18 @@ class Campaign:
             row.worse("litter", *judge.litter(self.folder))
         row.seconds = round(time.monotonic() - began, 2)
         return row
+
+    @contextmanager
+    def _pointed(self, point: points.Point | None = None) -> Iterator[None]:
+        """Commands note the points that they reach, and are killed at this one."""
+        self._log.unlink(missing_ok=True)
+        own = {points.LOG: str(self._log)} | ({points.ARMED: str(point)} if point else {})
+        os.environ.update(own)
+        try:
+            yield
+        finally:
+            for name in own:
+                del os.environ[name]
 
     def _judge_end(self, row: Row, ended: Ended, fired: bool) -> None:
         """Whether the command ended as it is to at such a fault."""
@@ -182,94 +191,19 @@ class Campaign:
         if "Traceback" in ended.said or "internal error" in ended.said:
             row.worse("wrong end", f"says {ended.said[-300:]}")
 
-    def _run(self, work: Work, moment: float | None = None) -> Ended:
-        """Work in a process of its own, with those that it begins, which end with it; killed at a moment."""
-        said = self.place / "said.txt"
-        began = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            _be(work, self.folder, said)
-        code = None
-        until = _LIMIT_S if moment is None else moment
-        while code is None:
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                code = os.waitstatus_to_exitcode(status)
-            elif time.monotonic() - began > until:
-                with suppress(ProcessLookupError):  # it may have no group of its own yet
-                    os.killpg(pid, signal.SIGKILL)
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                code = -signal.SIGXCPU if moment is None else -signal.SIGKILL
-            else:
-                time.sleep(0.01)
-        _end_group(pid)
-        return Ended(code, said.read_text(errors="replace"), time.monotonic() - began)
-
-
-def command(arguments: list[str]) -> None:
-    """Does in this process what a command does; ends with its exit code where that is not 0."""
-    from hgc_video.cli import main
-
-    sys.argv = ["hgc-video", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        if end.code:
-            raise
-
-
-def part(work: Work) -> None:
-    """Does work that is no command, and ends as one would."""
-    try:
-        work()
-    except HGCVideoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-
-
-def _be(work: Work, folder: Path, said: Path) -> None:
-    """Does the work in place of what this process was forked for."""
-    os.setpgid(0, 0)
-    handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    os.chdir(folder)
-    os.environ["HGC_VIDEO_HOME"] = str(folder / "home")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    code: Any = 1
-    try:
-        work()
-        code = 0
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 1)
-
-
-def _end_group(group: int) -> None:
-    """Ends what a command has left running, and waits until it is gone."""
-    try:
-        while True:
-            os.killpg(group, signal.SIGKILL)
-            time.sleep(0.02)
-    except ProcessLookupError:
-        return
-
 
 def _map_page() -> None:
     """Has the preloaded library of this process look for its page again."""
     import ctypes
 
     ctypes.CDLL(None).file_faults_begin()
+
+
+def _some(every: list[Boundary], most: int, seed: str) -> list[Boundary]:
+    """All, or so many of them by the seed, in their order."""
+    if len(every) <= most:
+        return every
+    return sorted(random.Random(seed).sample(every, most), key=lambda one: one.number)
 
 
 def _short(at: Boundary, folder: Path) -> str:
