@@ -199,7 +199,7 @@ def test_threads_that_enable_a_cache_at_once_get_one(monkeypatch):
     monkeypatch.setattr(enable.CacheHandle, "start", slow)
 
     def second():
-        inside.wait(10)
+        inside.wait(60)
         return enable.enable_cache(pipe, "off")
 
     with ThreadPoolExecutor(2) as threads:

@@ -50,11 +50,11 @@ def test_a_thread_that_waits_in_a_call_is_found_and_one_that_is_done_is_not():
 
     def wait(step):
         inside.set()
-        assert over.wait(10)
+        assert over.wait(60)
 
     with ThreadPoolExecutor(1) as thread:
         call = thread.submit(loop.pipe, callback=wait)
-        assert inside.wait(10)
+        assert inside.wait(60)
         with pytest.raises(CacheStateError, match="at work in another thread"):
             loop.pipe()
         with pytest.raises(CacheStateError, match="at work in another thread"):
@@ -72,7 +72,7 @@ def test_another_pipeline_at_work_in_a_thread_is_in_nobodys_way():
 
     def wait(step):
         inside.set()
-        assert over.wait(10)
+        assert over.wait(60)
 
     def both():
         loop.pipe()
@@ -80,7 +80,7 @@ def test_another_pipeline_at_work_in_a_thread_is_in_nobodys_way():
 
     with ThreadPoolExecutor(1) as thread:
         call = thread.submit(both)
-        assert inside.wait(10)
+        assert inside.wait(60)
         loop.listener.check_thread()
         loop.pipe()
         over.set()
@@ -100,13 +100,13 @@ def test_no_garbage_is_collected_while_the_stack_of_another_thread_is_walked(mon
 
     def wait(step):
         inside.set()
-        assert over.wait(10)
+        assert over.wait(60)
 
     before = gc.isenabled()
     monkeypatch.setattr(sys, "_current_frames", current_frames)
     with ThreadPoolExecutor(1) as thread:
         call = thread.submit(loop.pipe, callback=wait)
-        assert inside.wait(10)
+        assert inside.wait(60)
         (gc.enable if collects else gc.disable)()
         try:
             with pytest.raises(CacheStateError, match="at work in another thread"):

@@ -150,7 +150,7 @@ def test_who_waits_to_be_told_to_send_is_refused_at_once(server):
         f"PUT /api/uploads?name=a.txt HTTP/1.1\r\nHost: {address.netloc}\r\nx-hgc-video: page\r\n"
     )
     head += "Connection: close\r\nContent-Length: 999\r\nExpect: 100-continue\r\n\r\n"
-    with socket.create_connection((address.hostname, address.port), timeout=4) as client:
+    with socket.create_connection((address.hostname, address.port), timeout=30) as client:
         client.sendall(head.encode())
         told = b"".join(iter(lambda: client.recv(2**16), b""))
     assert told.startswith(b"HTTP/1.1 400 ") and b"no video file" in told
