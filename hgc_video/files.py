@@ -221,14 +221,16 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def complete_or_gone(target: Path, kind: type[HGCVideoError] = InputError) -> Iterator[Path]:
-    """A path to write a file or folder to, which takes the target's place at the end of the block. What
-    killed processes of this machine had begun to write for the same target is removed.
+    """A path to write a file or folder to, which takes the target's place at the end of the block; that of
+    what it leads to, where it is a link. What killed processes of this machine had begun to write for the
+    same target is removed.
 
     Raises:
         `kind`: the place cannot be written, the disk is full; a device or a pipe has the name, which would be
             no more.
     """
     _refuse_device(target, kind)
+    target = _behind_link(target)
     part = _part_of(target)
     try:
         _sweep(_parts_of(target))
@@ -243,6 +245,7 @@ def complete_or_gone(target: Path, kind: type[HGCVideoError] = InputError) -> It
 def require_writable(target: Path, kind: type[HGCVideoError] = InputError) -> None:
     """Raises `kind` when nothing could be written beside the target, or it is a device or a pipe."""
     _refuse_device(target, kind)
+    target = _behind_link(target)
     part = _part_of(target)
     try:
         part.touch(exist_ok=False)
@@ -250,6 +253,11 @@ def require_writable(target: Path, kind: type[HGCVideoError] = InputError) -> No
         raise unwritable(target, error, kind) from error
     finally:
         remove(part)
+
+
+def _behind_link(target: Path) -> Path:
+    """What a link leads to, which may not be there yet; anything else as it is."""
+    return resolved(target) if target.is_symlink() else target
 
 
 def _refuse_device(target: Path, kind: type[HGCVideoError]) -> None:

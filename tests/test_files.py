@@ -237,6 +237,42 @@ def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
         write_text("/dev/null", "one")
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path, there):
+    """Behind it may be another disk, with the room that there is not here."""
+    (tmp_path / "big").mkdir()
+    target, link = tmp_path / "big" / "clip.txt", tmp_path / "link.txt"
+    if there:
+        target.write_text("before")
+    link.symlink_to("big/clip.txt")
+    check_writable(link)
+    assert write_text(link, "one") == link
+    assert link.is_symlink() and target.read_text() == "one"
+    assert names(tmp_path) == ["big", "link.txt"] and names(tmp_path / "big") == ["clip.txt"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_behind_a_link_is_replaced_as_a_whole(folders, monkeypatch, exchanges):
+    new, target = folders
+    link = target.with_name("link")
+    link.symlink_to(target)
+    if not exchanges:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    with complete_or_gone(link) as part:
+        shutil.copytree(new, part)
+    assert link.is_symlink() and names(target) == ["new"]
+    assert names(link.parent) == sorted(["link", new.name, target.name])
+
+
+def test_a_link_to_where_there_is_no_folder_is_refused_before_work_begins(tmp_path):
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "away" / "clip.txt")
+    for write in (check_writable, partial(write_text, text="one")):
+        with pytest.raises(InputError, match=r'cannot write ".*away/clip.txt": no such file'):
+            write(link)
+    assert names(tmp_path) == ["link.txt"] and link.is_symlink()
+
+
 def test_what_is_no_folder_is_not_removed_as_one(tmp_path):
     (tmp_path / "a").write_text("one")
     remove_folder(tmp_path / "a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
@@ -60,14 +61,19 @@ def add_jobs(queue: Queue, jobs: Iterable[NewJob]) -> Added:
     return Added(**counts)
 
 
+def require_free(folder: Path, job: NewJob) -> None:
+    """InputError where a file that is no result of this batch has the name of the job's."""
+    if (folder / job.name).exists():
+        raise InputError(
+            f'"{folder / job.name}" is there and no result of this batch; move it, or name '
+            "results otherwise with --name"
+        )
+
+
 def _add(queue: Queue, job: NewJob, row: Any) -> str:
     is_there = (queue.folder / job.name).exists()
     if row is None:
-        if is_there:
-            raise InputError(
-                f'"{queue.folder / job.name}" is there and no result of this batch; move it, or name '
-                "results otherwise with --name"
-            )
+        require_free(queue.folder, job)
         _insert(queue, job)
         return "new"
     if row["key"] == job.key:

@@ -8,12 +8,13 @@ from typing import Any
 
 from ..errors import InputError, at_least, warn
 from ..files import user_path
-from .add_jobs import Added, add_jobs
+from .add_jobs import Added, add_jobs, require_free
 from .drive import Drive, Observer, Stop
 from .engines.base import Engine
 from .job_list import JobList, read_jobs
 from .passing_faults import WAIT_S
 from .queue import Queue
+from .queue_table import has_table
 
 ENGINES = ("local", "ray")
 
@@ -86,6 +87,9 @@ def listed_jobs(
 def add_to(folder: Path, listed: JobList) -> Added:
     """Puts jobs into the queue of a folder."""
     jobs = list(listed.jobs())
+    if not has_table(folder):  # nothing is made in a folder of somebody else's
+        for job in jobs:
+            require_free(folder, job)
     queue = Queue(folder)
     try:
         return add_jobs(queue, jobs)

@@ -207,6 +207,15 @@ def test_a_queue_is_let_go_of_where_jobs_cannot_be_added(source, tmp_path, monke
     assert list(queues.values()) == [True] * 3
 
 
+def test_a_folder_that_holds_somebody_elses_clip_is_left_as_it_is(source, tmp_path):
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    (folder / "b.mp4").write_text("the user's own")
+    with pytest.raises(InputError, match=r"b\.mp4. is there and no result of this batch; move it"):
+        add_to(folder, asked(source("a", "b")))
+    assert [path.name for path in folder.iterdir()] == ["b.mp4"]
+
+
 def test_jobs_are_made_by_the_engine_of_the_choice(source, tmp_path, monkeypatch):
     monkeypatch.setattr(drive_module, "BEAT_S", 0.0)
     folder, engine, told, queues = (
