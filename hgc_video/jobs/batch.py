@@ -12,6 +12,7 @@ from .add_jobs import Added, add_jobs, require_free
 from .drive import Drive, Observer, Stop
 from .engines.base import Engine
 from .job_list import JobList, read_jobs
+from .left_work import OWN
 from .passing_faults import WAIT_S
 from .queue import Queue
 from .queue_table import has_table
@@ -60,7 +61,7 @@ class EngineChoice:
             return (
                 self.storage if "://" in self.storage else str(user_path(self.storage).absolute())
             )
-        return str(folder.absolute() / "work") if self.name == "local" else ""
+        return str(folder.absolute() / OWN) if self.name == "local" else ""
 
 
 def listed_jobs(

@@ -19,6 +19,7 @@ from ..files import remove
 from ..sampling.configuration import names_of
 from .engines.base import Engine
 from .engines.work_sync import remove_work
+from .left_work import remove_left_work, work_of
 from .passing_faults import WAIT_S, may_pass
 from .queue import MOST_FAULTS, Job, Queue, Result
 from .task import Died, Ended, Event, Outcome, Ready, Step, Task
@@ -98,6 +99,8 @@ class Drive:
         """
         self._stop = stop
         self._recover()
+        if self._storage:
+            self._kept(partial(remove_left_work, self._queue, self._storage))
         if not self._left():
             return
         try:
@@ -146,8 +149,7 @@ class Drive:
     def _task(self, job: Job) -> Task:
         suffix = Path(job.name).suffix
         part = self._queue.folder.absolute() / f"{_PART}{job.id}-{job.claim}{suffix}"
-        own = f"{self._queue.folder.absolute().name}-{job.id}-{job.key[:8]}"
-        work = f"{self._storage}/{own}" if self._storage else ""
+        work = work_of(job, self._queue.folder, self._storage)
         # A worker may have copies of the inputs, at other places than where they lie for the finished clip.
         names = names_of(job.options, self._queue.folder / job.name)
         return Task(job.name, job.options, str(part), work, names)

@@ -157,6 +157,7 @@ class Campaign:
         else:
             row.worse("silent divergence", *_differing(judge.states(self.folder), self.whole))
             row.worse("lost work", *judge.lost(self.folder, before))
+            row.worse("litter", *judge.left_work(self.folder))
         row.left = len(judge.litter(self.folder))
         if fault not in (*_DEADLY, "interrupt", "read-only", "vanishes") and row.left:
             row.worse("litter", *judge.litter(self.folder))

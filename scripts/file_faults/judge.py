@@ -157,6 +157,11 @@ def litter(folder: Path) -> list[str]:
     return [str(p.relative_to(folder)) for p in sorted(folder.rglob(".*")) if ".part" in p.name]
 
 
+def left_work(folder: Path) -> list[str]:
+    """What runs of a batch have left to be resumed, where all jobs are done."""
+    return [str(path.relative_to(folder)) for path in sorted(folder.glob("made/batch/work/*"))]
+
+
 def progress(folder: Path) -> dict[str, int]:
     """How far work that is kept has come: the newest whole checkpoint, results measured, jobs done."""
     found = {}

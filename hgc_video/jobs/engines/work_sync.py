@@ -63,6 +63,18 @@ def remove_work(place: str) -> None:
         warn(_told("what a finished run left cannot be removed from", place, error), stacklevel=2)
 
 
+def names_at(place: str) -> list[str]:
+    """The names of the folders of runs at a place; none where it is not there, or cannot be read."""
+    with suppress(Exception):  # of whatever file system
+        if "://" not in place:
+            return [path.name for path in Path(place).iterdir()]
+        import fsspec
+
+        files, path = fsspec.url_to_fs(place)
+        return [inner.rstrip("/").rpartition("/")[2] for inner in files.ls(path, detail=False)]
+    return []
+
+
 def _fetched(place: str, folder: Path) -> _Copied:
     """The folder, with what lies at the URL."""
     try:
