@@ -91,6 +91,7 @@ class Engine:
         self._wrappers: dict[str, UNetWrapper | ControlNetWrapper] = {}
         self._idle = IdleWindows(self.store, spill=spill, there=there)
         self._run = 0
+        self._together: frozenset[int] = frozenset()  # the windows of the step, where that was told
         self.take(schedule)
 
     def take(self, schedule: Plan) -> None:
@@ -150,6 +151,7 @@ class Engine:
     def only_windows(self, windows: Collection[int], following: int) -> None:
         """The windows of the coming step, and the first one of the step after it; frees what is kept from
         step to step for any other one, but for encoded hints, which hold for the whole run."""
+        self._together = frozenset(windows)
         self._idle.come(windows, following)
         self.store.only_windows(windows, self.graph.names("hint"))
         self._observers.only_windows(windows)
@@ -309,7 +311,8 @@ class Engine:
 
     def _within_range(self, work: PreparedStep, step: CurrentStep) -> PreparedStep:
         """The work of a step, or where what it extrapolates could exceed float16 one that computes it."""
-        name = self._overflow.exceeded_by(step.window, work.step, work.live.read, step.index)
+        together = {step.window} if self.schedule.is_adaptive else self._together | {step.window}
+        name = self._overflow.exceeded_by(together, work.step, work.live.read, step.index)
         if not name:
             return work
         why = f"computed: {name} extrapolated could exceed float16"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class OverflowGuard:
         self._seen: list[tuple[int, str, Tensor]] = []
         self._pending: list[tuple[list[tuple[int, str]], LateNumbers]] = []
         self._known: dict[tuple[int, str], tuple[float, ...]] = {}
+        self._decided: tuple[int, str] = (-1, "")  # at which step, and which value, if any, exceeds
 
     def put(self, window: int, name: str, value: Tensor) -> None:
         """A value is kept now; one without numbers (the meta device) exceeds nothing."""
@@ -50,13 +51,22 @@ class OverflowGuard:
             self._pending.append((keys, LateNumbers(torch.stack([m for *_, m in self._seen]))))
             self._seen = []
 
-    def exceeded_by(self, window: int, step: StepPlan, reads: Collection[str], index: int) -> str:
+    def exceeded_by(
+        self, windows: Collection[int], step: StepPlan, reads: Collection[str], index: int
+    ) -> str:
         """The first of the kept values that a step `index` reads which could exceed the range where it is
-        extrapolated; nothing where none could."""
+        extrapolated, in any of its windows; nothing where none could. All windows of a step are told the
+        same, as one that computes takes residuals of frames that it shares from the window before it."""
         names = [name for name in sorted(reads) if name in self._watched]
         if not step.coefficients or not names:
             return ""
-        self._arrive()
+        if self._decided[0] != index or len(windows) == 1:
+            self._arrive()
+            found = (self._exceeded_in(window, step, names, index) for window in sorted(windows))
+            self._decided = index, next(filter(None, found), "")
+        return self._decided[1]
+
+    def _exceeded_in(self, window: int, step: StepPlan, names: Sequence[str], index: int) -> str:
         follows = step.latent_progress
         most = None if follows is None else most_progress(follows, index)
         for name in names:
@@ -66,15 +76,17 @@ class OverflowGuard:
                 return name
         return ""
 
-    def state(self) -> list[Any]:
+    def state(self) -> dict[str, Any]:
         """What is known, as plain data."""
         self.sent()
         self._arrive()
-        return [[window, name, list(known)] for (window, name), known in self._known.items()]
+        known = [[window, name, list(known)] for (window, name), known in self._known.items()]
+        return {"known": known, "decided": self._decided}
 
-    def restore(self, state: Collection[Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Knows what `state` told."""
-        self._known = {(window, name): tuple(known) for window, name, known in state}
+        self._known = {(window, name): tuple(known) for window, name, known in state["known"]}
+        self._decided = state["decided"]
 
     def _arrive(self) -> None:
         for keys, numbers in self._pending:

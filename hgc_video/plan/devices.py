@@ -89,7 +89,7 @@ class DeviceSplit:
     def frames_again(self, shifted: bool) -> int:
         """On how many frames the ControlNet runs in more than one process."""
         fresh = sum(w.fresh for rank in range(self.size) for w in self.of(rank, shifted))
-        return fresh - self.windows.num_frames
+        return fresh - self.windows.controlnet_frames(shifted)
 
 
 @dataclass(frozen=True)

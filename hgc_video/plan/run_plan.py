@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -34,7 +34,9 @@ def plan_run(
     place = DEVICE if memory_plan is None else memory_plan.chunks.idle
     plan = carried_out(preset.schedule(graph, evaluations, inactive), place)
     moves = moves_of(plan, graph, windows)
-    return RunPlan(preset.name, plan, graph, full_cost(graph, asked), windows, memory_plan, moves)
+    return RunPlan(
+        preset.name, plan, graph, full_cost(graph, asked), windows.under(plan), memory_plan, moves
+    )
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class RunPlan:
     @property
     def macs_baseline_by_part(self) -> dict[str, int]:
         """The same without the cache."""
-        return windowed(self.baseline, self.windows, padded(self.moves, len(self.baseline.macs)))
+        windows = replace(self.windows, apart=False)
+        return windowed(self.baseline, windows, padded(self.moves, len(self.baseline.macs)))
 
     @property
     def macs_least(self) -> int:

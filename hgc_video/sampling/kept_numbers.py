@@ -75,6 +75,7 @@ class KeptNumbers:
         """Bytes at the peak of a plan's first step; see `TrialRuns.step_nbytes`."""
         name = (
             f"step: {windows.num_frames} frames in windows of {windows.length} sharing {windows.overlap}, "
+            f"{'apart, ' if windows.apart else ''}"
             f"in {chunks.frames} frames and {chunks.positions} positions, plan {first_step(plan, graph)}"
         )
         return self._number(name, lambda: self._trials.step_nbytes(plan, graph, windows, chunks))

@@ -17,6 +17,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..errors import CacheStateError
 from ..plan.memory.windows import Window, Windows
 from .conditioning import Conditioning
 
@@ -157,12 +158,22 @@ class ControlledUNet:
 def _joined(before: Tensor, fresh: Tensor, shared: int) -> Tensor:
     """A residual of a window: the last `shared` frames of the one before, then the fresh ones, per
     guidance branch. Stand-ins of residuals that nobody reads stay what they are."""
-    if fresh.ndim == 0 or len(fresh) == 0 or before.ndim == 0 or len(before) == 0:
+    if _is_stand_in(fresh):
         return fresh
+    if _is_stand_in(before):
+        raise CacheStateError(
+            "a window computes residuals that the window before it, with which it shares frames, left out; "
+            "windows whose steps are decided one by one must be apart (Windows.under)"
+        )
     branches = _branches(before, fresh, shared)
     old, new = (rearrange(rows, "(b f) ... -> b f ...", b=branches) for rows in (before, fresh))
     joined: Tensor = rearrange(torch.cat([old[:, -shared:], new], 1), "b f ... -> (b f) ...")
     return joined
+
+
+def _is_stand_in(residual: Tensor) -> bool:
+    """Whether a residual is one that nobody reads."""
+    return residual.ndim == 0 or len(residual) == 0
 
 
 def _branches(before: Tensor, fresh: Tensor, shared: int) -> int:

@@ -85,7 +85,7 @@ class PeakModel:
         plan, graph = self._plan(context), self._graph(context)
         if idle == RECOMPUTE:
             return step, 0
-        kept = kept_nbytes(plan, graph, self.scale.windows(context))
+        kept = kept_nbytes(plan, graph, self._windows(context))
         if idle == HOST:
             return step + RESIDENT_WINDOWS * moved_nbytes(plan, graph), kept
         return step + kept, 0
@@ -93,7 +93,7 @@ class PeakModel:
     def works(self, context: int) -> dict[str, RunCost]:
         """MACs and copies of the run for every place where idle windows' caches could live."""
         plan, graph = self._plan(context), self._graph(context)
-        windows = self.scale.windows(context)
+        windows = self._windows(context)
         return {place: work_of(plan, graph, windows, place) for place in self._places(context)}
 
     def decode(self, num_frames: int) -> int:
@@ -109,7 +109,11 @@ class PeakModel:
         return self._plans[context]
 
     def _places(self, context: int) -> tuple[str, ...]:
-        return places(self._plan(context), self.scale.windows(context))
+        return places(self._plan(context), self._windows(context))
+
+    def _windows(self, context: int) -> Windows:
+        """The clip in windows of this length, as the plan has them."""
+        return self.scale.windows(context).under(self._plan(context))
 
     def _graph(self, context: int) -> BlockGraph:
         return self._trials.graph(min(context, self.scale.clip.num_frames))
@@ -119,10 +123,11 @@ class PeakModel:
         and what is kept for them waits elsewhere."""
         at = (context, frames, positions, RECOMPUTE if idle == RECOMPUTE else DEVICE)
         if at not in self._steps:
-            every = self.scale.windows(context)
+            every = self._windows(context)
             few = Windows(
-                min(every.num_frames, 2 * context - every.overlap), context, every.overlap
-            )
+                min(every.num_frames, 2 * context - every.overlap), context, every.overlap,
+                apart=every.apart,
+            )  # fmt: skip
             plan = carried_out(self._plan(context), idle)
             chunks = Chunks(frames, positions)
             step = self._trials.step_nbytes(plan, self._graph(context), few, chunks)

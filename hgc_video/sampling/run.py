@@ -104,7 +104,7 @@ class Run:
                 rates = rates_of(self.device, pipe.unet.dtype)
                 devices = plan_devices(self.planned, options.devices, rates)
                 self.planned = replace(self.planned, devices=devices)
-        self.schedule = self.planned.plan
+        self.schedule, self.windows = self.planned.plan, self.planned.windows
         self.engine: Engine | None = None
         self.resumed_at = 0  # steps that another process had made
         self.sent_nbytes = 0  # to the other processes that make the clip too

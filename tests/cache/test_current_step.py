@@ -120,5 +120,5 @@ def test_what_is_kept_in_half_precision_is_watched_by_window():
     for index in range(2):
         run.at(index, window=7).put("unet.deep", rows(6e4, -6e4).half())
         run.overflow.sent()
-    assert run.overflow.exceeded_by(7, FAR, DEEP, 2) == "unet.deep"
-    assert run.overflow.exceeded_by(0, FAR, DEEP, 2) == ""
+    assert run.overflow.exceeded_by({7}, FAR, DEEP, 2) == "unet.deep"
+    assert run.overflow.exceeded_by({0}, FAR, DEEP, 2) == ""

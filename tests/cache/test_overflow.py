@@ -113,7 +113,7 @@ def guard_of(*coefficients, follows=None):
         for magnitude in reversed(magnitudes):
             guard.put(0, name, torch.tensor([1.0, -magnitude]).half())
             guard.sent()
-        return guard.exceeded_by(0, step, reads, 4)
+        return guard.exceeded_by({0}, step, reads, 4)
 
     return guard, step, exceeded_by
 
@@ -149,6 +149,25 @@ def test_a_kept_contribution_is_watched_beside_its_layer_and_other_layers_are_no
     _, _, exceeded_by = guard_of(*linear(1.0))
     assert exceeded_by(6e4, 6e4, name="a+", reads=("a", "a+", "b")) == "a+"
     assert exceeded_by(6e4, 6e4, name="b", reads=("a", "a+", "b")) == ""
+
+
+def test_all_windows_of_a_step_do_the_same():
+    """One that computes takes residuals of the frames that it shares from the window before it."""
+    guard, step, _ = guard_of(*linear(1.0))
+    for window, magnitudes in ((0, (1.0, 2.0)), (1, (6e4, 6e4)), (5, (6e4, 6e4))):
+        for magnitude in magnitudes:
+            guard.put(window, "a", torch.tensor([magnitude]).half())
+        guard.sent()
+    assert guard.exceeded_by({0, 1}, step, ("a",), 4) == "a"
+    guard.put(1, "a", torch.tensor([1.0]).half())  # the first window has run, and tells less now
+    guard.put(1, "a", torch.tensor([1.0]).half())
+    guard.sent()
+    assert guard.exceeded_by({0, 1}, step, ("a",), 4) == "a", "as the windows before it were told"
+    gone_on = guard_of(*linear(1.0))[0]
+    gone_on.restore(guard.state())
+    assert gone_on.exceeded_by({0, 1}, step, ("a",), 4) == "a"
+    assert guard.exceeded_by({0, 1}, step, ("a",), 5) == ""
+    assert guard.exceeded_by({0}, step, ("a",), 4) == "", "a window alone is asked anew"
 
 
 def test_no_more_magnitudes_are_known_than_a_step_reads():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from contextlib import ExitStack, nullcontext
 
 import diffusers
@@ -16,6 +18,7 @@ from hgc_video.jobs.checkpoint.work_folder import WorkFolder
 from hgc_video.models.graph_builder import build_graph
 from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.memory.windows import Windows
+from hgc_video.plan.policies.registry import POLICIES
 from hgc_video.plan.presets import resolve
 from hgc_video.sampling.conditioning import TextConditioning
 from hgc_video.sampling.loop import ControlledUNet, denoise
@@ -62,7 +65,7 @@ def models():
     return unet, net, build_graph(unet, net, ClipShape(LENGTH, SIZE, SIZE, TOKENS))
 
 
-def run(models, keeper, scheduler="ddim", policy=None, spill=False):
+def run(models, keeper, scheduler="ddim", policy=None, spill=False, steps=STEPS):
     """The run as sampling/run.py has it, on tiny models; the latents and what was executed."""
     unet, net, graph = models
     generator = torch.Generator().manual_seed(11)
@@ -71,7 +74,7 @@ def run(models, keeper, scheduler="ddim", policy=None, spill=False):
     cond = torch.rand(FRAMES, 3, 2 * SIZE, 2 * SIZE, generator=generator)
     guidance, windows = TextConditioning(text, (cond,), 2.0, (0.7,)), Windows(FRAMES, LENGTH, 1)
     sampler = SCHEDULERS[scheduler]()
-    sampler.set_timesteps(STEPS)
+    sampler.set_timesteps(steps)
     timesteps, own = sampler.timesteps, {}
     if "generator" in sampler.step.__code__.co_varnames:
         own["generator"] = generator
@@ -79,7 +82,11 @@ def run(models, keeper, scheduler="ddim", policy=None, spill=False):
         engine = None
         if policy is not None:
             plan = resolve(policy).schedule(graph, len(timesteps))
-            wrapped = attach(plan, graph=graph, unet=unet, controlnet=net, spill=spill)
+            windows = windows.under(plan)
+            wrapped = attach(
+                plan, graph=graph, unet=unet, controlnet=net, spill=spill, scheduler=sampler,
+                guidance_scale=2.0,
+            )  # fmt: skip
             engine = stack.enter_context(wrapped)
         offers = Offers(keeper, lambda *_: None, FiniteLatents(len(timesteps), str))
         steered = ControlledUNet(
@@ -127,6 +134,28 @@ def test_every_kind_of_cache_goes_on_to_the_bit(models, tmp_path, policy, spill,
     values = disk.written["engine"]["store"].state["values"]
     away = any(isinstance(kept["tensor"], Offloaded) for v in values for kept in v["kept"])
     assert away == spill
+
+
+# Every policy that decides at run time, with fields by which it skips some of ten steps.
+DECIDING = {
+    "easycache": "easycache:warm_up=2,threshold=9", "guard": "guard:tolerance=9",
+    "hgc-online": "hgc-online:dense=0.3,threshold=0.5", "net": "taylorseer:interval=3+net:bound=9",
+    "sada": "sada", "ucache": "ucache:threshold=9",
+}  # fmt: skip
+
+
+def test_no_policy_that_decides_is_left_out():
+    sources = {name: inspect.getsource(sys.modules[p.__module__]) for name, p in POLICIES.items()}
+    assert {name for name, text in sources.items() if "AdaptivePlan(" in text} == set(DECIDING)
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_every_policy_that_decides_goes_on_to_the_bit(models, tmp_path, name):
+    """From within the 7th of ten steps, of three windows each."""
+    disk = goes_on(models, tmp_path, 20, policy=DECIDING[name], steps=10)
+    assert len(disk.written["engine"]["prepared"]["deciders"]) == 3
+    executed = disk.written["engine"]["log"]["executed"][:6]
+    assert len({sum(step.values()) for step in executed}) > 1, "some steps were left out"
 
 
 def test_tensors_come_back_as_they_were_laid_out(tmp_path):

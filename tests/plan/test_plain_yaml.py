@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -48,6 +49,26 @@ def test_a_file_that_cannot_be_read_says_why(path, said, tmp_path):
     with pytest.raises(InputError) as told:
         read_plain(Path(path) if path[0] == "~" else tmp_path / path)
     assert str(told.value).startswith(said)
+
+
+def test_a_pipe_that_nobody_may_write_to_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.yaml")
+    (tmp_path / "link.yaml").symlink_to("a.yaml")
+    for path in (tmp_path / "a.yaml", tmp_path / "link.yaml", Path("/dev/zero")):
+        with pytest.raises(InputError, match=r"^it is a device or a pipe$"):
+            read_plain(path)
+
+
+def test_a_pipe_that_is_open_already_is_read():
+    """As bash's `<(...)` is."""
+    for place in ("/dev/fd", "/proc/self/fd"):
+        end, begin = os.pipe()
+        try:
+            with os.fdopen(begin, "wb") as file:
+                file.write(b"a: 1")
+            assert read_plain(Path(place) / str(end)) == {"a": 1}
+        finally:
+            os.close(end)
 
 
 def test_a_file_is_text_in_utf_8(tmp_path):

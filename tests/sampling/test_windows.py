@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +13,10 @@ from diffusers import DDIMScheduler
 import hgc_video
 from hgc_video.cache.engine import Engine, attach
 from hgc_video.cache.store import Key
-from hgc_video.errors import InputError, PromptError
+from hgc_video.errors import CacheStateError, InputError, PromptError
 from hgc_video.measure.macs import MacCounter
 from hgc_video.models.graph_builder import build_graph
+from hgc_video.plan.adaptive import AdaptivePlan, Decision
 from hgc_video.plan.clip_shape import ClipShape
 from hgc_video.plan.cost import cost, full_cost
 from hgc_video.plan.memory.placement import (
@@ -21,12 +25,14 @@ from hgc_video.plan.memory.placement import (
     RECOMPUTE,
     carried_out,
     kept_nbytes,
+    macs_of,
     moves_of,
     places,
     work_of,
 )
 from hgc_video.plan.memory.windows import Windows, shifts, windowed
 from hgc_video.plan.presets import resolve
+from hgc_video.plan.schedule import Plan, StepPlan
 from hgc_video.puppet.evaluation import held_out
 from hgc_video.sampling.conditioning import TextConditioning
 from hgc_video.sampling.loop import ControlledUNet, denoise
@@ -75,7 +81,8 @@ class LongClip:
 
         if policy is None:
             return loop(), None
-        schedule = carried_out(resolve(policy).schedule(self.graph, STEPS), idle)
+        plan = policy if isinstance(policy, Plan) else resolve(policy).schedule(self.graph, STEPS)
+        schedule = carried_out(plan, idle)
         with attach(
             schedule, graph=self.graph, unet=self.unet, controlnet=self.controlnet,
             spill=idle == HOST,
@@ -115,6 +122,77 @@ def test_shared_controlnet_frames_are_those_of_each_window_alone(same, branches)
             blended[:, :, window.frames] += out * torch.tensor(weights)[:, None, None]
         latents = scheduler.step(blended, t, latents).prev_sample
     torch.testing.assert_close(found, latents, rtol=1e-4, atol=1e-4)
+
+
+@dataclass
+class Turns:
+    """Computes every second step where it may choose, beginning with the window's own turn."""
+
+    turn: int
+
+    def __call__(self, choices, signals):
+        return Decision((signals.step + self.turn) % 2 if choices > 1 else 0, "its turn")
+
+
+def in_turns(graph):
+    """Neighbouring windows never do the same after the first step: one computes, the next one reuses."""
+    full = StepPlan(branches=graph.branches)
+    held = StepPlan(frozenset({graph.output, *graph.residuals()}), branches=graph.branches)
+    turns = itertools.count()
+    choices = ((full,), *[(full, held)] * (STEPS - 1))
+    return AdaptivePlan("turns", choices, lambda: Turns(next(turns)), lossless=False)
+
+
+def one_by_one(clip, windows, chosen):
+    """The latents of a loop whose windows run one by one, with all of their frames; where `chosen` says so a
+    window's prediction is that of the step before."""
+    scheduler = DDIMScheduler()
+    scheduler.set_timesteps(STEPS)
+    text, latents, held = clip.text.unflatten(0, (2, -1)), clip.noise, {}
+    for i, t in enumerate(scheduler.timesteps):
+        blended = torch.zeros_like(latents)
+        weights = windows.weights(windows.plain)
+        for k, window in enumerate(windows.plain):
+            if not (i and chosen(i, k)):
+                part = TextConditioning(
+                    text[:, window.frames].flatten(0, 1), (clip.cond[window.frames],), clip.scale,
+                    (0.7,),
+                )  # fmt: skip
+                alone = ControlledUNet(clip.unet, clip.controlnet, part, STEPS)
+                with torch.no_grad():
+                    held[k] = alone(latents[:, :, window.frames], t, i)
+            blended[:, :, window.frames] += held[k] * torch.tensor(weights[k])[:, None, None]
+        latents = scheduler.step(blended, t, latents).prev_sample
+    return latents
+
+
+def test_windows_that_decide_differently_compute_what_they_share_themselves():
+    """The window before left out the ControlNet's residuals of the frames that both have."""
+    clip, windows = LongClip(14, same=False), Windows(14, LENGTH, 2)
+    plan = in_turns(clip.graph)
+    with pytest.raises(CacheStateError, match="residuals that the window before it"):
+        clip.run(windows, plan)
+    with MacCounter() as counter:
+        found, engine = clip.run(windows.under(plan), in_turns(clip.graph))
+    expected = one_by_one(clip, windows, lambda i, k: (i + k) % 2)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    executed = engine.log.macs_by_part()
+    assert counter.macs == pytest.approx(sum(executed.values()), rel=1e-3)
+    # Three windows: all of them at the first step, then one or two by turns.
+    each = full_cost(clip.graph, 1).macs[0]
+    assert executed["controlnet"] == pytest.approx(
+        each["controlnet"] * (3 + 2 + 1 + 2 + 1), rel=1e-3
+    )
+
+
+def test_where_all_is_computed_windows_that_decide_cost_what_was_planned():
+    clip = LongClip(14)
+    plan = resolve("guard:tolerance=1e-9").schedule(clip.graph, STEPS)
+    windows = Windows(14, LENGTH, 2).under(plan)
+    _, engine = clip.run(windows, plan)
+    assert windows.controlnet_frames() == 18
+    spent = cost(clip.graph, plan)
+    assert engine.log.macs_by_part() == macs_of(plan, spent, clip.graph, windows, ())
 
 
 @pytest.mark.parametrize("same", [True, False])

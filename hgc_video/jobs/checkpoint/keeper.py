@@ -195,8 +195,11 @@ class FolderKeeper:
         self.write_s += time.monotonic() - began
 
     def _keep(self, state: State) -> None:
-        """Takes what the state is now, and has it written."""
+        """Takes what the state is now, and has it written; warns where it cannot be told."""
         self.wait()
+        self._hear(lambda: self._take(state))
+
+    def _take(self, state: State) -> None:
         assert self.folder is not None
         folder, began = self.folder, time.monotonic()
         snapshot = folder.snapshot(state())

@@ -66,7 +66,14 @@ class Snapshot:
             return {"mapping": {key: self._tell(inner, lasts) for key, inner in value.items()}}
         if isinstance(value, tuple):
             return {"tuple": [self._tell(inner, lasts) for inner in value]}
-        return [self._tell(inner, lasts) for inner in value] if isinstance(value, list) else value
+        if isinstance(value, list):
+            return [self._tell(inner, lasts) for inner in value]
+        if not isinstance(value, str | int | float | None):
+            raise StateError(
+                f"a run cannot be kept whose state holds {value!r:.99}: give plain data, or mark a field "
+                "that a plan gives its decider as OF_PLAN"
+            )
+        return value
 
     def _tensor(self, tensor: Tensor, lasts: bool) -> dict[str, Any]:
         storage = tensor.untyped_storage()

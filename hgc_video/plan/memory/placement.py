@@ -111,7 +111,10 @@ def macs_of(
     macs = windowed(spent, windows, moves)
     for layer in _hints_of_the_shifted(plan.upper_bound(), graph, windows, moves):
         macs["controlnet"] += layer.macs
-    many = {"unet": len(windows.plain), "controlnet": windows.num_frames / windows.plain[0].length}
+    many = {
+        "unet": len(windows.plain),
+        "controlnet": windows.controlnet_frames() / windows.plain[0].length,
+    }
     for part, text in spent.text.items():
         macs[part] -= round(text * (many[part] - 1))
     return macs
@@ -127,7 +130,7 @@ def _hints_of_the_shifted(
     step = plan.steps[moves.index(True)]
     held = reads(step, live(graph, step, lossless=plan.lossless))
     hints = [graph.by_name[name] for name in graph.names("hint") if name in held]
-    clip, length = windows.num_frames, windows.plain[0].length
+    clip, length = windows.controlnet_frames(True), windows.plain[0].length
     return [
         replace(la, macs=la.macs * clip // length, nbytes=la.nbytes * clip // length)
         for la in hints

@@ -6,7 +6,7 @@ Pure numbers. Every window has the same length, so that one graph and one schedu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -20,8 +20,8 @@ from ..schedule import Plan
 
 @dataclass(frozen=True)
 class Window:
-    """Frames start .. start + length; `window_id` names its cache; `fresh` of them, the last ones, are in
-    no window before it, so that the ControlNet runs on these only."""
+    """Frames start .. start + length; `window_id` names its cache; on `fresh` of them, the last ones,
+    the ControlNet runs: those that are in no window before it, or all of them where windows are `apart`."""
 
     window_id: int
     start: int
@@ -44,12 +44,15 @@ class Windows:
     """A clip of `num_frames` in windows of `length` frames, neighbours sharing at least `overlap`.
 
     A scene begins at each of `cuts`; no window reaches across one, so that no scene is shorter than a window.
+    Where they are `apart`, the ControlNet runs on all frames of every window, also on those of the window
+    before.
     """
 
     num_frames: int
     length: int
     overlap: int = 0
     cuts: tuple[int, ...] = ()
+    apart: bool = False
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.length < 1:
@@ -84,6 +87,15 @@ class Windows:
         """The windows of a step."""
         return self.shifted if shifted else self.plain
 
+    def under(self, plan: Plan) -> Windows:
+        """The same, apart where the plan decides for every window by itself at run time: one window may then
+        compute what the window before it, with which it shares frames, has left out."""
+        return replace(self, apart=any(len(some) > 1 for some in plan.choices))
+
+    def controlnet_frames(self, shifted: bool = False) -> int:
+        """On how many frames the ControlNet runs at a step; each one counts as often as it does."""
+        return sum(window.fresh for window in self.at(shifted))
+
     def weights(self, windows: Sequence[Window]) -> tuple[tuple[float, ...], ...]:
         """Per window the weight of each of its frames, the middle of a window most (as diffusers' FreeNoise
         has it); over all windows they sum to 1 for every frame."""
@@ -114,7 +126,8 @@ class Windows:
     def _made(self, starts: list[int], first_id: int) -> tuple[Window, ...]:
         length, done, windows = min(self.length, self.num_frames), 0, []
         for k, start in enumerate(starts):
-            windows.append(Window(first_id + k, start, length, start + length - done))
+            fresh = length if self.apart else start + length - done
+            windows.append(Window(first_id + k, start, length, fresh))
             done = start + length
         return tuple(windows)
 
@@ -145,7 +158,8 @@ def padded(moves: tuple[bool, ...], num_steps: int) -> tuple[bool, ...]:
 
 
 def windowed(spent: Cost, windows: Windows, moves: Sequence[bool] = ()) -> dict[str, int]:
-    """MACs by part of a run whose windows each cost `spent`; the ControlNet runs once per frame."""
+    """MACs by part of a run whose windows each cost `spent`; the ControlNet runs once per frame,
+    or more often where windows are apart."""
     return over_windows(spent.macs, windows, moves)
 
 
@@ -153,11 +167,11 @@ def over_windows(
     steps: Sequence[Mapping[str, int]], windows: Windows, moves: Sequence[bool] = ()
 ) -> dict[str, int]:
     """Sums by part over the steps of all windows, each given for one; what the ControlNet makes is made
-    once per frame."""
+    once per frame, unless windows are apart."""
     totals = dict.fromkeys(PARTS, 0)
     length = windows.plain[0].length
     for i, step in enumerate(steps):
-        count = len(windows.at(bool(moves) and moves[i]))
-        totals["unet"] += step["unet"] * count
-        totals["controlnet"] += step["controlnet"] * windows.num_frames // length
+        shifted = bool(moves) and moves[i]
+        totals["unet"] += step["unet"] * len(windows.at(shifted))
+        totals["controlnet"] += step["controlnet"] * windows.controlnet_frames(shifted) // length
     return totals

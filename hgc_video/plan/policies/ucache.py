@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ..adaptive import AdaptivePlan, Decision, Signals
+from ..adaptive import OF_PLAN, AdaptivePlan, Decision, Signals
 from ..graph import PREDICTION, BlockGraph
 from ..schedule import StepPlan
 from .base import Policy
@@ -62,17 +62,17 @@ class UCache(Policy):
 class _Decider:
     """Counts the computed steps within the range, and what their outputs tell."""
 
-    policy: UCache
-    first: int
-    last: int
-    num_steps: int
+    policy: UCache = field(metadata=OF_PLAN)
+    first: int = field(metadata=OF_PLAN)
+    last: int = field(metadata=OF_PLAN)
+    num_steps: int = field(metadata=OF_PLAN)
     index: int = -1
-    computed: int = field(default=0, init=False)
-    skipped: int = field(default=0, init=False)  # since the last computed one
-    error: float = field(default=0.0, init=False)
-    rate: float = field(default=0.0, init=False)  # change of the output per change of the input
-    mean_change: float = field(default=0.0, init=False)  # of the outputs, over the run
-    input_change: float = field(default=0.0, init=False)  # since the last computed step
+    computed: int = 0
+    skipped: int = 0  # since the last computed one
+    error: float = 0.0
+    rate: float = 0.0  # change of the output per change of the input
+    mean_change: float = 0.0  # of the outputs, over the run
+    input_change: float = 0.0  # since the last computed step
 
     def __call__(self, choices: int, signals: Signals) -> Decision:
         self.index += 1

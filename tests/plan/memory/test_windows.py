@@ -75,6 +75,24 @@ def test_by_hand():
     assert [w.length for w in Windows(5, 8, 2).plain] == [5]
 
 
+def test_windows_that_decide_by_themselves_are_apart():
+    graph = tower()
+    for policy, apart in (("guard", True), ("lossless", False), ("balanced", False)):
+        clip = Windows(14, 8, 2).under(resolve(policy).schedule(graph, 25))
+        assert clip.apart == apart and clip.weights(clip.plain) == Windows(14, 8, 2).weights(
+            clip.plain
+        )
+        assert [(w.start, w.fresh) for w in clip.plain] == [(0, 8), (6, 8 if apart else 6)]
+        assert [clip.controlnet_frames(moved) for moved in (False, True)] == (
+            [16, 24] if apart else [14, 14]
+        )
+    spent = full_cost(graph, 2)
+    totals = windowed(spent, Windows(14, 8, 2, apart=True), (False, True))
+    assert totals["controlnet"] == spent.macs[0]["controlnet"] * (2 + 3)
+    # Of few steps all are computed, whatever is decided.
+    assert not Windows(14, 8, 2).under(resolve("guard").schedule(graph, 2)).apart
+
+
 @pytest.mark.parametrize("values", [(0, 8, 2), (9, 0, 0), (9, 8, 8), (9, 8, -1)])
 def test_impossible_windows_are_refused(values):
     with pytest.raises(InputError):
