@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
 
 from ..files import kept_sha256_of, user_path
+from .sources import images_in
 from .video import ImageLike, VideoLike, iter_frames
 
 
@@ -27,3 +29,17 @@ def content_of(video: VideoLike | ImageLike) -> str:
         found.update(f"{frame.shape}".encode())
         found.update(np.ascontiguousarray(frame).data)
     return found.hexdigest()
+
+
+def state_of_clip(video: VideoLike | ImageLike) -> tuple[Any, ...]:
+    """What changes when a clip's file, or the images of its folder, are written to, replaced or removed:
+    paths, sizes, times of change and numbers on the disk. Of frames in memory, and where nothing is, nothing.
+    """
+    if not isinstance(video, str | os.PathLike):
+        return ()
+    path = user_path(video)
+    try:
+        stats = [(str(p), p.stat()) for p in (images_in(path) if path.is_dir() else [path])]
+    except OSError:
+        return ()
+    return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..errors import warn
-from ..media.content import content_of
+from ..errors import VideoError, warn
+from ..media.content import content_of, state_of_clip
 from ..media.control import (
     HELD_NBYTES,
     ControlClip,
@@ -57,12 +60,13 @@ def extract_control(
 
     Raises:
         InputError: an unknown preprocessor or parameter, nobody is found; also as `load_control`.
-        VideoError: the clip cannot be read.
+        VideoError: the clip cannot be read, or changed while it was.
         MissingExtraError: a package is not installed. ModelError: weights cannot be had.
     """
     if isinstance(preprocessor, str):
         preprocessor = make_preprocessor(preprocessor)
     preprocessor.require(offline)
+    state = state_of_clip(video)
     source = open_control(video, fps, source_fps)
     info = source.info
     own = default_area is None
@@ -75,7 +79,7 @@ def extract_control(
     else:
         size = plan_size(info.height, info.width, height, width, multiple, default_area or 1)
     place = Placement(info.height, info.width, *size)
-    frames = _Frames(video, source, indices, rate, place)
+    frames = _Frames(video, state, source, indices, rate, place)
     found = _estimates(preprocessor, frames, keep_found, progress)
     drawn = preprocessor.drawn(found, place, rate)
     _tell_of_few(drawn, len(indices), name_of(video))
@@ -100,9 +104,11 @@ def _tell_of_few(drawn: Drawn, num_frames: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class _Frames:
-    """The frames that are taken of a film, and where they come to lie."""
+    """The frames that are taken of a film, the state of its files before any was read, and where they come
+    to lie."""
 
     video: VideoLike
+    state: tuple[Any, ...]
     source: VideoSource
     indices: list[int]
     fps: float
@@ -116,9 +122,10 @@ def _estimates(
     box = None if preprocessor.own_size else taken.place.box[2:]
     request: dict[str, Any] = {}
     if keep_found:
+        with _unchanged(taken):
+            content = content_of(taken.video)
         request = {
-            **preprocessor.key(), "content": content_of(taken.video), "frames": taken.indices,
-            "fps": taken.fps, "size": box,
+            **preprocessor.key(), "content": content, "frames": taken.indices, "fps": taken.fps, "size": box,
         }  # fmt: skip
         if (found := kept(request)) is not None:
             return found
@@ -129,10 +136,41 @@ def _estimates(
         disable=not progress, leave=False,
     )  # fmt: skip
     with bar:
-        arrays = preprocessor.estimates(_each(bar), taken.fps)
+        arrays = _of_one_film(
+            preprocessor.estimates(_each(bar), taken.fps), taken, request.get("content")
+        )
         if not keep_found:
             return HeldEstimates(tuple(arrays))
         return keep(request, arrays, name_of(taken.video))
+
+
+def _of_one_film(
+    arrays: Iterable[NDArray[Any]], taken: _Frames, content: str | None
+) -> Iterator[NDArray[Any]]:
+    """The estimates of a film that is still the same after its last frame; otherwise what they would be kept
+    under is not the content of these frames."""
+    with _unchanged(taken, content):
+        yield from arrays
+
+
+@contextmanager
+def _unchanged(taken: _Frames, content: str | None = None) -> Iterator[None]:
+    """VideoError where a film is not what it was any more: its files, or the content of frames in memory
+    (None: not known). That it cannot be read comes of that, too."""
+    changed = VideoError(
+        f"{name_of(taken.video)} changed while it was read; run it again once nothing writes to it"
+    )
+    try:
+        yield
+    except (VideoError, OSError) as error:
+        if state_of_clip(taken.video) != taken.state:
+            raise changed from error
+        raise
+    in_memory = not isinstance(taken.video, str | os.PathLike)
+    if state_of_clip(taken.video) != taken.state or (
+        in_memory and content is not None and content_of(taken.video) != content
+    ):
+        raise changed
 
 
 def _each(bar: Any) -> Iterator[Frame]:

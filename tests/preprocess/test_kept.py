@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +18,7 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from hgc_video.cli import app
-from hgc_video.errors import Cancelled, InputError, VideoError
+from hgc_video.errors import Cancelled, HGCVideoWarning, InputError, VideoError
 from hgc_video.media.video import write_video
 from hgc_video.preprocess import kept
 from hgc_video.preprocess.base import LinePreprocessor, drawn_field
@@ -86,13 +92,12 @@ def test_a_films_name_and_place_do_not_count_and_its_bytes_do(home, tmp_path):
         assert len(Counted.seen) - seen == more, film
 
 
-def test_chunks_are_read_from_any_frame(home, monkeypatch):
-    monkeypatch.setattr(kept, "_CHUNK_FRAMES", 3)
+def test_arrays_are_read_from_any_frame(home):
     arrays = [
         np.full((number, 2), number, np.float32) for number in range(8)
     ]  # ragged, as people are
     made = kept.keep({"a": 1}, iter(arrays), "a")
-    assert len(list(made.folder.glob("*.npz"))) == 3 and len(made) == 8
+    assert len(list(made.folder.glob("*.npz"))) == 1 and len(made) == 8
     found = kept.kept({"a": 1})
     for start in range(9):
         read = list(found.read(start))
@@ -102,8 +107,6 @@ def test_chunks_are_read_from_any_frame(home, monkeypatch):
 
 def test_everything_together_is_bounded_and_the_oldest_goes(home):
     noise = np.random.default_rng(0).integers(0, 256, (1, 100, 100), np.uint8)
-    import os
-
     for number in range(4):
         made = kept.keep({"n": number}, iter(noise), "film")
         os.utime(made.folder / "entry.json", (number, number))
@@ -133,8 +136,8 @@ def _extract(number, told):
     for turn in range(15):
         try:
             told.put(taken(frames) == list(range(10, 50)))
-        except VideoError as error:  # it was cleared while it was read
-            told.put("clear" in str(error))
+        except VideoError as error:
+            told.put(str(error))
         if number == 0 and turn % 3 == 2:
             kept.clear()
 
@@ -145,12 +148,142 @@ def test_processes_extract_read_and_clear_one_folder_at_once(home):
     workers = [context.Process(target=_extract, args=(number, told)) for number in range(3)]
     for worker in workers:
         worker.start()
-    assert all(told.get(timeout=60) for _ in range(45))
+    assert [told.get(timeout=60) for _ in range(45)] == [True] * 45
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert not [path for path in home.iterdir() if path.name.startswith(".")], "nothing is left"
     assert taken(clip(40)) == list(range(10, 50))
+
+
+def _clear_elsewhere():
+    subprocess.run(
+        [sys.executable, "-c", "from hgc_video.preprocess import kept; kept.clear()"], check=True
+    )
+
+
+def _handles():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_entry_that_another_process_drops_is_read_on(home, again):
+    """Whether it was just made or found: many frames are to come, and none of them was read yet."""
+    frames, size = clip(200), {"multiple": 1, "default_area": None}
+    if again:
+        extract_control(frames, Counted(), **size)
+    made = extract_control(frames, Counted(), **size)
+    _clear_elsewhere()
+    assert kept.entries() == [] and list(home.iterdir()) == []
+    assert made.frames[:, 0, 0, 0].tolist() == list(range(10, 210))
+    assert len(Counted.seen) == 200
+
+
+def test_little_room_drops_an_entry_while_it_is_read(home):
+    arrays = [np.full((9, 9), number, np.uint8) for number in range(100)]
+    reading = kept.keep({"a": 1}, iter(arrays), "a").read()
+    next(reading)
+    kept.set_limit(0)
+    assert [int(array.max()) for array in reading] == list(range(1, 100))
+
+
+def test_an_entry_made_by_two_at_once_is_read_by_both(home):
+    arrays = [np.full((9, 9), number, np.uint8) for number in range(100)]
+    one = kept.keep({"a": 1}, iter(arrays), "a")
+    two = kept.keep({"a": 1}, iter(arrays), "a")
+    shutil.rmtree(home)
+    for made in (one, two):
+        assert [int(array.max()) for array in made.read()] == list(range(100))
+
+
+@pytest.mark.skipif(not kept.Path("/proc/self/fd").is_dir(), reason="tells its handles elsewhere")
+def test_estimates_that_nobody_has_are_closed(home, full_disk):
+    made = extract_control(clip(), Counted())
+    before = _handles()
+    for _ in range(3):
+        extract_control(clip(), Counted())
+        with pytest.raises(Cancelled):
+            kept.keep({"a": 1}, _broken(Cancelled("stopped")), "film")
+    full_disk(nbytes=300)
+    with pytest.warns(HGCVideoWarning):
+        kept.keep({"a": 2}, iter(clip()), "film")
+    assert _handles() == before
+    del made
+    assert _handles() == before - 1
+
+
+def _broken(error):
+    yield np.zeros(3)
+    raise error
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Fills the disk: so many bytes of an archive can still be written."""
+    write = kept._write_all
+
+    def fill(nbytes):
+        left = [nbytes]
+
+        def until_full(file, data):
+            if not isinstance(file, kept.io.FileIO):
+                return write(file, data)
+            write(file, data[: left[0]])  # a disk takes what still fits
+            if len(data) > left[0]:
+                left[0] = 0
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            left[0] -= len(data)
+
+        monkeypatch.setattr(kept, "_write_all", until_full)
+
+    return fill
+
+
+@pytest.mark.parametrize("nbytes", [0, 20, 100, 1000, 1900, 2000, 2350])
+def test_on_a_full_disk_nothing_is_kept_and_no_frame_is_estimated_twice(home, full_disk, nbytes):
+    """Whatever is cut in two: the first frame, one of the others, what the archive ends with."""
+    full_disk(nbytes)
+    with pytest.warns(HGCVideoWarning) as told:
+        assert taken(clip(12)) == list(range(10, 22))
+    assert Counted.seen == list(range(10, 22))
+    assert list(home.iterdir()) == []
+    (one,) = told
+    text = str(one.message)
+    assert "the clip in memory" in text and "no space left on device" in text and str(home) in text
+    assert "HGC_VIDEO_HOME" in text and "hgc-video cache --limit" in text and "\n" not in text
+
+
+@pytest.mark.parametrize("place", ["mkdir", "write_text", "replace"])
+def test_a_disk_that_is_full_at_the_beginning_or_the_end_keeps_nothing(home, monkeypatch, place):
+    taken(clip(1))  # the folder of all entries is there
+    Counted.seen.clear()
+
+    def full(self, *given, **options):
+        if ".part" in f"{self}":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return own(self, *given, **options)
+
+    own = getattr(kept.Path, place)
+    monkeypatch.setattr(kept.Path, place, full)
+    with pytest.warns(HGCVideoWarning, match="no space left"):
+        assert taken() == [10, 11, 12, 13, 14]
+    assert len(Counted.seen) == 5 and len(list(home.iterdir())) == 1
+    monkeypatch.undo()
+
+
+def test_an_error_of_the_film_is_not_one_of_keeping_it(home):
+    with pytest.raises(
+        VideoError, match=r'^"a\.mp4" cannot be gone through .*Input/output'
+    ) as told:
+        kept.keep({"a": 1}, _broken(OSError(errno.EIO, "Input/output error")), '"a.mp4"')
+    assert "cannot write" not in str(told.value) and list(home.iterdir()) == []
+
+
+def test_an_open_entry_is_kept_where_no_open_file_is_moved(home, monkeypatch):
+    monkeypatch.setattr(kept, "_OPEN_IS_RENAMED", False)  # as on Windows
+    first = taken()
+    assert taken() == first and len(Counted.seen) == 5 and len(kept.entries()) == 1
 
 
 def test_where_nothing_can_be_kept_it_still_goes(tmp_path, monkeypatch):
@@ -174,9 +307,11 @@ def test_a_spoilt_entry_is_made_again_or_told(home):
     (entry,) = kept.entries()
     (entry.folder / "entry.json").write_text("{")
     assert taken() == [10, 11, 12, 13, 14] and len(Counted.seen) == 10
-    (entry,) = kept.entries()
-    for chunk in entry.folder.glob("*.npz"):
-        chunk.write_bytes(b"PK spoilt")
+    archive = entry.folder / "000000.npz"
+    archive.write_bytes(b"PK spoilt")
+    assert taken() == [10, 11, 12, 13, 14] and len(Counted.seen) == 15
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:100] + bytes(20) + whole[120:])
     with pytest.raises(VideoError, match="hgc-video cache --clear"):
         taken()
 
