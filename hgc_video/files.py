@@ -18,7 +18,7 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,21 @@ def as_argument(path: str | os.PathLike[str]) -> str:
 
 
 def refuse_stream(path: Path, kind: type[HGCVideoError]) -> None:
-    """Raises `kind` where a path is a pipe, a socket or a device, of which no clip can be read twice."""
-    if _is_stream(path):
+    """Raises `kind` where a path is a pipe, a socket or a device: it may have no end, or nobody who writes,
+    and nothing can be read of it twice."""
+    if is_stream(path):
         raise kind(f'"{path}" is a device or a pipe; name a file')
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
+    """Whether a path is there and is neither a file nor a folder, or leads to such."""
     return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def is_open_already(path: Path) -> bool:
+    """Whether a path names what this process has open, as the shell's `<(...)` and /dev/stdin do: reading it
+    waits for nobody to open the other end."""
+    return path == Path("/dev/stdin") or str(path.parent) in ("/dev/fd", "/proc/self/fd")
 
 
 def without_home(told: Any) -> Any:
@@ -216,7 +224,7 @@ def own_folder(given_folder: str | os.PathLike[str] | None = None) -> Path:
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _RACES = 20  # times that a folder may be made or removed by others while it is put in its place
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -262,7 +270,7 @@ def _behind_link(target: Path) -> Path:
 
 def _refuse_device(target: Path, kind: type[HGCVideoError]) -> None:
     with suppress(OSError):
-        if _is_stream(target):
+        if is_stream(target):
             raise kind(f'"{target}" is a device or a pipe, and would be replaced; name a file')
 
 
@@ -270,6 +278,11 @@ def unwritable(target: Path, error: OSError, kind: type[HGCVideoError]) -> HGCVi
     """What to tell the user of a system's error."""
     if error.errno in _FULL:
         return kind(f'the disk is full: cannot write "{target}"; free space or go elsewhere')
+    if error.errno == errno.EFBIG:
+        return kind(
+            f'cannot write "{target}": it is larger than a limit of the system (ulimit -f) or the file '
+            "system allows; raise the limit or go elsewhere"
+        )
     reason = os.strerror(error.errno) if error.errno else str(error)
     return kind(f'cannot write "{target}": {reason.lower()}; choose a folder you may write')
 
@@ -286,7 +299,7 @@ def make_folder(folder: Path) -> None:
         raise unwritable(folder, error, InputError) from error
 
 
-_NEVER_OURS = (*_FULL, errno.EROFS)
+_NEVER_OURS = (*_FULL, errno.EFBIG, errno.EROFS)
 _NOT_TO_BE_USED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -338,6 +351,20 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise unwritable(target, error, InputError) from error
     require_writable(target)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Has one process at a time in the block for a folder; the others wait. All go on at once where folders
+    cannot be locked: on Windows, on some network disks. A kill unlocks."""
+    with ExitStack() as stack:
+        with suppress(OSError, ImportError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def remove_folder(folder: Path) -> None:

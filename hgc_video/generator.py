@@ -22,7 +22,7 @@ from .media.frames import Frames, LazyFrames
 from .media.video import VideoLike
 from .models.device import choose_device, choose_dtype
 from .models.identity import local_state
-from .models.load import ModelFacts, load_pipeline, local_model, read_facts
+from .models.load import ModelFacts, check_controls, load_pipeline, local_model, read_facts
 from .models.parts import ModelParts, model_of
 from .models.schedulers import adds_noise, scheduler_of
 from .options import LOADING, GenerateOptions, check_prompt_length
@@ -31,6 +31,7 @@ from .plan.presets import Preset, resolve
 from .preprocess.base import Preprocessor
 from .report import Report, Stopwatch
 from .sampling.controls import choose_fidelity, read_controls, read_first_frame, read_picture
+from .sampling.input_files import InputFiles, sha256_of_inputs
 from .sampling.outputs import check_out, extras_of, tell_left_out
 
 if TYPE_CHECKING:
@@ -191,8 +192,12 @@ class Generator:
         choose_device(options.device)
         budget = None if options.memory is None else parse_nbytes(options.memory)
         context = options.context(facts.max_frames)
+        check_controls(
+            options.model, options.control_kinds, ModelParts.of(options), options.offline
+        )
         clock = Stopwatch()
         with clock("control"):
+            begun = sha256_of_inputs(options)
             clips = read_controls(options, facts, progress)
             for one in every:
                 one.check_prompt_frames(clips[0].shape[0])
@@ -206,7 +211,9 @@ class Generator:
             chosen = _calibrated(options, own_folder(options.calibration_dir), progress)
         source = clips[0] if options.video is not None else None
         controls = tuple(clip for clip in clips if clip is not source)
-        return _Shared(chosen, controls, facts, budget, context, clock, first, source, picture)
+        return _Shared(
+            chosen, controls, facts, budget, context, clock, first, source, picture, begun
+        )
 
     def _one(
         self, options: GenerateOptions, every: Sequence[GenerateOptions], shared: _Shared,
@@ -242,7 +249,8 @@ class Generator:
         preset = shared.preset.for_sampler(options.net, adds_noise=adds_noise(pipe.scheduler))
         return RunSetup(
             options, preset, shared.clips, pipe, clock, shared.facts, shared.budget,
-            shared.context, shared.first, shared.source, shared.picture, part, self.input_names,
+            shared.context, shared.first, shared.source, shared.picture, part,
+            InputFiles(self.input_names, shared.begun),
         )  # fmt: skip
 
     def _pipeline(self, options: GenerateOptions) -> Any:
@@ -312,8 +320,8 @@ def _with_begun_seed(given: Mapping[str, Any]) -> Mapping[str, Any]:
 @dataclass(frozen=True)
 class _Shared:
     """What clips that differ in prompt, seed and file have in common: preset, control clips, facts of the
-    model, memory budget, windows, how long that took, the first frame, the video that is restyled, and the
-    picture of an IP-Adapter."""
+    model, memory budget, windows, how long that took, the first frame, the video that is restyled, the
+    picture of an IP-Adapter, and the SHA-256 of their files."""
 
     preset: Preset
     clips: tuple[ControlClip, ...]
@@ -324,6 +332,7 @@ class _Shared:
     first: NDArray[np.uint8] | None
     source: ControlClip | None
     picture: NDArray[np.uint8] | None
+    begun: Mapping[str, str]
 
     @property
     def shown(self) -> ControlClip:

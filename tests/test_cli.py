@@ -235,7 +235,13 @@ def test_a_control_clip_that_cannot_be_used(bad, folder):
         (["--model", "no/such/model"], ["no/such/model", "puppet"]),
         (["--device", "nonsense"], ["nonsense", "cpu"]),
         (["--depth", "other.mp4"], ['no file "other.mp4"']),
-        (["--canny", "other.mp4"], ['no file "other.mp4"']),
+        (
+            ["--canny", "other.mp4"],
+            ["has no controlnet_canny but controlnet_depth, controlnet_pose"],
+        ),
+        (["--audio", "/dev/zero"], ['"/dev/zero" is a device or a pipe; name a file']),
+        (["--vae", "/dev/zero"], ['"/dev/zero" is a device or a pipe; name a file']),
+        (["--lora", "/dev/zero:0.5"], ['"/dev/zero" is a device or a pipe; name a file']),
         (["--conditioning-scale", "pose=much"], ["--conditioning-scale", "pose=1,depth=0.5"]),
         (["--conditioning-scale", "depth=1"], ['names "depth"']),
         (["--image", "first.png"], ["puppet begins with a prompt", "leave image out"]),
@@ -309,14 +315,25 @@ def test_what_goes_in_is_never_overwritten_nor_the_clip_by_its_report(pose_clip,
     assert list(folder.iterdir()) == []
 
 
-def test_a_full_disk_leaves_nothing(pose_clip, folder):
+def test_a_control_that_the_model_lacks_is_told_before_a_film_is_gone_through(
+    pose_clip, folder, monkeypatch
+):
+    pytest.importorskip("cv2")
+    taken = []
+    monkeypatch.setattr("hgc_video.sampling.controls.extract_control", taken.append)
+    raw = ["--canny", pose_clip, "--extract", "--prompt", PROMPT, *FAST, "--out", folder / "a.mp4"]
+    refused(invoke("generate", *raw), "has no controlnet_canny")
+    assert not taken
+
+
+def test_a_limit_of_file_sizes_leaves_nothing(pose_clip, folder):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, before[1]))
     try:
         done = generate(pose_clip, folder, "--quiet")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    refused(done, "the disk is full")
+    refused(done, "cannot write", "ulimit -f")
     assert list(folder.iterdir()) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import pytest
 from hgc_video import files
 from hgc_video.errors import InputError
 from hgc_video.files import (
+    alone_in,
     check_writable,
     complete_or_gone,
     fault_of_machine,
+    is_open_already,
     remove_folder,
     require_writable,
     user_path,
@@ -30,6 +33,10 @@ from hgc_video.files import (
     ("error", "says"),
     [
         (OSError(errno.ENOSPC, "no space", "/a/b"), 'the disk is full: cannot write "/a/b"'),
+        (
+            OSError(errno.EFBIG, "too large", "/a/b"),
+            "larger than a limit of the system (ulimit -f)",
+        ),
         (OSError(errno.EROFS, "read-only"), "read-only file system"),
         (MemoryError("8 GiB"), "memory ran out"),
         (OSError(errno.ENOENT, "no such file", "/a/b"), None),
@@ -71,7 +78,7 @@ def test_a_place_that_takes_no_files_is_refused():
         check_writable("/proc/a.json")
 
 
-def test_a_full_disk_keeps_the_old_file_and_leaves_no_part(tmp_path):
+def test_a_limit_of_file_sizes_keeps_the_old_file_and_leaves_no_part(tmp_path):
     (tmp_path / "a.json").write_text("old")
     code = (
         "import resource, sys; from hgc_video.files import write_text;"
@@ -79,7 +86,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_part(tmp_path):
         f"write_text({str(tmp_path / 'a.json')!r}, 'x' * 5000)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "the disk is full" in done.stderr.splitlines()[-1]
+    assert "(ulimit -f)" in done.stderr.splitlines()[-1]
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "old"
 
@@ -271,6 +278,36 @@ def test_a_link_to_where_there_is_no_folder_is_refused_before_work_begins(tmp_pa
         with pytest.raises(InputError, match=r'cannot write ".*away/clip.txt": no such file'):
             write(link)
     assert names(tmp_path) == ["link.txt"] and link.is_symlink()
+
+
+def test_what_a_process_has_open_is_told_from_other_pipes(tmp_path):
+    for name in ("/dev/stdin", "/dev/fd/63", "/proc/self/fd/0"):
+        assert is_open_already(Path(name))
+    for name in ("/dev/zero", "/dev/tty", "stdin", "fd/63", tmp_path / "63"):
+        assert not is_open_already(Path(name))
+
+
+def test_one_process_at_a_time_is_alone_in_a_folder(tmp_path):
+    """The other waits, and a kill lets it go on."""
+    code = (
+        "import sys, time; from pathlib import Path; from hgc_video.files import alone_in\n"
+        "with alone_in(Path(sys.argv[1])): print('in', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    one, other = (subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2))
+    try:
+        first, _, _ = select.select([one.stdout, other.stdout], [], [], 60)
+        assert len(first) == 1 and first[0].readline() == "in\n"
+        waits = other if first[0] is one.stdout else one
+        assert not select.select([waits.stdout], [], [], 1)[0]
+        (one if waits is other else other).kill()
+        assert waits.stdout.readline() == "in\n"
+    finally:
+        for process in (one, other):
+            process.kill()
+            process.communicate()
+    with alone_in(tmp_path / "missing"):  # which others will tell
+        assert names(tmp_path) == []
 
 
 def test_what_is_no_folder_is_not_removed_as_one(tmp_path):

@@ -11,19 +11,17 @@ import atexit
 import gc
 import io
 import os
-import signal
 import sys
 from pathlib import Path
 
-from .shell import app
+from .shell import app, signals_cancel, signals_end
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """The entry point of the `hgc-video` command."""
-    # A kill cleans up as Ctrl-C does; a run that is kept finishes its step first (jobs/checkpoint).
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals_cancel()  # a run that is kept finishes its step first (jobs/checkpoint)
     # At exit Python looks for garbage among all objects, more than a second for those of torch and diffusers;
     # frozen ones are left to the system.
     atexit.register(gc.freeze)
@@ -37,6 +35,8 @@ def main() -> None:
         sys.exit(
             _refused(f"what is printed cannot be written: {os.strerror(error.errno or 0).lower()}")
         )
+    finally:
+        signals_end()
 
 
 def _check_surroundings() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.passing_faults import WAIT_S
-from .shell import app, errors_in_one_line, quiet_libraries, say
+from .shell import app, errors_in_one_line, quiet_libraries, say, signals_end
 from .shot import OUTSIDE
 
 if TYPE_CHECKING:
@@ -190,11 +190,13 @@ def _work_off(place: Path, chosen: Any, as_json: bool) -> None:
         with _interruptible(stop), telling(as_json, _status(queue).counts["queued"]) as tell:
             work_off(place, chosen, tell, stop)
     except KeyboardInterrupt:
+        signals_end()
         typer.echo(f"stopped at once; {go_on}", err=True)
         raise typer.Exit(130) from None
     seen = _status(queue)
     _echo({"event": "end", **seen.to_dict()}, str(seen), as_json)
     if stop.asked:
+        signals_end()
         typer.echo(f"stopped; {go_on}", err=True)
         raise typer.Exit(130)
     if seen.lost:

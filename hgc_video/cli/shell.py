@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Annotated, Any, TextIO
 
@@ -144,6 +145,7 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
             warnings.showwarning = _show_in_one_line
             yield
     except (KeyboardInterrupt, Cancelled) as stopped:
+        signals_end()
         typer.echo(str(stopped) or "cancelled; nothing was written", err=True)
         raise typer.Exit(130) from None
     except HGCVideoError as error:
@@ -159,6 +161,26 @@ def errors_in_one_line(context: typer.Context) -> Iterator[None]:
             raise typer.Exit(2) from None
         typer.echo(f"{internal_error(error)} (hgc-video --debug shows where)", err=True)
         raise typer.Exit(1) from None
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def signals_cancel() -> None:
+    """Has SIGTERM, as Ctrl-C does, stop a command, which cleans up and says so."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def signals_end() -> None:
+    """Where `signals_cancel` was called: has the next signal end the process at once, for one that has
+    nothing left to clean up. As an exception it would be shown as a traceback of what Python does at exit;
+    ignored, it could not end a process whose threads do not."""
+    if signal.getsignal(signal.SIGTERM) is not signal.default_int_handler:
+        return
+    for number in _SIGNALS:
+        while signal.getsignal(number) is signal.default_int_handler:
+            with suppress(KeyboardInterrupt):  # of a signal that came before
+                signal.signal(number, signal.SIG_DFL)
 
 
 def say(text: str, out: TextIO | None = None) -> None:

@@ -36,17 +36,25 @@ def init(
     """
     with errors_in_one_line(context):
         from ..errors import InputError
-        from ..files import as_argument, check_distinct, check_writable, resolved, user_path
+        from ..files import (
+            alone_in,
+            as_argument,
+            check_distinct,
+            check_writable,
+            resolved,
+            user_path,
+        )
 
         video, out = user_path(video), user_path(out)
         check_distinct({"--out": out}, [("video", video)])
-        if out.exists() and not force:
-            raise InputError(f'"{out}" exists; name another file, or overwrite it with --force')
-        check_writable(out)
         quiet_libraries()
-        from ..jobs.shot_template import write_template
+        with alone_in(out.parent):  # of two at once, the second finds the file of the first
+            if out.exists() and not force:
+                raise InputError(f'"{out}" exists; name another file, or overwrite it with --force')
+            check_writable(out)
+            from ..jobs.shot_template import write_template
 
-        facts = write_template(video, out, model)
+            facts = write_template(video, out, model)
         say(str(facts))
         if resolved(video).is_relative_to(resolved(out).parent):
             say(f"shot file {out}; make the clip with:  hgc-video run {as_argument(out)}")

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import InputError
-from ..files import make_folder, require_writable, unwritable, user_path
+from ..files import make_folder, refuse_stream, require_writable, unwritable, user_path
 from ..plain_data import parse_json
 
 _TASK = "task"  # the key of a line that says what its result was measured for
@@ -32,9 +32,11 @@ class ResultsFile:
         self.path = user_path(path)
 
     def check_writable(self) -> None:
-        """Raises InputError where nothing could be added: ask before hours of measuring."""
+        """Raises InputError where nothing could be added, or it is a device or a pipe: ask before hours of
+        measuring."""
         make_folder(self.path.parent)
         try:
+            refuse_stream(self.path, InputError)
             exists = self.path.exists()
         except OSError as error:
             raise unwritable(self.path, error, InputError) from error
@@ -46,8 +48,9 @@ class ResultsFile:
     def read(self, task: str, kind: Any = None) -> list[dict[str, Any]]:
         """A task's results, in the order they were added; none where there is no file yet. Those that are
         damaged are skipped: `kind`, a dataclass, has the fields that each has. InputError where the file
-        cannot be read."""
+        cannot be read, or is a device or a pipe."""
         try:
+            refuse_stream(self.path, InputError)
             text = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
         except OSError as error:
             told = os.strerror(error.errno) if error.errno else str(error)

@@ -52,10 +52,11 @@ for _name, _pattern, _first in _SCALARS:
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain data of a YAML or JSON file.
+    """The plain data of a YAML or JSON file, or of a pipe that is open already (`read_plain`).
 
     Raises:
-        InputError: it cannot be read, is larger than 1 MiB, is no YAML, or gives a key twice.
+        InputError: it cannot be read, is another pipe or a device, is larger than 1 MiB, is no YAML, or gives
+            a key twice.
     """
     try:
         return read_plain(path, _Loader, MOST_NBYTES)

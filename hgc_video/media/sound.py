@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hgc_video.errors import InputError, VideoError, text_of, warn
-from hgc_video.files import ffmpeg_name, user_path
+from hgc_video.files import ffmpeg_name, refuse_stream, user_path
 from hgc_video.media.encoding import MOVIES
 
 # What players of these containers know; other sound is encoded anew.
@@ -68,6 +68,7 @@ def has_sound(path: Path) -> bool:
 def sound_of_file(path: str | os.PathLike[str], duration_s: float) -> Sound:
     """The sound of a file from its beginning; InputError where there is none."""
     file = user_path(path)
+    refuse_stream(file, VideoError)
     if not file.is_file():
         raise VideoError(f'no file "{file}" to take the sound from; check the path')
     if not has_sound(file):

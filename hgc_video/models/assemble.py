@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, ModelError
+from ..errors import ModelError
 from .adapters import add_ip_adapter, add_loras
 from .building import loading
 from .catalog import ModelPreset, load_image_pipeline
@@ -20,10 +20,10 @@ from .parts import (
     Base,
     ModelParts,
     configs_of_parts,
-    controlnet_folders,
     family,
     find_base,
     locate,
+    own_controlnets,
     refuse_parts,
 )
 from .single_file import load_checkpoint, load_motion_adapter, load_single
@@ -89,7 +89,7 @@ def load_folder(
         base = Base(folder, folder, family(folder))
     named = dict(parts.controlnets)
     unnamed = tuple(kind for kind in kinds if kind not in named)
-    own = dict(zip(unnamed, _own_nets(folder, base, unnamed), strict=True))
+    own = dict(zip(unnamed, own_controlnets(folder or base.path, unnamed), strict=True))
     nets = [locate(named[kind], offline) if kind in named else own[kind] for kind in kinds]
     adapter = _named_adapter(parts, offline) or _own_adapter(base, offline)
     found = _found(base, adapter, nets, [], parts, offline)
@@ -136,19 +136,6 @@ def _built(
     if pipe.controlnet is not None:
         pipe.controlnet.to(device)
     return pipe
-
-
-def _own_nets(folder: Path | None, base: Base, kinds: tuple[str, ...]) -> list[Path]:
-    """The ControlNets in a model's folder."""
-    if not kinds:
-        return []
-    where = folder or base.path
-    if where.is_dir():
-        return controlnet_folders(where, kinds)
-    raise InputError(
-        f"no ControlNet for {kinds[0]} is known for this base; name one with controlnet "
-        f"(--controlnet {kinds[0]}=FILE)"
-    )
 
 
 def _named_adapter(parts: ModelParts, offline: bool) -> Path | None:

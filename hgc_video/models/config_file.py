@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..files import refuse_stream
 from ..plain_data import parse_json
 
 # Of a block, and blocks of a part: more than any model has. All are built before weights are looked for.
@@ -32,6 +33,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        refuse_stream(path, ModelError)
         config: dict[str, Any] = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error

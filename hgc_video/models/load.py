@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import HGCVideoError, InputError, ModelError, nearest
+from ..errors import HGCVideoError, InputError, ModelError, collected_warnings, nearest
 from ..files import user_path
 from ..options import CONTROL_KINDS
 from .building import garbage_waits, import_hosts
@@ -22,6 +22,7 @@ from .parts import (
     controlnet_folders,
     find_base,
     locate,
+    own_controlnets,
     refuse_parts,
 )
 from .single_file import motion_layout, shapes_of
@@ -152,6 +153,22 @@ def default_guidance_scale(model: str) -> float:
     if model in model_presets():
         return model_preset(model).guidance_scale
     return 2.5 if model == EMBEDDED else 7.5
+
+
+def check_controls(
+    model: str, controls: tuple[str, ...], parts: ModelParts | None = None, offline: bool = False
+) -> None:
+    """Raises what loading a model would, which is no repository, where it has no ControlNet for one of these
+    controls: a film need not be gone through to be told."""
+    parts = parts or ModelParts()
+    named = dict(parts.controlnets)
+    unnamed = tuple(kind for kind in controls if kind not in named)
+    if model in model_presets():
+        model_preset(model).check_controls(unnamed)
+        return
+    where = find_base(parts, offline).path if model == parts.base else model_folder(model)
+    with collected_warnings():  # loading warns of the same
+        own_controlnets(where, unnamed)
 
 
 @garbage_waits()

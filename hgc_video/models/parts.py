@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError, warn
-from ..files import user_path
+from ..files import refuse_stream, user_path
 from ..options import GenerateOptions
 from .config_file import read_config
 from .hub import fetch, named_part
@@ -66,9 +66,10 @@ def locate(named: str, offline: bool) -> Path:
     """The file or folder of a part; of the hub's repositories it is fetched.
 
     Raises:
-        ModelError: it is nowhere, or is a file that is not safe to load.
+        ModelError: it is nowhere, is a device or a pipe, or is a file that is not safe to load.
     """
     path = user_path(named)
+    refuse_stream(path, ModelError)
     if path.exists():
         if path.is_file():
             shapes_of(path)  # that it is safetensors, and whole
@@ -148,6 +149,19 @@ def refuse_parts(model: str, parts: ModelParts) -> None:
         raise InputError(
             f"{model} begins with an image and is taken as it is; leave base, vae, lora and the like out"
         )
+
+
+def own_controlnets(where: Path, kinds: tuple[str, ...]) -> list[Path]:
+    """The ControlNets for these controls in the folder of a model or a base. ModelError where one is not
+    there, InputError where a base in one file is to have any."""
+    if not kinds:
+        return []
+    if where.is_dir():
+        return controlnet_folders(where, kinds)
+    raise InputError(
+        f"no ControlNet for {kinds[0]} is known for this base; name one with controlnet "
+        f"(--controlnet {kinds[0]}=FILE)"
+    )
 
 
 def controlnet_folders(folder: Path, kinds: tuple[str, ...]) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
-from ..files import limit_of
+from ..files import is_open_already, is_stream, limit_of
 
 MAX_NBYTES = 2**26
 MAX_VALUES = 1_000_000
@@ -25,12 +25,20 @@ def read_plain(
 ) -> Any:
     """The plain data of a YAML or JSON file.
 
+    A pipe that is open already is read as a file is: /dev/stdin, and what a shell makes of `<(...)`. A name
+    that leads to any other pipe or device is refused, as nobody may ever write to it.
+
     Raises:
         InputError: it cannot be read, is larger than `most_nbytes`, is no text, or `parse_plain` refuses it.
     """
     try:
-        with path.expanduser().open("rb") as file:
+        path = path.expanduser()
+        if is_stream(path) and not is_open_already(path):
+            raise InputError("it is a device or a pipe")
+        with path.open("rb") as file:
             data = file.read(most_nbytes + 1)
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         told = getattr(error, "strerror", None) or str(error)
         raise InputError(f"it cannot be read: {told.lower()}") from error

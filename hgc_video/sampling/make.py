@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -30,6 +30,7 @@ from ..plan.presets import Preset
 from ..report import Stopwatch
 from .exchange import Lost, Share, process_group
 from .fit_memory import Fit, memory_budget
+from .input_files import InputFiles
 from .other_process import Account, Part
 from .outlook import outlook
 from .outputs import extras_of
@@ -49,7 +50,7 @@ class RunSetup:
     """What a run is made of: options, preset, control clips, the loaded pipeline, what is known of its model,
     the memory budget (None: what is free), length and overlap of windows, the first frame of models that
     begin with one, the video that is restyled, the picture of an IP-Adapter, this process's part where
-    several make the clip, and the names that the clip tells of its inputs, by path."""
+    several make the clip, and what the clip tells of its files."""
 
     options: GenerateOptions
     preset: Preset
@@ -63,7 +64,7 @@ class RunSetup:
     source: ControlClip | None = None
     picture: Frame | None = None
     part: Part | None = None
-    input_names: Mapping[str, str] = field(default_factory=dict)
+    files: InputFiles = field(default_factory=InputFiles)
 
     @property
     def lead(self) -> ControlClip:
@@ -74,7 +75,7 @@ class RunSetup:
         """The planned run under a memory plan."""
         return Run(
             self.options, self.preset, self.clips, self.pipe, self.stopwatch, memory_plan, self.context[1],
-            Beside(self.first, self.source, self.picture), self.input_names,
+            Beside(self.first, self.source, self.picture), self.files,
         )  # fmt: skip
 
     @property

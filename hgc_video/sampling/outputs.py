@@ -90,13 +90,14 @@ def extras_of(run: Run) -> Extras:
 def configuration_text(run: Run) -> str:
     """The configuration of a run, as text to embed."""
     made = configuration(
-        run.options, run.options.out, run.input_names, versions=versions(), models=weight_hashes(run.pipe),
+        run.options, run.options.out, run.files.names, versions=versions(), models=weight_hashes(run.pipe),
         clip={
             "num_frames": run.num_frames, "height": run.height, "width": run.width,
             "fps": run.lead.fps,
         },
         steps=[asdict(step) for step in run.executed_steps()],
     )  # fmt: skip
+    made["files"] = run.files.as_begun(made["files"])
     return json.dumps(made, ensure_ascii=True, separators=(",", ":"))
 
 

@@ -5,7 +5,7 @@ Knows the stock pipeline and the engine; not where models, clips or options come
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,6 +40,7 @@ from ..plan.schedule import Schedule
 from ..report import Report, Stopwatch
 from .conditioning import Conditioning, in_control_window
 from .exchange import Share
+from .input_files import InputFiles
 from .loop import ControlledUNet, denoise
 from .other_process import Account
 from .run_state import Keeper, KeepNothing, Offers, RunState
@@ -73,9 +74,9 @@ class Run:
     def __init__(
         self, options: GenerateOptions, preset: Preset, controls: Sequence[ControlClip], pipe: Any,
         clock: Stopwatch, memory_plan: MemoryPlan, overlap: int, beside: Beside | None = None,
-        input_names: Mapping[str, str] | None = None,
+        files: InputFiles | None = None,
     ) -> None:  # fmt: skip
-        self.input_names = input_names or {}
+        self.files = files or InputFiles()
         self.options, self.preset = options, preset
         self.guidance_scale = float(options.guidance_scale or 0)
         self.controls, self.pipe, self.clock = controls, pipe, clock

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,18 @@ def test_what_cannot_be_read_is_told_in_one_line(tmp_path):
         ResultsFile(tmp_path).read("a")
     with pytest.raises(InputError, match="too long for a path"):
         ResultsFile(tmp_path / ("a" * 300))
+
+
+def test_a_device_or_a_pipe_is_refused_at_once(tmp_path):
+    """Of /dev/zero it would read without end, of a pipe wait for somebody to write."""
+    os.mkfifo(tmp_path / "f.jsonl")
+    for path in (tmp_path / "f.jsonl", Path("/dev/zero")):
+        for ask in (
+            ResultsFile(path).check_writable,
+            lambda path=path: ResultsFile(path).read("a"),
+        ):
+            with pytest.raises(InputError, match=r"is a device or a pipe; name a file$"):
+                ask()
 
 
 def test_a_line_that_is_no_text_is_skipped(tmp_path):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hgc_video.errors import Cancelled, InputError, StateError
+from hgc_video.errors import Cancelled, HGCVideoWarning, InputError, StateError
 from hgc_video.jobs.checkpoint.description import Description
 from hgc_video.jobs.checkpoint.keeper import how_to_go_on
 from hgc_video.jobs.checkpoint.work import Work, begun_seed
@@ -196,6 +197,24 @@ def test_a_clip_of_another_description_is_not_done(tmp_path, begin, report):
     assert work.finished() is None
 
 
+def test_a_folder_that_was_moved_meanwhile_costs_the_run_nothing(tmp_path, place, begin, report):
+    out = tmp_path / "clip.mp4"
+    work = begin(out=str(out))
+    with work.kept():
+        out.write_bytes(b"clip")
+        place.rename(tmp_path / "elsewhere")
+        told = f'the clip is made; asked for again it is made anew: cannot write "{place}'
+        with pytest.warns(HGCVideoWarning, match=re.escape(told)):
+            work.finish(report)
+    assert out.read_bytes() == b"clip" and not place.exists()
+
+
+def test_a_clip_that_is_gone_when_it_is_to_be_noted_is_a_fault(tmp_path, place, begin, report):
+    work = begin(out=str(tmp_path / "clip.mp4"))
+    with pytest.raises(StateError, match="was written and is gone"), work.kept():
+        work.finish(report)
+
+
 def test_a_run_without_a_clip_leaves_its_folder(place, begin, report):
     work = begin()
     work.finish(report)
@@ -223,6 +242,17 @@ def test_the_clip_is_done_when_all_is_written(tmp_path, begin, report):
     work.keeper._keep(lambda: {"step": 1})
     work.finish(report)
     assert not work.keeper.writer.busy and len(work.keeper.writer.writes) == 1
+
+
+def test_a_state_that_cannot_be_told_costs_a_checkpoint_and_not_the_run(tmp_path, begin, report):
+    """A decider of somebody else's may hold anything."""
+    work = begin(out=tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_bytes(b"clip")
+    told = "no checkpoint is written: a run cannot be kept whose state holds {1}"
+    with pytest.warns(HGCVideoWarning, match=told):
+        work.keeper._keep(lambda: {"decider": {1}})
+    work.finish(report)
+    assert work.keeper.writer.writes == []
 
 
 def test_while_a_run_is_kept_the_folder_is_its_own(place, begin):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...errors import Cancelled, HGCVideoError, StateError
+from ...errors import Cancelled, HGCVideoError, InputError, StateError, warn
 from ...files import as_argument, user_path
 from ...options import GenerateOptions
 from ...report import Report
@@ -73,7 +73,8 @@ class Work:
         return 0.0 if self.keeper is None else self.keeper.write_s
 
     def finish(self, report: Report) -> None:
-        """The clip is made and written. A folder that nobody asked for is removed."""
+        """The clip is made and written. A folder that nobody asked for is removed; warns where nothing can
+        be noted in one that was asked for, as it was moved, or its disk is full."""
         if self.keeper is not None and self.keeper.folder is not None:
             self.keeper.wait()
             self.folder = self.keeper.folder
@@ -82,8 +83,13 @@ class Work:
         if not self._asked:
             self.folder.remove()
             return
-        self.folder.write("report", json.loads(report.to_json()))
-        self.folder.finish(self._out, self._description.digest)
+        try:
+            self.folder.write("report", json.loads(report.to_json()))
+            self.folder.finish(self._out, self._description.digest)
+        except StateError:  # the clip is gone
+            raise
+        except InputError as error:
+            warn(f"the clip is made; asked for again it is made anew: {error}", stacklevel=3)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
