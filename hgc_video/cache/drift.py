@@ -5,17 +5,24 @@ A number is read back only when it is asked for; until then it is a pending scal
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import CacheStateError
+from .agreement import Agreement
 from .current_step import CurrentStep
 from .noise_levels import NoiseLevels, stability
 
 _FORECAST_OF = 4  # computed predictions that are compared: one is forecast from the three before it
+
+
+def _alone(step: int, flag: bool) -> bool:
+    """What the only window of a step agrees on."""
+    return flag
 
 
 class Observers:
@@ -31,12 +38,18 @@ class Observers:
         self.levels: NoiseLevels | None = None
         self.guidance_scale: float | None = None
         self._of: dict[int, Observer] = {}
+        self._agreement = Agreement()
 
     def at(self, window: int) -> Observer:
         """The observer of a window."""
         if window not in self._of:
-            self._of[window] = Observer(self.noise, self.levels, self.guidance_scale)
+            self._of[window] = Observer(
+                self.noise, self.levels, self.guidance_scale, partial(self._agree, window)
+            )
         return self._of[window]
+
+    def _agree(self, window: int, step: int, flag: bool) -> bool:
+        return self._agreement.of(window, step, flag)
 
     def see_input(self, step: CurrentStep, sample: Tensor, t: Tensor | float) -> None:
         """The latents as the step's first model gets them, and its timestep."""
@@ -56,18 +69,22 @@ class Observers:
     def only_windows(self, windows: Collection[int]) -> None:
         """Forgets what was seen of other windows."""
         self._of = {window: seen for window, seen in self._of.items() if window in windows}
+        self._agreement.only_windows(windows)
 
     def forget(self) -> None:
         """Forgets the run."""
         self._of.clear()
+        self._agreement = Agreement()
 
-    def state(self) -> list[Any]:
-        """What was seen, by window: plain data and tensors."""
-        return [[window, seen.state()] for window, seen in self._of.items()]
+    def state(self) -> dict[str, Any]:
+        """What was seen, by window, and what they agreed on: plain data and tensors."""
+        seen = [[window, seen.state()] for window, seen in self._of.items()]
+        return {"seen": seen, "agreement": self._agreement.state()}
 
-    def restore(self, state: Collection[Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Has seen what `state` told."""
-        for window, seen in state:
+        self._agreement = Agreement.restored(state["agreement"])
+        for window, seen in state["seen"]:
             self.at(window).restore(seen)
 
 
@@ -76,8 +93,9 @@ class Observer:
 
     def __init__(
         self, noise: NoiseLevels | None = None, levels: NoiseLevels | None = None,
-        guidance_scale: float | None = None,
+        guidance_scale: float | None = None, agree: Callable[[int, bool], bool] = _alone,
     ) -> None:  # fmt: skip
+        self._agree = agree
         self._noise, self._levels, self._guidance_scale = noise, levels, guidance_scale
         self.begin()
 
@@ -176,6 +194,10 @@ class Observer:
         if len(self._past) < 4 or len({x.shape for x, _ in self._past}) > 1:
             return 0.0
         return float(stability(self._past, self._noise))
+
+    def agreed(self, flag: bool) -> bool:
+        """See plan.adaptive.Signals."""
+        return self._agree(self.step, flag)
 
     def products(self) -> tuple[tuple[float, ...], ...]:
         """See plan.adaptive.Signals; one wait for the device after a step that was computed."""

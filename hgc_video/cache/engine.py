@@ -311,7 +311,7 @@ class Engine:
 
     def _within_range(self, work: PreparedStep, step: CurrentStep) -> PreparedStep:
         """The work of a step, or where what it extrapolates could exceed float16 one that computes it."""
-        together = {step.window} if self.schedule.is_adaptive else self._together | {step.window}
+        together = {step.window} if self.schedule.decides_apart else self._together | {step.window}
         name = self._overflow.exceeded_by(together, work.step, work.live.read, step.index)
         if not name:
             return work

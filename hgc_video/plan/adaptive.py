@@ -25,6 +25,10 @@ class Signals(Protocol):
     def computed_last(self) -> bool:
         """Whether the step before this one computed the prediction."""
 
+    def agreed(self, flag: bool) -> bool:
+        """A flag for all windows of the step: whether any of them raised it, those after the first one at the
+        step before. Every decider of a plan whose windows act together asks at every step, once."""
+
     def products(self) -> tuple[tuple[float, ...], ...]:
         """The mean product of every two of F1, F1 - F2, F2 - F3 and F3 - F4, where F1 to F4 are the guided
         predictions that were computed last, the newest first; fewer rows where there are fewer. All that
@@ -118,6 +122,7 @@ class AdaptivePlan(Plan):
 
     cheapest: per step the choice of the run that costs least; empty where any choice may follow any other.
     fixed: the schedule that is carried out unless something is measured that speaks against it.
+    together: whether all windows of frames take the same choice at a step, as their deciders see to.
     """
 
     name: str
@@ -126,6 +131,7 @@ class AdaptivePlan(Plan):
     lossless: bool = True
     cheapest: tuple[int, ...] = ()
     fixed: Schedule | None = None
+    together: bool = False
 
     is_adaptive: ClassVar[bool] = True
 
@@ -136,6 +142,11 @@ class AdaptivePlan(Plan):
     def choices(self) -> tuple[tuple[StepPlan, ...], ...]:
         """Per step the steps to choose from."""
         return self.alternatives
+
+    @property
+    def decides_apart(self) -> bool:
+        """Whether windows may take different choices at a step."""
+        return not self.together and any(len(some) > 1 for some in self.alternatives)
 
     def executed(self, steps: Collection[StepPlan]) -> Schedule:
         """The schedule of a run in which these steps were chosen."""

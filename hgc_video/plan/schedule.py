@@ -124,6 +124,11 @@ class Plan(ABC):
         """Whether nothing is wrapped at all: the stock models run."""
         return False
 
+    @property
+    def decides_apart(self) -> bool:
+        """Whether windows of frames may do different things at a step."""
+        return False
+
     def upper_bound(self) -> Schedule:
         """The schedule of the run that costs most: always the first choice."""
         return self.executed([choices[0] for choices in self.choices])

@@ -185,6 +185,23 @@ def test_windows_that_decide_differently_compute_what_they_share_themselves():
     )
 
 
+def test_under_a_net_windows_act_together_and_share_residuals():
+    """Each by itself would be computed at other steps: one has the noise that the others have not."""
+    clip = LongClip(14, same=False)
+    clip.noise[:, :, 10:] *= 3
+    for bound in (0.02, 0.05, 0.1, 0.2, 0.3):
+        plan = resolve(f"taylorseer:interval=2,warm_up=2+net:bound={bound}").schedule(
+            clip.graph, STEPS
+        )
+        windows = Windows(14, LENGTH, 2).under(plan)
+        assert not windows.apart
+        found, engine = clip.run(windows, plan)
+        each = full_cost(clip.graph, 1).macs[0]["controlnet"]
+        executed = engine.log.macs_by_part()["controlnet"]
+        frames = executed / (each / LENGTH)
+        assert found.isfinite().all() and frames == pytest.approx(14 * round(frames / 14), rel=1e-3)
+
+
 def test_where_all_is_computed_windows_that_decide_cost_what_was_planned():
     clip = LongClip(14)
     plan = resolve("guard:tolerance=1e-9").schedule(clip.graph, STEPS)

@@ -90,7 +90,7 @@ class Windows:
     def under(self, plan: Plan) -> Windows:
         """The same, apart where the plan decides for every window by itself at run time: one window may then
         compute what the window before it, with which it shares frames, has left out."""
-        return replace(self, apart=any(len(some) > 1 for some in plan.choices))
+        return replace(self, apart=plan.decides_apart)
 
     def controlnet_frames(self, shifted: bool = False) -> int:
         """On how many frames the ControlNet runs at a step; each one counts as often as it does."""

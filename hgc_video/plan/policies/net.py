@@ -4,7 +4,8 @@ computed.
 A fixed schedule takes steps to resemble one another as they did where it was searched. Whether they do is
 measured at every step that computes the prediction: how far the best line through the two before it is from
 it. Where steps differ by fresh noise (ancestral samplers, LCM) no line is near. While the net holds nothing
-back, the schedule is carried out as it is, to the bit.
+back, the schedule is carried out as it is, to the bit. Windows of frames act together: where forecasts fail
+in one of them, all are computed.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Net(SchedulePolicy):
 
         return AdaptivePlan(
             f"{schedule.name}+{NET}", tuple(pairs), start, schedule.lossless,
-            cheapest=tuple(len(pair) - 1 for pair in pairs), fixed=schedule,
+            cheapest=tuple(len(pair) - 1 for pair in pairs), fixed=schedule, together=True,
         )  # fmt: skip
 
     @cached_property
@@ -129,11 +130,13 @@ class _Decider:
     def __call__(self, choices: int, signals: Signals) -> Decision:
         step = signals.step
         error = self._measure(signals) if self.seen and self.measured < self.seen[-1] else None
-        if choices == 1 or self.closed:
+        closed = signals.agreed(self.closed)
+        if choices == 1 or closed:
             self.seen = [*self.seen[-2:], step] if choices > 1 or self.predicts[step] else self.seen
             if choices > 1:
                 self.computed.append(step)
-            return Decision(0, f"net: computed, {self.told}" if choices > 1 else "", None, error)
+            told = self.told if self.closed else "as forecasts fail in another window"
+            return Decision(0, f"net: computed, {told}" if choices > 1 else "", None, error)
         if self.predicts[step]:
             self.seen = [*self.seen[-2:], step]
         return Decision(1, "", self._line(step), error)

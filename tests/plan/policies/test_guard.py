@@ -40,6 +40,9 @@ class Series:
         rows = [kept[0], *(a - b for a, b in pairwise(kept))] if kept else []
         return tuple(tuple(float((a * b).mean()) for b in rows) for a in rows)
 
+    def agreed(self, flag):
+        return flag
+
     def noise_angle(self):
         return None
 
