@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import HGCVideoError, warn
+from ..errors import warn
 from ..options import GenerateOptions
 from .configuration import configuration
 
@@ -37,11 +37,11 @@ class InputFiles:
 
 def sha256_of_inputs(options: GenerateOptions) -> dict[str, str]:
     """The SHA-256 of every file that a clip tells of, by the option's name; ask before any is read. Nothing
-    where the clip is to tell nothing, or a file cannot be read, which its reader tells."""
+    where the clip is to tell nothing, or an input cannot be read, whose reader says why."""
     if not options.metadata:
         return {}
     try:
         files = configuration(options, None)["files"]
-    except (OSError, HGCVideoError):
+    except Exception:  # of whatever was given for a file
         return {}
     return {name: told["sha256"] for name, told in files.items() if "sha256" in told}

@@ -173,7 +173,7 @@ def test_all_windows_of_a_step_do_the_same():
 def test_no_more_magnitudes_are_known_than_a_step_reads():
     guard, _, exceeded_by = guard_of(*linear(1.0))
     assert exceeded_by(4.0, 3.0, 2.0) == ""
-    assert guard.state() == [[0, "a", [4.0, 3.0]]]
+    assert guard.state()["known"] == [[0, "a", [4.0, 3.0]]]
 
 
 def test_a_step_that_extrapolates_nothing_waits_for_no_magnitude():

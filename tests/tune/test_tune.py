@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from hgc_video.errors import InputError, PlanError
+from hgc_video.evaluate.results_file import ResultsFile
 from hgc_video.evaluate.samples import SampleSet
 from hgc_video.evaluate.trials import Trials
 from hgc_video.plan.calibration import load_calibration
@@ -134,14 +135,18 @@ def test_what_was_measured_of_a_sample_does_not_stand_for_another_in_its_place(t
     assert [line[:6] for line in said] == ["0 of 1", "0 of 1", "1 of 1"]
 
 
-def test_a_kept_file_that_vanishes_meanwhile_is_told(tmp_path):
-    def vanish(line):
-        (tmp_path / "samples.jsonl").symlink_to("/dev/null")
+def test_a_kept_file_that_vanishes_meanwhile_is_told(tmp_path, monkeypatch):
+    add = ResultsFile.add
 
+    def vanish(results, task, rows):
+        add(results, task, rows)
+        results.path.unlink()
+
+    monkeypatch.setattr(ResultsFile, "add", vanish)
     with pytest.raises(
         InputError, match=r"1 of the results in .* are gone since they were measured"
     ):
-        calibrate(SOURCE, 2, folder=tmp_path, depths=(0,), log=vanish)
+        calibrate(SOURCE, 2, folder=tmp_path, depths=(0,))
 
 
 def test_a_single_step_cannot_be_calibrated(tmp_path):
