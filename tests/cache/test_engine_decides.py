@@ -101,9 +101,9 @@ def test_windows_are_measured_and_decided_each_by_itself(clip):
             for window in (0, 1):
                 engine.at(index, window)
                 clip.step(t)
-        assert [window for window, _ in engine.state()["observers"]] == [0, 1]
+        assert [window for window, _ in engine.state()["observers"]["seen"]] == [0, 1]
         engine.only_windows((1,), 1)
-        assert [window for window, _ in engine.state()["observers"]] == [1]
+        assert [window for window, _ in engine.state()["observers"]["seen"]] == [1]
     changes = [one["input_change"] for one in MEASURED]
     assert changes[:2] == [0.0, 0.0] and changes[2] == changes[3] > 0
     assert [one["calls"] for one in MEASURED] == [1, 1, 2, 2], "each has a decider of its own"
@@ -112,7 +112,7 @@ def test_windows_are_measured_and_decided_each_by_itself(clip):
 def test_nothing_is_measured_for_a_plan_that_is_fixed(clip):
     with put(reuse()) as engine:
         clip.run(engine)
-        ((window, seen),) = engine.state()["observers"]
+        ((window, seen),) = engine.state()["observers"]["seen"]
         assert window == 0 and seen["input"] is None and not seen["computed_last"]
 
 
