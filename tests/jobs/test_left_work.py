@@ -45,6 +45,10 @@ def own_names(queue, jobs):
     return {name: Path(work_of(one, queue.folder, "/s")).name for name, one in jobs.items()}
 
 
+def test_where_there_is_no_storage_nothing_is_left(queue, jobs):
+    assert work_of(jobs["done"], queue.folder, "") == ""
+
+
 def test_of_jobs_that_are_done_nothing_stays_and_of_others_everything(queue, jobs, tmp_path):
     storage, names = str(tmp_path / "shared"), own_names(queue, jobs)
     other = "another-1-" + "0" * 8
