@@ -168,6 +168,14 @@ def test_all_windows_of_a_step_do_the_same():
     assert gone_on.exceeded_by({0, 1}, step, ("a",), 4) == "a"
     assert guard.exceeded_by({0, 1}, step, ("a",), 5) == ""
     assert guard.exceeded_by({0}, step, ("a",), 4) == "", "a window alone is asked anew"
+    for index in range(5):
+        guard.forget()
+        for _ in range(2):
+            guard.put(1, "a", torch.tensor([6e4]).half())
+        guard.sent()
+        assert guard.exceeded_by({0, 1}, step, ("a",), index) == "a", (
+            "at whichever step a run begins"
+        )
 
 
 def test_no_more_magnitudes_are_known_than_a_step_reads():
