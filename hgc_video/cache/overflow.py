@@ -55,8 +55,8 @@ class OverflowGuard:
         self, windows: Collection[int], step: StepPlan, reads: Collection[str], index: int
     ) -> str:
         """The first of the kept values that a step `index` reads which could exceed the range where it is
-        extrapolated, in any of its windows; nothing where none could. All windows of a step are told the
-        same, as one that computes takes residuals of frames that it shares from the window before it."""
+        extrapolated, in any of its windows; nothing where none could. All windows of a step get the
+        same answer, as one that computes takes residuals of shared frames from the window before it."""
         names = [name for name in sorted(reads) if name in self._watched]
         if not step.coefficients or not names:
             return ""

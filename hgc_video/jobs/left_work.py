@@ -13,7 +13,7 @@ from .engines.work_sync import names_at, remove_work
 from .queue import Job, Queue
 from .queue_table import DONE
 
-OWN = "work"  # in the batch folder, where nothing else is told
+OWN = "work"  # the default, in the batch folder
 _NAME = re.compile(r"(?P<batch>.*)-(?P<job>\d+)-(?P<key>[0-9a-f]{8})")
 
 

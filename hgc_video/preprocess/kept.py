@@ -198,7 +198,7 @@ def entries() -> list[Entry]:
 
 @dataclass(frozen=True)
 class _Index:
-    """What is written beside the chunks."""
+    """What is written beside the archive."""
 
     request: Mapping[str, Any]
     name: str

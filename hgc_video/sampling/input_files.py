@@ -1,4 +1,4 @@
-"""The files that a run is made of, as they were when it began: a clip tells of those."""
+"""The input files of a run as they were when it began: their hashes go into the clip's metadata."""
 
 from __future__ import annotations
 

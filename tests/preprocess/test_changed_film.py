@@ -1,4 +1,4 @@
-"""A film that is written to while its control is taken: that is told, and nothing is kept."""
+"""A film that is written to while its control is extracted is an error, and nothing is kept."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class _Copied:
             self._files.put_file(str(path), part)
             self._move(part, target)
         except BaseException:
-            with suppress(Exception):  # what went wrong first is what is told
+            with suppress(Exception):  # the first error is the one to raise
                 self._files.rm_file(part)
             raise
 
